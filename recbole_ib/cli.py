@@ -1,0 +1,125 @@
+"""The command line: ``recbole-ib``, ``python -m recbole_ib`` and ``python run_recbole_ib.py``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from recbole_ib.errors import RecBoleIBError
+
+USAGE = """\
+usage: recbole-ib [train] [--model=IBMRec] [--dataset=ml-100k] [--config_files=A.yaml B.yaml] [--KEY=VALUE ...]
+       recbole-ib models
+       recbole-ib check --dataset=NAME [--data_path=DIR] [--KEY=VALUE ...]
+       recbole-ib convert mmrec DIR OUT [--name NAME] [--force]
+
+train    train and test a model (the default command); any yaml key is a setting, such as --learning_rate=0.001
+models   print the catalogue
+check    check a data set and its feature files; exit status 1 if training would refuse it
+convert  turn another toolkit's data folder into RecBole's files with token-keyed features
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (0: done, 1: refused, 2: the command line is wrong)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    command, rest = ("train", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
+    commands = {"train": _train, "models": _models, "check": _check, "convert": _convert}
+    if command not in commands:
+        from recbole_ib.errors import nearest
+
+        print(f"recbole-ib: there is no command {command!r}.{nearest(command, commands)}\n{USAGE}", end="", file=sys.stderr)
+        return 2
+    try:
+        return commands[command](rest)
+    except RecBoleIBError as error:
+        print(f"recbole-ib: {error}", file=sys.stderr)
+        return 1
+
+
+def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Settings (``--key=value``) and config files (``--config_files``, RecBole's way: one value, names separated by spaces)."""
+    settings, files, i = [], [], 0
+    argv = list(argv)
+    while i < len(argv):
+        word = argv[i]
+        if word == "--config_files":
+            i += 1
+            while i < len(argv) and not argv[i].startswith("--"):
+                files.append(argv[i])
+                i += 1
+            continue
+        if word.startswith("--config_files="):
+            files += word.split("=", 1)[1].split()
+        else:
+            settings.append(word)
+        i += 1
+    return settings, files
+
+
+def _train(argv: Sequence[str]) -> int:
+    settings, files = split_arguments(argv)
+    from recbole_ib.config import parse_arguments
+    from recbole_ib.quick_start import format_result, run_recbole_ib
+
+    given = parse_arguments(settings)
+    # the bare command trains IBMRec on the bundled sample; a config file may name another model or data set
+    defaults = {} if files else {"model": "IBMRec", "dataset": "ml-100k"}
+    named = {key: given.get(key, defaults.get(key)) for key in ("model", "dataset")}
+    result = run_recbole_ib(config_file_list=files, argv=settings, **named)
+    print(format_result(result))
+    return 0
+
+
+def _models(argv: Sequence[str]) -> int:
+    if argv:
+        print(f"recbole-ib models takes no argument, got {' '.join(argv)}", file=sys.stderr)
+        return 2
+    from recbole_ib.registry import CATALOGUE, recbole_models
+
+    rows = [("model", "backbone", "bottlenecks", "modalities", "paper")]
+    rows += [(e.name, e.backbone, e.bottlenecks, e.modalities, e.paper) for e in CATALOGUE.values()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\nRecBole's own models run too: {', '.join(recbole_models())}")
+    return 0
+
+
+def _check(argv: Sequence[str]) -> int:
+    settings, files = split_arguments(argv)
+    from recbole_ib.data.check import check_dataset
+
+    report = check_dataset(config_file_list=files, argv=settings)
+    print(report.text())
+    return 1 if report.errors else 0
+
+
+def _convert(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="recbole-ib convert")
+    parser.add_argument("layout", choices=["mmrec"], help="the toolkit whose layout is read")
+    parser.add_argument("source", metavar="DIR", help="the folder with NAME.inter and *_feat.npy")
+    parser.add_argument("out", metavar="OUT", help="the data path to write below; the data set goes to OUT/NAME")
+    parser.add_argument("--name", help="the data set's name; default: that of the .inter file")
+    parser.add_argument("--force", action="store_true", help="replace OUT/NAME if it is there")
+    try:
+        given = parser.parse_args(list(argv))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    from recbole_ib.data.convert import convert_mmrec
+
+    done = convert_mmrec(given.source, given.out, name=given.name, force=given.force)
+    sizes = ", ".join(f"{split} {n}" for split, n in done.split_sizes.items())
+    print(f"{done.folder}: {done.users} users, {done.items} items, interactions: {sizes}")
+    for name, shape in done.modalities.items():
+        print(f"  modality {name}: {shape[0]} x {shape[1]}{', with a ready item graph' if name in done.graphs else ''}")
+    print(f"check it with: recbole-ib check --dataset={done.name} --data_path={given.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

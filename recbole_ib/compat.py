@@ -1,0 +1,298 @@
+"""Every difference between RecBole 1.2.0 / 1.2.1 and today's numpy, scipy, torch, ray and hyperopt, and nothing else.
+
+One :class:`Patch` a difference: its cause, whether the installed versions need it, and what it does. ``apply`` installs the
+needed ones; it runs when ``recbole_ib`` is imported, before any RecBole module is used. No other file of this package
+knows an incompatibility.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from recbole_ib.errors import CheckpointError
+
+#: set to 1 to let RecBole unpickle checkpoints that this process did not write itself; a pickle can run any code
+TRUST_VARIABLE = "RECBOLE_IB_TRUST_CHECKPOINTS"
+
+
+class Patch(NamedTuple):
+    """name; cause; ``needed()``: do the installed versions need it; ``install()``; until: the release that no longer will."""
+
+    name: str
+    cause: str
+    needed: Callable[[], bool]
+    install: Callable[[], None]
+    until: str
+
+
+def apply() -> list[str]:
+    """Install every patch that is needed and not yet there; return the names of those installed now."""
+    installed = []
+    for patch in PATCHES:
+        if patch.name not in _installed and patch.needed():
+            patch.install()
+            _installed.add(patch.name)
+            installed.append(patch.name)
+    return installed
+
+
+_installed: set[str] = set()
+
+# -- numpy ------------------------------------------------------------------------------------------------------------
+
+_NUMPY_ALIASES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
+
+
+def _add_numpy_aliases() -> None:
+    for name, value in _NUMPY_ALIASES.items():
+        if not hasattr(np, name):
+            setattr(np, name, value)
+
+
+# -- scipy ------------------------------------------------------------------------------------------------------------
+
+
+def _dok_update_missing() -> bool:
+    from scipy.sparse import dok_matrix
+
+    return not hasattr(dok_matrix, "_update")
+
+
+def _add_dok_update() -> None:
+    from scipy.sparse import dok_matrix
+
+    def _update(self, data):
+        """Enter (row, column) -> value pairs without checks."""
+        self._dict.update(data)
+
+    dok_matrix._update = _update
+
+
+# -- torch.load -------------------------------------------------------------------------------------------------------
+
+_written_here: dict[str, tuple[int, int, int]] = {}
+_checkpoint_reader: Callable[[dict], dict] | None = None
+
+
+def set_checkpoint_reader(reader: Callable[[dict], dict]) -> None:
+    """``reader`` sees every checkpoint that RecBole's quick start loads, and gives it the form RecBole expects."""
+    global _checkpoint_reader
+    _checkpoint_reader = reader
+
+
+def _torch_loads_weights_only() -> bool:
+    return tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 6)
+
+
+def _identity(path) -> tuple[str, tuple[int, int, int]] | None:
+    """A file and what tells whether it was replaced: inode, size, time of change."""
+    try:
+        stat = os.stat(path)
+    except (OSError, TypeError):
+        return None
+    return os.path.realpath(path), (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def _guard_torch_load() -> None:
+    plain_load, plain_save = torch.load, torch.save
+
+    def save(obj, f, *args, **kwargs):
+        plain_save(obj, f, *args, **kwargs)
+        if _caller().startswith("recbole.") and (identity := _identity(f)) is not None:
+            _written_here[identity[0]] = identity[1]
+
+    def load(f, *args, **kwargs):
+        caller = _caller()
+        if not caller.startswith("recbole.") or kwargs.get("weights_only") is not None:
+            return plain_load(f, *args, **kwargs)
+        checkpoint = _load_for_recbole(plain_load, f, *args, **kwargs)
+        if _checkpoint_reader is not None and caller == "recbole.quick_start.quick_start":
+            checkpoint = _checkpoint_reader(checkpoint)
+        return checkpoint
+
+    load.__doc__, save.__doc__ = plain_load.__doc__, plain_save.__doc__
+    torch.load, torch.save = load, save
+
+
+def _caller() -> str:
+    return sys._getframe(2).f_globals.get("__name__", "")
+
+
+def _load_for_recbole(plain_load, f, *args, **kwargs):
+    identity = _identity(f)
+    # a file that this very process wrote is as trustworthy as the process
+    if identity is not None and _written_here.get(identity[0]) == identity[1]:
+        return plain_load(f, *args, **kwargs, weights_only=False)
+    try:
+        return plain_load(f, *args, **kwargs, weights_only=True)
+    except pickle.UnpicklingError as error:
+        if os.environ.get(TRUST_VARIABLE) == "1":
+            return plain_load(f, *args, **kwargs, weights_only=False)
+        raise CheckpointError(
+            f"{f} is a checkpoint in RecBole's own format: it holds pickled objects, and reading those can run any code. If you know "
+            f"who made it, set the environment variable {TRUST_VARIABLE}=1 and call again"
+        ) from error
+
+
+# -- RecBole 1.2.1's collector ----------------------------------------------------------------------------------------
+
+
+def _collector_moves_numbers() -> bool:
+    import inspect
+
+    from recbole.evaluator.collector import Collector
+
+    return ".cpu()" in inspect.getsource(Collector.get_data_struct)
+
+
+def _fix_collector() -> None:
+    from recbole.evaluator.collector import Collector, DataStruct
+
+    original = Collector.get_data_struct
+
+    def get_data_struct(self):
+        """RecBole's method, kept away from the entries that are no tensors (numbers and counters have no ``cpu``)."""
+        everything = self.data_struct
+        tensors, others = DataStruct(), {}
+        for key, value in everything._data_dict.items():
+            if isinstance(value, torch.Tensor):
+                tensors.set(key, value)
+            else:
+                others[key] = value
+        self.data_struct = tensors
+        returned = original(self)
+        for struct in (returned, self.data_struct):
+            for key, value in others.items():
+                struct.set(key, value)
+        return returned
+
+    Collector.get_data_struct = get_data_struct
+
+
+# -- ray and hyperopt -------------------------------------------------------------------------------------------------
+
+
+class _Proxy:
+    """A module with some attributes replaced, for one RecBole module's eyes alone."""
+
+    def __init__(self, module, **replaced):
+        self._module = module
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+
+def _report_takes_one_dict() -> bool:
+    import inspect
+
+    from ray import tune
+
+    kinds = {p.kind for p in inspect.signature(tune.report).parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD not in kinds
+
+
+def _fix_tune_report() -> None:
+    import recbole.quick_start.quick_start as quick_start
+    from ray import tune
+
+    def report(metrics=None, **named):
+        """``tune.report(recall=.1)`` as RecBole writes it, passed on as today's ``tune.report({"recall": .1})``."""
+        values = {**(metrics or {}), **named}
+        with warnings.catch_warnings():
+            # outside a Ray trial (RecBole's own HyperTuning) there is nobody to report to, which is fine
+            warnings.filterwarnings("ignore", message=".*only be called inside a function that is executed by a Tuner")
+            return tune.report({k: float(v) for k, v in values.items()})
+
+    quick_start.tune = _Proxy(tune, report=report)
+
+
+def _hyperopt_wants_generators() -> bool:
+    try:
+        import inspect
+
+        from hyperopt.pyll import stochastic
+    except ImportError:
+        return False
+    return "rng.integers(" in inspect.getsource(stochastic)
+
+
+def _fix_exhaustive_search() -> None:
+    import recbole.trainer.hyper_tuning as hyper_tuning
+
+    random = _Proxy(np.random, RandomState=np.random.default_rng)
+    hyper_tuning.np = _Proxy(np, random=random)
+
+
+# -- warnings ---------------------------------------------------------------------------------------------------------
+
+
+def _amp_warns() -> bool:
+    return tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 4)
+
+
+def _silence_amp() -> None:
+    # RecBole's Trainer builds torch.cuda.amp.GradScaler every epoch; the user cannot do anything about the advice
+    warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r".*GradScaler is enabled, but CUDA is not available.*")
+
+
+PATCHES: tuple[Patch, ...] = (
+    Patch(
+        "numpy aliases",
+        "Config.compatibility_settings reads np.float_, np.complex_ and np.unicode_, which numpy 2.0 removed",
+        lambda: any(not hasattr(np, name) for name in _NUMPY_ALIASES),
+        _add_numpy_aliases,
+        "a RecBole that supports numpy 2",
+    ),
+    Patch(
+        "dok_matrix._update",
+        "LightGCN, NGCF, GCMC, NCL and SpectralCF call dok_matrix._update, which scipy 1.13 removed",
+        _dok_update_missing,
+        _add_dok_update,
+        "a RecBole that builds its graphs from coo_matrix",
+    ),
+    Patch(
+        "torch.load",
+        "torch 2.6 refuses pickled objects by default, and RecBole's checkpoints pickle its Config",
+        _torch_loads_weights_only,
+        _guard_torch_load,
+        "a RecBole whose checkpoints load with weights_only=True",
+    ),
+    Patch(
+        "Collector.get_data_struct",
+        "RecBole 1.2.1 calls .cpu() on plain numbers: ItemCoverage, GiniIndex and their like crash",
+        _collector_moves_numbers,
+        _fix_collector,
+        "RecBole 1.2.0, and any later one that checks the type",
+    ),
+    Patch(
+        "tune.report",
+        "objective_function calls tune.report(**metrics); since ray 2.7 it takes one dict",
+        _report_takes_one_dict,
+        _fix_tune_report,
+        "a RecBole that reports a dict",
+    ),
+    Patch(
+        "hyperopt generators",
+        "exhaustive_search passes a RandomState where hyperopt >= 0.2.6 calls Generator.integers",
+        _hyperopt_wants_generators,
+        _fix_exhaustive_search,
+        "a RecBole that passes numpy.random.default_rng",
+    ),
+    Patch(
+        "amp warnings",
+        "torch.cuda.amp.GradScaler warns at every epoch of RecBole's Trainer since torch 2.4",
+        _amp_warns,
+        _silence_amp,
+        "a RecBole that uses torch.amp",
+    ),
+)

@@ -1,0 +1,331 @@
+"""Configuration: RecBole's, with our yaml in RecBole's order, and with no key that nobody reads.
+
+Precedence: command line > ``config_dict`` > config files > data set yaml > model yaml > overall.yaml. RecBole's own defaults
+lie below ours. For RecBole's own general models our overall and data set defaults hold too, so that a baseline and a
+multimodal model run on the same data, metrics and early stopping; ``defaults: recbole`` leaves them out. Sequential,
+context-aware and knowledge-based models always keep RecBole's.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from functools import cache
+from pathlib import Path
+
+import recbole
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import ModelType
+
+from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.registry import CATALOGUE, check_model_name, is_ours, recbole_models
+
+DEFAULTS = ("recbole_ib", "recbole")
+RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
+#: keys that a run understands and no yaml holds
+RUN_KEYS = {"model", "dataset", "config_files", "nproc", "ip", "port", "world_size", "group_offset", "local_rank", "offset"}
+
+
+def properties_folder() -> Path:
+    """The folder of our yaml: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "properties", package.parent / "properties"):
+        if (folder / "overall.yaml").is_file():
+            return folder
+    raise ConfigurationError(f"the yaml files of recbole_ib are missing below {package}; install the package again")
+
+
+def parse_value(text: str):
+    """A value of the command line: a Python literal, a yaml list or mapping, true/false/none, or the text itself.
+
+    RecBole passes such values through ``eval``; here nothing is evaluated.
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass
+    if text.lower() in ("true", "false", "none", "null", "~"):
+        return {"true": True, "false": False}.get(text.lower())
+    if text[:1] in "[{" and text[-1:] in "]}":
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+        # an interval such as "[5,inf)" is text to RecBole
+        return value if isinstance(value, (list, dict)) else text
+    return text
+
+
+def parse_arguments(argv: Sequence[str]) -> dict:
+    """``--key=value`` words to a dict; the value may hold further ``=``.
+
+    Raises:
+        ConfigurationError: a word of another form, or a key given twice with different values.
+    """
+    found: dict[str, str] = {}
+    for word in argv:
+        match = re.fullmatch(r"--([A-Za-z_][\w.-]*)=(.*)", word, flags=re.DOTALL)
+        if match is None:
+            hint = f" Write {word}=VALUE." if re.fullmatch(r"--[\w.-]+", word) else ""
+            raise ConfigurationError(f"cannot read the argument {word!r}: settings are given as --key=value.{hint}")
+        key, value = match.groups()
+        if found.setdefault(key, value) != value:
+            raise ConfigurationError(f"--{key} is given twice, as {found[key]!r} and {value!r}")
+    return {key: parse_value(value) for key, value in found.items()}
+
+
+class Config(RecBoleConfig):
+    """RecBole's ``Config`` with our defaults and checks.
+
+    Args:
+        model: a name, or a model class.
+        dataset: a name.
+        config_file_list: yaml files.
+        config_dict: settings.
+        argv: ``--key=value`` words of the highest priority. RecBole's Config reads ``sys.argv`` of whatever process it runs in
+            (a notebook, pytest, a Ray worker); this one reads what it is given.
+        check_keys: refuse keys that nothing reads.
+
+    Raises:
+        ConfigurationError: an unknown model, data set or key, with the nearest valid ones; a file that is no yaml.
+    """
+
+    def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None, argv=(), check_keys=True):
+        self._argv, self._check_keys = list(argv), check_keys
+        super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+
+    def _load_config_files(self, file_list):
+        merged = {}
+        for file in file_list or []:
+            merged.update(_read_yaml(Path(file)))
+        return merged
+
+    def _load_cmd_line(self):
+        return parse_arguments(self._argv)
+
+    def _convert_config_dict(self, config_dict):
+        return {key: parse_value(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+
+    def _get_model_and_dataset(self, model, dataset):
+        external = self.external_config_dict
+        model = external.get("model") if model is None else model
+        dataset = external.get("dataset") if dataset is None else dataset
+        if model is None:
+            raise ConfigurationError("no model is named: give --model=NAME, such as --model=IBMRec; `recbole-ib models` lists all")
+        if dataset is None:
+            raise ConfigurationError("no data set is named: give --dataset=NAME, such as --dataset=ml-100k (bundled)")
+        if isinstance(model, str):
+            check_model_name(model)
+        return super()._get_model_and_dataset(model, str(dataset))
+
+    def _load_internal_config_dict(self, model, model_class, dataset):
+        _layered_internal_config(self, model, model_class, dataset)
+
+    def _set_default_parameters(self):
+        data_path = self.final_config_dict.get("data_path")
+        super()._set_default_parameters()
+        if self.dataset == "ml-100k" and "data_path" in self.external_config_dict and (Path(data_path) / "ml-100k").is_dir():
+            # RecBole takes a set of this name from its own wheel whatever data_path says
+            self.final_config_dict["data_path"] = str(Path(data_path) / "ml-100k")
+        if self._check_keys:
+            check_dataset_name(self)
+            check_keys(self)
+
+    def _init_device(self):
+        if self.final_config_dict.get("use_gpu") is False:
+            self.final_config_dict["gpu_id"] = ""  # RecBole looks at the id alone
+        super()._init_device()
+
+
+def teach_recbole() -> None:
+    """Let RecBole's own Config read our yaml for the models of the catalogue, so that RecBole's entry points run them."""
+    original = RecBoleConfig._load_internal_config_dict
+    if getattr(original, "_recbole_ib", False):
+        return
+
+    def _load_internal_config_dict(self, model, model_class, dataset):
+        if isinstance(self, Config) or not is_ours(model_class):
+            return original(self, model, model_class, dataset)
+        return _layered_internal_config(self, model, model_class, dataset)
+
+    _load_internal_config_dict._recbole_ib = True
+    _load_internal_config_dict.original = original
+    RecBoleConfig._load_internal_config_dict = _load_internal_config_dict
+
+
+def _layered_internal_config(config, model, model_class, dataset) -> None:
+    """RecBole's internal settings with ours: overall < model < data set."""
+    RecBoleConfig._load_internal_config_dict.original(config, model, model_class, dataset)
+    internal, external = config.internal_config_dict, config.external_config_dict
+    defaults = external.get("defaults", DEFAULTS[0])
+    if defaults not in DEFAULTS:
+        raise ConfigurationError(f"defaults is {defaults!r}; allowed: {', '.join(DEFAULTS)}")
+    ours = is_ours(model_class)
+    if ours and defaults == "recbole":
+        raise ConfigurationError(f"defaults: recbole is for RecBole's own models; {model} needs the settings of recbole_ib")
+    general = model_class.type in (ModelType.GENERAL, ModelType.TRADITIONAL)
+    if ours or (general and defaults == "recbole_ib"):
+        recbole_model = _read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
+        layer = {k: v for k, v in our_yaml("overall").items() if k not in recbole_model}
+        if ours:
+            layer.update(model_yaml(model_class))
+        layer.update(our_yaml(f"dataset/{dataset}"))
+        internal.update(layer)
+    internal.update(_dataset_folder_yaml(dataset, {**internal, **external}))
+
+
+def model_yaml(model_class: type) -> dict:
+    """The settings of a model class: its own yaml, or that of the nearest class it inherits from."""
+    for cls in model_class.__mro__:
+        if cls.__name__ in CATALOGUE:
+            return our_yaml(f"model/{cls.__name__}")
+    return {}
+
+
+def _dataset_folder_yaml(dataset: str, settings: dict) -> dict:
+    """``data_path/NAME/NAME.yaml``: the settings that travel with a data set (``recbole-ib convert`` writes it)."""
+    return _read_yaml(Path(str(settings.get("data_path") or "")) / dataset / f"{dataset}.yaml", missing_ok=True)
+
+
+def our_yaml(name: str) -> dict:
+    return _read_yaml(properties_folder() / f"{name}.yaml", missing_ok=True)
+
+
+def _read_yaml(path: Path, missing_ok: bool = False) -> dict:
+    if not path.is_file():
+        if missing_ok:
+            return {}
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
+        raise ConfigurationError(f"there is no config file {path}.{near}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_yaml_loader())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid yaml: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} must map keys to values, got {type(content).__name__}")
+    return content
+
+
+@cache
+def _yaml_loader():
+    class Loader(yaml.SafeLoader):
+        """Safe yaml that also reads 1e-4 as a number, as RecBole's loader does."""
+
+    Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789.")
+    )
+    return Loader
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def recbole_keys() -> frozenset[str]:
+    """Every key of RecBole's yaml files, and every key that its code reads from a Config."""
+    keys = set()
+    for path in RECBOLE_PROPERTIES.rglob("*.yaml"):
+        if path.stem not in ("url", "kg_url"):
+            keys.update(_read_yaml(path))
+    read = re.compile(r"""config(?:_dict)?\[\s*["'](\w+)["']\s*\]""")
+    for path in Path(recbole.__file__).parent.rglob("*.py"):
+        keys.update(read.findall(path.read_text(encoding="utf-8", errors="ignore")))
+    return frozenset(keys)
+
+
+@cache
+def our_keys() -> frozenset[str]:
+    """Every key of our yaml files."""
+    return frozenset(key for path in properties_folder().rglob("*.yaml") for key in _read_yaml(path))
+
+
+def _class_keys(model_class: type) -> set[str]:
+    """The words quoted in the source of a user's own model class: the keys that it may read."""
+    words = set()
+    for cls in model_class.__mro__:
+        if cls.__module__.split(".")[0] in ("recbole", "recbole_ib", "torch", "builtins"):
+            continue
+        try:
+            words.update(re.findall(r"""["'](\w+)["']""", inspect.getsource(sys.modules[cls.__module__])))
+        except (OSError, TypeError, KeyError):
+            continue
+    return words
+
+
+def check_keys(config: Config) -> None:
+    """Raise ConfigurationError for settings that nothing reads, naming the nearest keys that exist."""
+    folder_yaml = _dataset_folder_yaml(config.dataset, {"data_path": str(Path(config["data_path"]).parent)})
+    given = {**folder_yaml, **config.external_config_dict}
+    allowed = recbole_keys() | our_keys() | RUN_KEYS | _class_keys(config.model_class)
+    # one value may set many columns: RecBole lets field names be keys inside dicts, never at the top
+    unknown = [key for key in given if key not in allowed]
+    if unknown:
+        relevant = {*config.internal_config_dict, *RUN_KEYS}
+        lines = [f"unknown setting {key!r}.{nearest(key, relevant) or nearest(key, allowed)}" for key in unknown]
+        raise ConfigurationError("\n".join(lines) + "\nNothing reads it, so the run would not be the one you mean.")
+
+
+def check_dataset_name(config: Config) -> None:
+    """Raise ConfigurationError for a data set that is neither on the disk nor one RecBole can download."""
+    folder = Path(config["data_path"])
+    if folder.is_dir():
+        return
+    urls = _read_yaml(RECBOLE_PROPERTIES / "dataset" / "url.yaml")
+    if config.dataset in urls:
+        return
+    here = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+    known = ["ml-100k", *here, *(p.stem for p in (properties_folder() / "dataset").glob("*.yaml"))]
+    raise ConfigurationError(
+        f"there is no data set {config.dataset!r}: {folder} is no folder, and RecBole knows no address of it."
+        f"{nearest(config.dataset, [*known, *urls])} At hand: {', '.join(sorted(set(known)))}. --data_path=DIR says where data sets lie"
+    )
+
+
+# -- plain values, for checkpoints ------------------------------------------------------------------------------------
+
+#: what Config derives from the rest, or what belongs to the machine and not to the run
+DERIVED_KEYS = {
+    "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "valid_metric_bigger",
+    "valid_neg_sample_args", "test_neg_sample_args", "gpu_id", "use_gpu", "resume_checkpoint",
+}  # fmt: skip
+
+
+def plain_config(config) -> dict:
+    """The settings of a run as plain values, enough for :func:`config_from_plain` to make the same Config again."""
+    values = {k: v for k, v in config.final_config_dict.items() if k not in DERIVED_KEYS and not isinstance(v, Enum)}
+    data_path = Path(values["data_path"])
+    values["data_path"] = str(data_path.parent.resolve())
+    sampling = values.get("train_neg_sample_args")
+    if isinstance(sampling, dict) and sampling.get("distribution") == "none":
+        values["train_neg_sample_args"] = None
+    return {key: _plain(value, key) for key, value in values.items()}
+
+
+def _plain(value, key: str):
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(k): _plain(v, key) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(v, key) for v in value]
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)
+
+
+def config_from_plain(values: dict, **changes) -> Config:
+    """A Config from :func:`plain_config`'s values, with changed settings on top."""
+    settings = {**values, **changes}
+    model = settings.pop("model")
+    return Config(model=model, dataset=settings.pop("dataset"), config_dict=settings, check_keys=False)
+
+
+__all__ = ["Config", "config_from_plain", "parse_arguments", "parse_value", "plain_config", "properties_folder", "recbole_models"]

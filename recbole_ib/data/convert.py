@@ -1,0 +1,225 @@
+"""From the layouts of other toolkits to RecBole's atomic files with token-keyed features."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import yaml
+
+from recbole_ib.errors import ConversionError, first_few
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass
+class Conversion:
+    """What a conversion wrote."""
+
+    name: str
+    folder: Path
+    users: int
+    items: int
+    split_sizes: dict[str, int]
+    modalities: dict[str, tuple[int, ...]]
+    graphs: list[str]
+
+
+def convert_mmrec(source: str | Path, out: str | Path, name: str | None = None, force: bool = False) -> Conversion:
+    """Turn a data folder of MMRec's layout into RecBole's.
+
+    Read: one ``*.inter`` (tab-separated; ``userID itemID x_label``, x_label 0 train, 1 valid, 2 test; further numeric
+    columns are kept), every ``<modality>_feat.npy`` (row i: item i), every ``<modality>_knn*.npz`` (a ready item graph of
+    that modality), and id mappings (``*id_mapping.csv``), which are copied.
+
+    Written to ``out/name``: ``name.train.inter``, ``name.valid.inter``, ``name.test.inter``, for each modality its
+    ``.npy`` and ``.tokens``, and ``name.yaml`` with the settings. All of it or nothing: it is made beside its place and moved.
+
+    Args:
+        source: the folder.
+        out: the data path to write below.
+        name: the data set's name; default: that of the ``.inter`` file.
+        force: replace an ``out/name`` that is there.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConversionError: what in which file stands in the way; nothing is written then.
+    """
+    source, out = Path(source), Path(out)
+    if not source.is_dir():
+        raise ConversionError(f"there is no folder {source}")
+    inter_file = _only_inter(source)
+    name = name or inter_file.stem
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise ConversionError(f"a data set's name is made of letters, digits, '-', '_' and '.', got {name!r}")
+    folder = out / name
+    if folder.exists() and not force:
+        raise ConversionError(f"{folder} is already there; choose another --name, or replace it with --force")
+    frame = _read_inter(inter_file)
+    features = _read_features(source, int(frame["itemID"].max()), inter_file)
+    graphs = _read_graphs(source, features)
+
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as scratch:
+        made = Path(scratch) / name
+        made.mkdir()
+        sizes = _write_splits(frame, made, name)
+        for modality, (path, shape) in features.items():
+            shutil.copyfile(path, made / f"{modality}.npy")
+            (made / f"{modality}.tokens").write_text("\n".join(map(str, range(shape[0]))) + "\n", encoding="utf-8")
+        for path in graphs.values():
+            shutil.copyfile(path, made / path.name)
+        for path in sorted(source.glob("*id_mapping.csv")):
+            shutil.copyfile(path, made / path.name)
+        (made / f"{name}.yaml").write_text(_yaml(name, source, features, graphs), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.rename(folder)
+    return Conversion(
+        name=name,
+        folder=folder,
+        users=frame["userID"].nunique(),
+        items=frame["itemID"].nunique(),
+        split_sizes=sizes,
+        modalities={m: shape for m, (_, shape) in features.items()},
+        graphs=list(graphs),
+    )
+
+
+def _only_inter(source: Path) -> Path:
+    found = sorted(source.glob("*.inter"))
+    if len(found) != 1:
+        what = "none" if not found else ", ".join(p.name for p in found)
+        raise ConversionError(f"{source}: one .inter file is needed, found {what}")
+    return found[0]
+
+
+def _read_inter(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path, sep="\t")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ConversionError(f"{path}: not a tab-separated table ({error})") from None
+    for column in ("userID", "itemID", "x_label"):
+        if column not in frame.columns:
+            raise ConversionError(f"{path}: the column {column!r} is missing; it has: {first_few(frame.columns, 10)} (tab-separated)")
+    if frame.empty:
+        raise ConversionError(f"{path}: no interaction below the header")
+    for column in frame.columns:
+        numbers = pd.to_numeric(frame[column], errors="coerce")
+        bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=float)))
+        if bad.size:
+            raise ConversionError(
+                f"{path}: {bad.size} values of {column!r} are not numbers, first in line {first_few(bad + 2)} "
+                f"({frame[column].iloc[bad[0]]!r})"
+            )
+        if column in ("userID", "itemID", "x_label"):
+            whole = numbers.to_numpy(dtype=float)
+            bad = np.flatnonzero((whole < 0) | (whole != np.floor(whole)))
+            if bad.size:
+                raise ConversionError(
+                    f"{path}: {bad.size} values of {column!r} are not whole numbers from 0 on, first in line "
+                    f"{first_few(bad + 2)} ({frame[column].iloc[bad[0]]!r})"
+                )
+            frame[column] = numbers.astype(np.int64)
+    bad = np.flatnonzero(~frame["x_label"].isin((0, 1, 2)))
+    if bad.size:
+        raise ConversionError(
+            f"{path}: {bad.size} values of 'x_label' are not 0 (train), 1 (valid) or 2 (test), first in line {first_few(bad + 2)} "
+            f"({frame['x_label'].iloc[bad[0]]})"
+        )
+    for label, split in enumerate(SPLITS):
+        if not (frame["x_label"] == label).any():
+            raise ConversionError(f"{path}: no interaction has x_label {label} ({split}); every split is needed")
+    repeated = frame.duplicated(["userID", "itemID"], keep=False)
+    if repeated.any():
+        lines = np.flatnonzero(repeated) + 2
+        pair = tuple(frame.loc[repeated, ["userID", "itemID"]].iloc[0])
+        raise ConversionError(
+            f"{path}: {int(frame.duplicated(['userID', 'itemID']).sum())} interactions are given twice, so that a split may hold what "
+            f"another one tests; first in lines {first_few(lines)} (user {pair[0]}, item {pair[1]}). Keep one of each"
+        )
+    return frame
+
+
+def _read_features(source: Path, last_item: int, inter_file: Path) -> dict[str, tuple[Path, tuple[int, ...]]]:
+    found = {}
+    for path in sorted(source.glob("*_feat.npy")):
+        modality = path.name.removesuffix("_feat.npy")
+        if not modality.isidentifier():
+            raise ConversionError(f"{path}: {modality!r} cannot name a modality; use letters, digits and '_'")
+        try:
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ConversionError(f"{path}: not a readable .npy without pickled objects ({error})") from None
+        if values.ndim != 2 or values.dtype not in (np.float16, np.float32, np.float64):
+            raise ConversionError(f"{path}: float16, float32 or float64 [items, dimensions] is needed, got {values.dtype} {values.shape}")
+        if values.shape[0] <= last_item:
+            raise ConversionError(
+                f"{path}: {values.shape[0]} rows, but {inter_file.name} goes up to item {last_item}: row i must be item i"
+            )
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if bad.size:
+            raise ConversionError(f"{path}: {bad.size} rows hold NaN or infinity, first: item {first_few(bad)}")
+        found[modality] = (path, tuple(values.shape))
+    if not found:
+        raise ConversionError(
+            f"{source}: no feature file; a modality is a file <modality>_feat.npy such as image_feat.npy or text_feat.npy"
+        )
+    return found
+
+
+def _read_graphs(source: Path, features: dict[str, tuple[Path, tuple[int, ...]]]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(source.glob("*_knn*.npz")):
+        modality = path.name.split("_knn")[0]
+        if modality not in features:
+            raise ConversionError(f"{path}: an item graph of the modality {modality!r}, which has no {modality}_feat.npy")
+        if modality in found:
+            raise ConversionError(f"{source}: two item graphs of {modality!r}: {found[modality].name} and {path.name}; keep one")
+        try:
+            shape = sp.load_npz(path).shape
+        except (ValueError, OSError, KeyError, EOFError, TypeError) as error:
+            raise ConversionError(f"{path}: not a sparse matrix that scipy.sparse.save_npz wrote ({error})") from None
+        rows = features[modality][1][0]
+        if shape != (rows, rows):
+            raise ConversionError(f"{path}: shape {shape}, but {modality}_feat.npy has {rows} rows")
+        found[modality] = path
+    return found
+
+
+def _write_splits(frame: pd.DataFrame, folder: Path, name: str) -> dict[str, int]:
+    extra = [c for c in frame.columns if c not in ("userID", "itemID", "x_label")]
+    header = {"userID": "user_id:token", "itemID": "item_id:token", **{c: f"{c}:float" for c in extra}}
+    sizes = {}
+    for label, split in enumerate(SPLITS):
+        part = frame.loc[frame["x_label"] == label, list(header)].rename(columns=header)
+        part.to_csv(folder / f"{name}.{split}.inter", sep="\t", index=False)
+        sizes[split] = len(part)
+    return sizes
+
+
+def _yaml(name: str, source: Path, features: dict, graphs: dict[str, Path]) -> str:
+    entries = {}
+    for modality in features:
+        entry = {"file": f"{modality}.npy", "tokens": f"{modality}.tokens", "missing": "mean"}
+        if modality in graphs:
+            entry["item_graph_file"] = graphs[modality].name
+        entries[modality] = entry
+    settings = {
+        "benchmark_filename": list(SPLITS),
+        "load_col": {"inter": ["user_id", "item_id"]},
+        "modalities": entries,
+    }
+    head = (
+        f"# {name}: converted from MMRec's layout ({source.name}) by `recbole-ib convert mmrec`. The split is the one of x_label.\n"
+        "# Say which encoder made a feature file with modalities.<name>.encoder; `recbole-ib check` prints it.\n"
+    )
+    return head + yaml.safe_dump(settings, sort_keys=False)

@@ -1,0 +1,64 @@
+"""RecBole's data set, with modalities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from recbole.data.dataset import Dataset
+from torch import Tensor
+
+from recbole_ib.data.features import load_modality, parse_modalities
+from recbole_ib.errors import FeatureError
+
+
+class MultimodalDataset(Dataset):
+    """RecBole's ``Dataset`` whose items carry pre-trained features, any number of modalities by any name.
+
+    The yaml key ``modalities`` names the files, ``use_modalities`` a subset, ``feature_path`` the folder that relative
+    paths start from (default: the data set's own). Rows follow the items' TOKENS: filtering and RecBole's renumbering
+    cannot misalign them. Files are checked when the data set is built, before any training.
+
+    Attributes:
+        modalities: name -> float32 Tensor ``[n_items, d]``; row 0 (padding) is zero.
+        has_feature: name -> bool Tensor ``[n_items]``, items that have a row of their own.
+        item_graphs: name -> CSR ``[n_items, n_items]`` of the modality's ``item_graph_file``, where one is named.
+
+    Raises:
+        FeatureError: a file that training must not start with; the message names file, count and first tokens.
+    """
+
+    modalities: dict[str, Tensor]
+    has_feature: dict[str, Tensor]
+
+    def _data_processing(self):
+        super()._data_processing()
+        self._load_modalities()
+
+    def _load_modalities(self) -> None:
+        self.modalities, self.has_feature, self.item_graphs = {}, {}, {}
+        tokens = [str(t) for t in self.field2id_token[self.iid_field]]
+        errors = []
+        for spec in self.modality_specs(self.config):
+            modality, report = load_modality(spec, tokens)
+            errors += report.errors
+            for text in report.warnings:
+                self.logger.warning(text)
+            if modality is None:
+                continue
+            self.logger.info(
+                f"modality {spec.name}: {report.shape} {report.dtype} from {spec.file}, {report.covered} of {report.n_items} "
+                f"items, encoder: {spec.encoder or 'not stated'}"
+            )
+            self.modalities[spec.name] = torch.from_numpy(modality.values)
+            self.has_feature[spec.name] = torch.from_numpy(modality.has_row)
+            if modality.item_graph is not None:
+                self.item_graphs[spec.name] = modality.item_graph
+        if errors:
+            raise FeatureError("\n".join(errors))
+
+    @staticmethod
+    def modality_specs(config):
+        """The modalities that a configuration names, see :func:`recbole_ib.data.features.parse_modalities`."""
+        base = Path(config["feature_path"] or config["data_path"])
+        return parse_modalities(config["modalities"], base, config["use_modalities"])

@@ -1,0 +1,19 @@
+"""Sparse graphs in pure torch and scipy: adjacency, item-item neighbours, propagation."""
+
+from recbole_ib.graph.adjacency import user_item_adjacency
+from recbole_ib.graph.item_graph import FrozenItemGraph, LearnedItemGraph, ModalityWeights
+from recbole_ib.graph.knn import cosine_knn, top_k_per_row
+from recbole_ib.graph.propagation import EdgeGraph, EdgeStructure, SparseMatrix, mean_propagation
+
+__all__ = [
+    "EdgeGraph",
+    "EdgeStructure",
+    "FrozenItemGraph",
+    "LearnedItemGraph",
+    "ModalityWeights",
+    "SparseMatrix",
+    "cosine_knn",
+    "mean_propagation",
+    "top_k_per_row",
+    "user_item_adjacency",
+]

@@ -1,0 +1,241 @@
+"""Sparse products with their own backward pass.
+
+Autograd's backward of a sparse product transposes the matrix anew at every step and, for a matrix without
+parameters, does it for nothing. Here a matrix keeps its transpose (itself, where it is symmetric), so a backward pass
+costs what a forward pass costs. Where the edge weights have a gradient, it is the sampled product of the two dense
+factors at the edges, never an N x N matrix.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+# On one or two CPU threads scipy's product of a CSR matrix with a dense block is 1 to 3 times as fast as torch's
+# (benchmarks/sparse_product.py); with more threads torch's, which uses them all, wins.
+SCIPY_MAX_THREADS = 2
+
+
+def _product(crow: Tensor, col: Tensor, values: Tensor, n_cols: int, x: Tensor) -> Tensor:
+    """CSR times dense, no gradient: ``[n_rows, n_cols] @ [n_cols, d]``."""
+    shape = (crow.numel() - 1, n_cols)
+    x = x.contiguous()
+    if x.device.type == "cpu" and torch.get_num_threads() <= SCIPY_MAX_THREADS:
+        matrix = sp.csr_array((values.numpy(), col.numpy(), crow.numpy()), shape=shape, copy=False)
+        return torch.from_numpy(matrix @ x.numpy())
+    return torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False) @ x
+
+
+class SparseMatrix(nn.Module):
+    """A constant sparse matrix whose product with a dense block has a backward of the same cost.
+
+    Shapes: ``[n_rows, n_cols]``; ``forward`` takes ``[n_cols, d]`` and returns ``[n_rows, d]``. The CSR parts are
+    buffers that follow ``.to(device)`` and stay out of the state dict, because the data set gives them again.
+    """
+
+    def __init__(self, matrix: sp.spmatrix | sp.sparray, symmetric: bool = False):
+        super().__init__()
+        csr = sp.csr_array(matrix, dtype=np.float32)
+        csr.sort_indices()
+        if symmetric and csr.shape[0] != csr.shape[1]:
+            raise ValueError(f"a matrix of shape {csr.shape} cannot be symmetric")
+        self.shape, self.symmetric = csr.shape, symmetric
+        self._register("", csr)
+        if not symmetric:
+            transposed = sp.csr_array(csr.T)
+            transposed.sort_indices()
+            self._register("t_", transposed)
+
+    def _register(self, prefix: str, csr: sp.csr_array) -> None:
+        for name, array, dtype in (
+            ("crow", csr.indptr, np.int32),
+            ("col", csr.indices, np.int32),
+            ("values", csr.data, np.float32),
+        ):
+            self.register_buffer(prefix + name, torch.from_numpy(array.astype(dtype)), persistent=False)
+
+    def product(self, x: Tensor, transpose: bool = False) -> Tensor:
+        """``A x``, or ``A^T x``, without a gradient."""
+        if transpose and not self.symmetric:
+            return _product(self.t_crow, self.t_col, self.t_values, self.shape[0], x)
+        return _product(self.crow, self.col, self.values, self.shape[1], x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _ConstantProduct.apply(x, self)
+
+    def extra_repr(self) -> str:
+        return f"{self.shape[0]} x {self.shape[1]}, {self.values.numel()} entries, symmetric={self.symmetric}"
+
+
+class _ConstantProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, matrix: SparseMatrix) -> Tensor:
+        ctx.matrix = matrix
+        return matrix.product(x.detach())
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return ctx.matrix.product(grad, transpose=True), None
+
+
+class _MeanPropagation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, matrix: SparseMatrix, num_layers: int) -> Tensor:
+        ctx.matrix, ctx.num_layers = matrix, num_layers
+        return _layer_mean(matrix, x.detach(), num_layers, transpose=False)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        # sum_l A^l is a polynomial in A: its transpose is the same polynomial in A^T, no layer needs to be kept.
+        return _layer_mean(ctx.matrix, grad, ctx.num_layers, transpose=True), None, None
+
+
+def _layer_mean(matrix: SparseMatrix, x: Tensor, num_layers: int, transpose: bool) -> Tensor:
+    total, layer = x.clone(), x
+    for _ in range(num_layers):
+        layer = matrix.product(layer, transpose=transpose)
+        total += layer
+    return total.div_(num_layers + 1)
+
+
+def mean_propagation(matrix: SparseMatrix, x: Tensor, num_layers: int) -> Tensor:
+    """LightGCN's propagation: ``(1 / (L + 1)) sum_{l=0..L} A^l x`` (He et al. 2020, Eq. 8; IBMRec Eq. 6-7).
+
+    Args:
+        matrix: A, ``[n, n]``.
+        x: ``[n, d]``.
+        num_layers: L >= 0; with 0 the result is x.
+
+    Returns:
+        ``[n, d]``.
+
+    Raises:
+        ValueError: a negative number of layers.
+    """
+    if num_layers < 0:
+        raise ValueError(f"the number of layers must not be negative, got {num_layers}")
+    return _MeanPropagation.apply(x, matrix, num_layers)
+
+
+class EdgeStructure(nn.Module):
+    """The pattern of a square graph, without its weights: who is linked to whom, and the same for the transpose.
+
+    Args:
+        rows, cols: int64 ``[n_edges]``, an edge row <- col each; sorted here by (row, col), so ``order`` gives
+            the input position of every stored edge.
+        n_nodes: the number of nodes.
+
+    Raises:
+        ValueError: an edge stands there twice, or points outside the graph.
+    """
+
+    def __init__(self, rows: Tensor, cols: Tensor, n_nodes: int):
+        super().__init__()
+        rows, cols = rows.long(), cols.long()
+        if rows.numel() and not (0 <= int(min(rows.min(), cols.min())) <= int(max(rows.max(), cols.max())) < n_nodes):
+            raise ValueError(f"an edge points outside a graph of {n_nodes} nodes")
+        key, order = torch.sort(rows * n_nodes + cols)
+        if bool((key[1:] == key[:-1]).any()):
+            raise ValueError("an edge is given twice; sum the weights of parallel edges first")
+        rows, cols = rows[order], cols[order]
+        _, transposed = torch.sort(cols * n_nodes + rows)
+        self.n_nodes = n_nodes
+        for name, value in (
+            ("rows", rows),
+            ("cols", cols),
+            ("order", order),
+            ("transposed", transposed),
+            ("crow", _row_pointers(rows, n_nodes)),
+            ("col", cols.int()),
+            ("t_crow", _row_pointers(cols, n_nodes)),
+            ("t_col", rows[transposed].int()),
+        ):
+            self.register_buffer(name, value, persistent=False)
+
+    @property
+    def n_edges(self) -> int:
+        return self.rows.numel()
+
+    def row_sums(self, values: Tensor) -> Tensor:
+        """Weighted out-degrees: ``[n_edges] -> [n_nodes]``, with gradient."""
+        return values.new_zeros(self.n_nodes).index_add(0, self.rows, values)
+
+    def normalise(self, values: Tensor) -> Tensor:
+        """``D^-1/2 S D^-1/2`` with ROW degrees on both sides; a degree that is not positive gives weight 0."""
+        degree = self.row_sums(values)
+        inverse_root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
+        return values * inverse_root[self.rows] * inverse_root[self.cols]
+
+    def gather_ends(self, a: Tensor, b: Tensor) -> Tensor:
+        """``a[row_e] + b[col_e]`` for every edge: two ``[n_nodes, d] -> [n_edges, d]``, no gradient."""
+        stacked = torch.cat([a, b])
+        ones = torch.ones(2 * self.n_edges, dtype=stacked.dtype, device=stacked.device)
+        # two entries a row: columns row_e and n_nodes + col_e
+        crow = torch.arange(0, 2 * self.n_edges + 1, 2, dtype=torch.int32, device=stacked.device)
+        col = torch.stack([self.rows.int(), self.col + self.n_nodes], dim=1).flatten()
+        return _product(crow, col, ones, 2 * self.n_nodes, stacked)
+
+    def scatter_ends(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """The transpose of :meth:`gather_ends`: sums of ``[n_edges, d]`` by row and by column, each ``[n_nodes, d]``."""
+        ones = torch.ones(self.n_edges, dtype=grad.dtype, device=grad.device)
+        by_row = torch.arange(self.n_edges, dtype=torch.int32, device=grad.device)
+        return (
+            _product(self.crow, by_row, ones, self.n_edges, grad),
+            _product(self.t_crow, self.transposed.int(), ones, self.n_edges, grad),
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.n_nodes} nodes, {self.n_edges} edges"
+
+
+def _row_pointers(sorted_or_not: Tensor, n_nodes: int) -> Tensor:
+    counts = torch.bincount(sorted_or_not, minlength=n_nodes)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+
+
+class EdgeGraph:
+    """A graph with weights: an :class:`EdgeStructure` and one weight an edge, which may carry a gradient."""
+
+    def __init__(self, structure: EdgeStructure, weights: Tensor):
+        if weights.shape != (structure.n_edges,):
+            raise ValueError(f"{structure.n_edges} edges need as many weights, got shape {tuple(weights.shape)}")
+        self.structure, self.weights = structure, weights
+
+    def masked(self, gate: Tensor) -> EdgeGraph:
+        """S' = S * rho (IBMRec Eq. 23): the same pattern, every weight times its gate ``[n_edges]``."""
+        return EdgeGraph(self.structure, self.weights * gate)
+
+    def detach(self) -> EdgeGraph:
+        return EdgeGraph(self.structure, self.weights.detach())
+
+    def propagate(self, x: Tensor, num_layers: int = 1) -> Tensor:
+        """``S^L x`` (LATTICE; IBMRec Eq. 11): the last layer alone. ``[n_nodes, d] -> [n_nodes, d]``."""
+        for _ in range(num_layers):
+            x = _EdgeProduct.apply(self.weights, x, self.structure)
+        return x
+
+
+class _EdgeProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weights: Tensor, x: Tensor, structure: EdgeStructure) -> Tensor:
+        weights, x = weights.detach(), x.detach().contiguous()
+        ctx.structure = structure
+        ctx.save_for_backward(weights, x)
+        return _product(structure.crow, structure.col, weights, structure.n_nodes, x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        weights, x = ctx.saved_tensors
+        s, grad = ctx.structure, grad.contiguous()
+        grad_weights = grad_x = None
+        if ctx.needs_input_grad[0]:
+            pattern = torch.sparse_csr_tensor(
+                s.crow, s.col, torch.zeros_like(weights), size=(s.n_nodes, s.n_nodes), check_invariants=False
+            )
+            # d/dw_ij = <grad_i, x_j>, at the edges alone
+            grad_weights = torch.sparse.sampled_addmm(pattern, grad, x.T, beta=0.0).values()
+        if ctx.needs_input_grad[1]:
+            grad_x = _product(s.t_crow, s.t_col, weights[s.transposed], s.n_nodes, grad)
+        return grad_weights, grad_x, None

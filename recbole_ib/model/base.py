@@ -1,0 +1,260 @@
+"""What every multimodal recommender of this package shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.graph import EdgeGraph, ModalityWeights, SparseMatrix, cosine_knn, top_k_per_row, user_item_adjacency
+
+
+class Phase(NamedTuple):
+    """One optimiser step of every batch: ``loss`` and ``parameters`` name methods of the model."""
+
+    name: str
+    loss: str
+    parameters: str
+
+
+class NamedLosses(tuple):
+    """A tuple of loss terms that knows their names; RecBole's trainer sums it as any tuple."""
+
+    names: tuple[str, ...]
+
+    def __new__(cls, terms: Mapping[str, Tensor]):
+        self = super().__new__(cls, terms.values())
+        self.names = tuple(terms)
+        return self
+
+
+class Encoded(NamedTuple):
+    """What a backbone knows before the item graph is applied.
+
+    user: ``[n_users, D]``; item: ``[rows, D]``, from the user-item graph; item0: ``[rows, D]``, the layer-0 item rows that
+    the item graph propagates; user0: ``[n_users, D]``, the layer-0 user rows.
+    """
+
+    user: Tensor
+    item: Tensor
+    user0: Tensor
+    item0: Tensor
+
+
+class MultimodalRecommender(GeneralRecommender):
+    """The base of all models here: RecBole's ``GeneralRecommender`` on a data set with modalities.
+
+    A backbone implements :meth:`item_latents`, :meth:`encode` and, where it has an item graph, :meth:`item_graph` and
+    :meth:`attach`. Bottlenecks work on what these return; no backbone knows of one.
+
+    Args:
+        config: RecBole's configuration.
+        dataset: the TRAINING part of a :class:`recbole_ib.data.dataset.MultimodalDataset`.
+
+    Raises:
+        ConfigurationError: the data set has fewer modalities than the model needs.
+    """
+
+    input_type = InputType.PAIRWISE
+    modalities_required = 1
+    #: what :class:`recbole_ib.trainer.MultimodalTrainer` does in every batch, in order
+    training_phases: tuple[Phase, ...] = (Phase("model", "calculate_loss", "parameters"),)
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        features = getattr(dataset, "modalities", None) or {}
+        if len(features) < self.modalities_required:
+            raise ConfigurationError(
+                f"{type(self).__name__} needs at least {self.modalities_required} modality; the data set {config['dataset']!r} has "
+                f"{len(features)}. Name feature files under the key 'modalities' of its yaml"
+            )
+        self.modalities = list(features)
+        self.embedding_size = int(config["embedding_size"])
+        self.reg_weight = float(config["reg_weight"])
+        self._cache: tuple[Tensor, Tensor] | None = None
+
+    # -- what a backbone gives ------------------------------------------------------------------------------------
+
+    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Z^k: latent name -> ``[n_items, d]``, or of the given items ``[n, d]``; empty where a model has none."""
+        return {}
+
+    def latent_features(self) -> dict[str, Tensor]:
+        """M^k: for every latent name the pre-trained features it is made of, ``[n_items, d_k]``."""
+        return {}
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        """User and item rows without the item graph; ``items`` restricts the item rows where :meth:`rows_needed` does."""
+        raise NotImplementedError
+
+    def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph | None:
+        """The item-item graph with the current weights, or ``None`` for a model without one."""
+        return None
+
+    def attach(self, encoded: Encoded, graph: EdgeGraph | None) -> tuple[Tensor, Tensor]:
+        """User and item outputs given an item graph: ``[n_users, D]``, ``[rows, D]``."""
+        return encoded.user, encoded.item
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        """Theta_2 = [C, Z]: the users' content preferences and the item projections (IBMRec Eq. 31)."""
+        return []
+
+    def user_content(self, users: Tensor) -> Tensor | None:
+        """c_a, the users' preferences in the space of the concatenated latents, ``[n, K d]``; ``None`` without latents."""
+        return None
+
+    def rows_needed(self, interaction) -> Tensor | None:
+        """The distinct items whose rows a batch needs, or ``None`` for all (a graph model's neighbours)."""
+        return None
+
+    # -- what all models do with it -------------------------------------------------------------------------------
+
+    def forward(self, latents: Mapping[str, Tensor] | None = None, item_graph: EdgeGraph | None = None):
+        """All user and item outputs, ``[n_users, D]`` and ``[n_items, D]``, with replaced latents or item graph if given."""
+        latents = self.item_latents() if latents is None else latents
+        graph = self.item_graph(latents) if item_graph is None else item_graph
+        return self.attach(self.encode(latents), graph)
+
+    def calculate_loss(self, interaction) -> NamedLosses:
+        """The batch's loss terms by name; their sum is minimised."""
+        rows = self.rows_needed(interaction)
+        latents = self.item_latents(rows)
+        encoded = self.encode(latents, rows)
+        user, item = self.attach(encoded, self.item_graph(latents))
+        return NamedLosses(self.ranking_losses(interaction, encoded, user, item, rows))
+
+    def batch_ids(self, interaction, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Users, positive and negative items of a batch; item ids as positions in ``rows`` where that is given."""
+        users, positives, negatives = (interaction[f] for f in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        if rows is not None:
+            positives, negatives = torch.searchsorted(rows, positives), torch.searchsorted(rows, negatives)
+        return users, positives, negatives
+
+    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
+        """``bpr`` and ``reg``, the terms that a backbone has without a bottleneck."""
+        users, positives, negatives = self.batch_ids(interaction, rows)
+        # one gather each for positives and negatives together: the backward scatters once
+        both = item[torch.cat([positives, negatives])]
+        positive, negative = both.split(positives.numel())
+        u = user[users]
+        bpr = F.softplus((u * (negative - positive)).sum(dim=1)).mean()
+        return {"bpr": bpr, "reg": self.reg_weight * self.penalty(users, positives, negatives, encoded, user, item)}
+
+    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
+        """Squared L2 norm of the batch's layer-0 rows over the batch size (IBMRec Eq. 29; LightGCN)."""
+        rows = (encoded.user0[users], encoded.item0[torch.cat([positives, negatives])])
+        return sum(r.square().sum() for r in rows) / users.numel()
+
+    def predict(self, interaction) -> Tensor:
+        """Scores of the given user-item pairs, ``[n]``."""
+        user, item = self._embeddings()
+        return (user[interaction[self.USER_ID]] * item[interaction[self.ITEM_ID]]).sum(dim=1)
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """Scores of all items for the given users, flattened: ``[n * n_items]``, as RecBole's evaluator takes them."""
+        user, item = self._embeddings()
+        return (user[interaction[self.USER_ID]] @ item.T).flatten()
+
+    def _embeddings(self) -> tuple[Tensor, Tensor]:
+        """One propagation an evaluation: kept while in evaluation mode, dropped by ``train()`` and ``load_state_dict``."""
+        if self.training:
+            return self.forward()
+        if self._cache is None:
+            with torch.no_grad():
+                self._cache = self.forward()
+        return self._cache
+
+    def train(self, mode: bool = True):
+        self._cache = None
+        return super().train(mode)
+
+    def load_state_dict(self, *args, **kwargs):
+        self._cache = None
+        return super().load_state_dict(*args, **kwargs)
+
+    def pre_epoch(self, epoch: int) -> None:
+        """Called by the trainer before every epoch; a model that rebuilds something does it here."""
+
+
+class FeatureProjections(nn.Module):
+    """Z^k = M^k W_k + b_k, one linear layer a modality (IBMRec Eq. 21; one layer is our choice).
+
+    Args:
+        features: modality -> ``[n_items, d_k]``, constants that stay out of the state dict.
+        out_dim: d.
+        normalise: scale feature rows to length 1 first, so that no extractor's scale drowns the id embeddings.
+    """
+
+    def __init__(self, features: Mapping[str, Tensor], out_dim: int, normalise: bool):
+        super().__init__()
+        self.modalities = list(features)
+        for name, table in features.items():
+            table = F.normalize(table, dim=1) if normalise else table
+            self.register_buffer(f"features_{name}", table.float(), persistent=False)
+        self.linear = nn.ModuleDict({m: nn.Linear(features[m].shape[1], out_dim) for m in self.modalities})
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for layer in self.linear.values():
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def table(self, name: str) -> Tensor:
+        """M^k, ``[n_items, d_k]``."""
+        return getattr(self, f"features_{name}")
+
+    def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        tables = {m: self.table(m) for m in self.modalities}
+        return {m: self.linear[m](t if items is None else t[items]) for m, t in tables.items()}
+
+
+def training_adjacency(dataset, normalisation: str) -> SparseMatrix:
+    """The normalised user-item graph of a training data set, as a module."""
+    matrix = user_item_adjacency(dataset.inter_matrix(form="csr"), normalisation)
+    return SparseMatrix(matrix, symmetric=normalisation == "sym")
+
+
+def modality_graphs(config, dataset) -> dict:
+    """Each modality's frozen top-k cosine graph: the ready one of the data set, or computed from the raw features.
+
+    Yaml key ``knn_k``: neighbours an item, itself included. Returns modality -> CSR ``[n_items, n_items]``.
+    """
+    k, graphs = int(config["knn_k"]), {}
+    for name, features in dataset.modalities.items():
+        if name in dataset.item_graphs:
+            graphs[name] = top_k_per_row(dataset.item_graphs[name], k)
+        else:
+            rows, cols, values = cosine_knn(features, k, dataset.has_feature[name])
+            n = features.shape[0]
+            graphs[name] = _csr(rows, cols, values, n)
+    return graphs
+
+
+def _csr(rows: Tensor, cols: Tensor, values: Tensor, n: int):
+    import scipy.sparse as sp
+
+    return sp.csr_array((values.cpu().numpy(), (rows.cpu().numpy(), cols.cpu().numpy())), shape=(n, n))
+
+
+def modality_weights(config, modalities: list[str]) -> ModalityWeights:
+    """Yaml key ``modality_weights``: ``learned``, or a mapping modality -> weight."""
+    setting = config["modality_weights"]
+    if isinstance(setting, Mapping):
+        return ModalityWeights(modalities, setting)
+    if setting in (None, "learned"):
+        return ModalityWeights(modalities)
+    raise ConfigurationError(f"modality_weights is {setting!r}; allowed: learned, or a weight a modality: {{{modalities[0]}: 1.0}}")
+
+
+def choice(config, key: str, allowed: tuple[str, ...]) -> str:
+    """The value of a yaml key that takes one of a few words."""
+    value = config[key]
+    if value not in allowed:
+        raise ConfigurationError(f"{key} is {value!r}; allowed: {', '.join(allowed)}")
+    return value

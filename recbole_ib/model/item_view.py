@@ -1,0 +1,65 @@
+"""The item-graph half of LATTICE and VLATTICE: which graph S, and how its output joins the collaborative one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.graph import EdgeGraph, FrozenItemGraph, LearnedItemGraph
+from recbole_ib.model.base import choice, modality_graphs, modality_weights
+
+ITEM_GRAPHS = ("frozen", "learned")
+
+
+class ItemView(nn.Module):
+    """S, and y = y-bar + S^L y0 / ||S^L y0|| (IBMRec Eq. 8-12; LATTICE Eq. 3-9).
+
+    ``item_graph: frozen`` builds S once from the raw features; ``learned`` rebuilds it from the latents at the first batch
+    of every epoch, the only one whose gradient runs through S, and once per evaluation.
+
+    Yaml: ``item_graph``, ``knn_k``, ``static_weight`` (LATTICE's lambda), ``modality_weights``, ``n_item_layers``.
+
+    Args:
+        config, dataset: as of the model.
+        frozen_order: see :class:`recbole_ib.graph.FrozenItemGraph`.
+    """
+
+    def __init__(self, config, dataset, frozen_order: str):
+        super().__init__()
+        self.learned = choice(config, "item_graph", ITEM_GRAPHS) == "learned"
+        self.num_layers = int(config["n_item_layers"])
+        graphs = modality_graphs(config, dataset)
+        weights = modality_weights(config, list(graphs))
+        if self.learned:
+            self.graph = LearnedItemGraph(graphs, weights, int(config["knn_k"]), float(config["static_weight"]))
+            self.has_feature = dict(dataset.has_feature)
+        else:
+            self.graph = FrozenItemGraph(graphs, weights, frozen_order)
+        self._kept: EdgeGraph | None = None
+
+    def start_epoch(self) -> None:
+        """Forget the graph of the last epoch."""
+        self._kept = None
+
+    def forward(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
+        """S, given the latents (which a frozen graph does not read)."""
+        if not self.learned:
+            return self.graph()
+        if not self.training:
+            with torch.no_grad():
+                return self.graph(latents, self.has_feature)
+        if self._kept is None:
+            graph = self.graph(latents, self.has_feature)
+            self._kept = graph.detach()
+            return graph
+        return self._kept
+
+    def join(self, collaborative: Tensor, item0: Tensor, graph: EdgeGraph) -> Tensor:
+        """``[n_items, D]`` each; rows of the graph's output are scaled to length 1."""
+        return collaborative + F.normalize(graph.propagate(item0, self.num_layers), dim=1)
+
+    def extra_repr(self) -> str:
+        return f"learned={self.learned}, num_layers={self.num_layers}"

@@ -1,0 +1,100 @@
+"""LATTICE: item-item structure mined from the modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from recbole_ib.graph import EdgeGraph, mean_propagation
+from recbole_ib.graph.adjacency import NORMALISATIONS
+from recbole_ib.model.base import Encoded, MultimodalRecommender, choice, training_adjacency
+from recbole_ib.model.item_view import ItemView
+
+RAW_FEATURES = ("tuned", "frozen")
+
+
+class LATTICE(MultimodalRecommender):
+    """LATTICE (Zhang et al., ACM MM 2021, "Mining Latent Structures for Multimedia Recommendation").
+
+    Item graph S = (1 - lam) normalise(sum_m a_m kNN(F_m W_m + b_m)) + lam sum_m a_m normalise(kNN(F_m)); H = S^n Q on the id
+    embeddings, content enters through S alone; y = LightGCN(Q) + H / ||H||, x = LightGCN(P); loss
+    BPR + reg_weight (|x|^2 + |y+|^2 + |y-|^2) / (2B) on the final rows.
+
+    Yaml: ``embedding_size``, ``feature_dim`` (width of F_m W_m), ``n_layers``, ``n_item_layers`` n, ``knn_k``, ``static_weight`` lam,
+    ``modality_weights`` a, ``item_graph`` (``learned``: as published; ``frozen``: lam = 1, no W_m), ``raw_features`` (``tuned``: F_m
+    is trained too, as released), ``ui_norm`` (``row``: as released; ``sym``), ``reg_weight``.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.n_layers = int(config["n_layers"])
+        norm = choice(config, "ui_norm", NORMALISATIONS)
+        self.adjacency = training_adjacency(dataset, norm)
+        self.item_view = ItemView(config, dataset, frozen_order="normalise_first")
+        self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
+        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        self.latents = None
+        if self.item_view.learned:
+            tuned = choice(config, "raw_features", RAW_FEATURES) == "tuned"
+            self.latents = _TunedProjections(dataset.modalities, int(config["feature_dim"]), tuned)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.user_embedding.weight)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+        if self.latents is not None:
+            self.latents.reset_parameters()
+
+    def pre_epoch(self, epoch: int) -> None:
+        self.item_view.start_epoch()
+
+    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        if self.latents is None:
+            return {}
+        return self.latents() if items is None else {m: z[items] for m, z in self.latents().items()}
+
+    def latent_features(self) -> dict[str, Tensor]:
+        return {} if self.latents is None else {m: self.latents.table(m).detach() for m in self.modalities}
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        user0, item0 = self.user_embedding.weight, self.item_embedding.weight
+        nodes = mean_propagation(self.adjacency, torch.cat([user0, item0]), self.n_layers)
+        user, item = nodes.split([self.n_users, self.n_items])
+        return Encoded(user, item, user0, item0)
+
+    def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
+        return self.item_view(latents)
+
+    def attach(self, encoded: Encoded, graph: EdgeGraph) -> tuple[Tensor, Tensor]:
+        return encoded.user, self.item_view.join(encoded.item, encoded.item0, graph)
+
+    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
+        rows = (user[users], item[torch.cat([positives, negatives])])
+        return sum(r.square().sum() for r in rows) / (2 * users.numel())
+
+
+class _TunedProjections(nn.Module):
+    """F_m W_m + b_m with F_m a constant or, as LATTICE is released, a trained table that starts at the features."""
+
+    def __init__(self, features: Mapping[str, Tensor], out_dim: int, tuned: bool):
+        super().__init__()
+        self.modalities, self.tuned = list(features), tuned
+        for name, table in features.items():
+            if tuned:
+                self.register_parameter(f"features_{name}", nn.Parameter(table.clone()))
+            else:
+                self.register_buffer(f"features_{name}", table, persistent=False)
+        self.linear = nn.ModuleDict({m: nn.Linear(features[m].shape[1], out_dim) for m in self.modalities})
+
+    def reset_parameters(self) -> None:
+        for layer in self.linear.values():
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def table(self, name: str) -> Tensor:
+        return getattr(self, f"features_{name}")
+
+    def forward(self) -> dict[str, Tensor]:
+        return {m: self.linear[m](self.table(m)) for m in self.modalities}

@@ -1,0 +1,61 @@
+"""VBPR: matrix factorisation with a projected content part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from recbole_ib.model.base import Encoded, FeatureProjections, MultimodalRecommender
+
+
+class VBPR(MultimodalRecommender):
+    """VBPR (He & McAuley, AAAI 2016), in the form that multimodal benchmarks compare with.
+
+    s_ui = <p_u, [q_i ; W f_i + b]> with f_i the raw concatenation of all modalities, p_u ``[2d]``; loss
+    BPR + reg_weight * (|P_B| + |Y_B+| + |Y_B-|) / B, the norms NOT squared (RecBole's ``EmbLoss``).
+
+    Yaml: ``embedding_size`` d, ``reg_weight``, ``normalize_features``.
+    """
+
+    LATENT = "content"
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        features = torch.cat([dataset.modalities[m] for m in self.modalities], dim=1)
+        self.projections = FeatureProjections({self.LATENT: features}, self.embedding_size, bool(config["normalize_features"]))
+        self.user_embedding = nn.Embedding(self.n_users, 2 * self.embedding_size)
+        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.user_embedding.weight)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+        self.projections.reset_parameters()
+
+    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return self.projections(items)
+
+    def latent_features(self) -> dict[str, Tensor]:
+        return {self.LATENT: self.projections.table(self.LATENT)}
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        ids = self.item_embedding.weight if items is None else self.item_embedding(items)
+        item = torch.cat([ids, latents[self.LATENT]], dim=1)
+        user = self.user_embedding.weight
+        return Encoded(user, item, user, item)
+
+    def rows_needed(self, interaction) -> Tensor:
+        # W f only for the batch's items: projecting all of them costs as much as the rest of the step
+        return torch.unique(torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]]))
+
+    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
+        return (user[users].norm() + item[positives].norm() + item[negatives].norm()) / users.numel()
+
+    def user_content(self, users: Tensor) -> Tensor:
+        return self.user_embedding(users)[:, self.embedding_size :]
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        # the users' content half shares a table with their id half, whose gradient under L_2 is zero
+        return [self.user_embedding.weight, *self.projections.parameters()]

@@ -1,0 +1,129 @@
+"""One run: configuration, data, model, training, evaluation."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from logging import getLogger
+
+from recbole.data import create_dataset, data_preparation
+from recbole.data.transform import construct_transform
+from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+
+from recbole_ib.config import Config
+from recbole_ib.errors import CheckpointError
+from recbole_ib.registry import is_ours, recbole_models, register_model
+
+
+def run_recbole_ib(
+    model=None,
+    dataset=None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict | None = None,
+    saved: bool = True,
+    argv: Sequence[str] = (),
+) -> dict:
+    """Train a model on a data set and test its best epoch: RecBole's quick start, for our models and RecBole's own.
+
+    Args:
+        model: a name of the catalogue or of RecBole, or a model class (ours, RecBole's or the caller's own).
+        dataset: a name; ``ml-100k`` is bundled.
+        config_file_list: yaml files; later ones win.
+        config_dict: settings; they win over the files.
+        saved: keep the best epoch's checkpoint and test it; without, the last epoch is tested.
+        argv: ``--key=value`` words; they win over everything.
+
+    Returns:
+        RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, plain floats) and
+        ``checkpoint`` (its path or None), ``train_seconds``, ``test_seconds``, ``model``, ``dataset``.
+
+    Raises:
+        RecBoleIBError: a wrong setting, feature file or checkpoint, before training starts.
+    """
+    if isinstance(model, type) and model.__name__ not in recbole_models():
+        register_model(model)
+    config = Config(model, dataset, config_file_list, config_dict, argv=argv)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    logger.info(sys.argv)
+    logger.info(config)
+    if not is_ours(config.model_class) and config["defaults"] == "recbole_ib":
+        logger.info("Data, metrics and early stopping follow recbole_ib's defaults; --defaults=recbole keeps RecBole's own")
+
+    dataset = create_dataset(config)
+    logger.info(dataset)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    network = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    logger.info(network)
+    if not is_ours(config.model_class):
+        # RecBole counts them here, on a copy of the model; left out, a model that draws random numbers in predict() would differ
+        flops = get_flops(network, dataset, config["device"], logger, construct_transform(config))
+        logger.info(set_color("FLOPs", "blue") + f": {flops}")
+
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, network)
+    if config["resume_checkpoint"]:
+        _resume(trainer, config)
+    started = time.perf_counter()
+    try:
+        best_valid_score, best_valid_result = trainer.fit(
+            train_data, valid_data, saved=saved, show_progress=config["show_progress"]
+        )
+    except KeyboardInterrupt:
+        if is_ours(config.model_class) and saved and config["save_last"]:
+            from recbole_ib.checkpoint import last_path
+
+            last = last_path(trainer.saved_model_file)
+            if last.is_file():
+                logger.warning(f"Interrupted. The same command with --resume_checkpoint={last} goes on")
+        raise
+    trained = time.perf_counter()
+    test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+    tested = time.perf_counter()
+
+    logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
+    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    return {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "best_valid_score": float(best_valid_score),
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": _floats(best_valid_result),
+        "test_result": _floats(test_result),
+        "checkpoint": str(trainer.saved_model_file) if saved else None,
+        "train_seconds": trained - started,
+        "test_seconds": tested - trained,
+    }
+
+
+def _resume(trainer, config) -> None:
+    if not is_ours(config.model_class):
+        raise CheckpointError(
+            f"{config['model']} is RecBole's own model: RecBole's checkpoints hold neither the random state nor the best result, so a "
+            "resumed run would not be the same run. resume_checkpoint works for the models of recbole_ib"
+        )
+    trainer.resume_checkpoint(config["resume_checkpoint"])
+
+
+def _floats(result) -> dict[str, float] | None:
+    return None if result is None else {name: float(value) for name, value in result.items()}
+
+
+def format_result(result: dict) -> str:
+    """The result of a run as a table: one line a metric, validation (best epoch) beside test."""
+    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
+    names = list(dict.fromkeys([*valid, *test]))
+    width = max(len("metric"), *(len(n) for n in names)) if names else len("metric")
+    rule = "-" * (width + 20)
+    lines = [f"{result['model']} on {result['dataset']}", rule, f"{'metric':<{width}} {'valid':>9} {'test':>9}", rule]
+    for name in names:
+        cells = [f"{values[name]:>9.4f}" if name in values else f"{'-':>9}" for values in (valid, test)]
+        lines.append(f"{name:<{width}} {cells[0]} {cells[1]}")
+    lines.append(rule)
+    lines.append(f"trained in {result['train_seconds']:.1f} s, tested in {result['test_seconds']:.1f} s")
+    if result["checkpoint"]:
+        lines.append(f"checkpoint: {result['checkpoint']}")
+    return "\n".join(lines)

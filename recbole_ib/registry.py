@@ -1,0 +1,135 @@
+"""The catalogue of models, and how RecBole comes to know them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import recbole
+from recbole.model.abstract_recommender import AbstractRecommender
+
+from recbole_ib.errors import ConfigurationError, nearest
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One line of the catalogue."""
+
+    name: str
+    module: str
+    paper: str
+    backbone: str
+    bottlenecks: str
+    modalities: str
+
+
+_IBMREC = "IBMRec, arXiv 2501.12175"
+
+CATALOGUE: dict[str, ModelEntry] = {
+    entry.name: entry
+    for entry in (
+        ModelEntry("VBPR", "vbpr", "He & McAuley, AAAI 2016", "BPR-MF", "-", "1 or more"),
+        ModelEntry("VLightGCN", "vlightgcn", _IBMREC, "LightGCN", "-", "1 or more"),
+        ModelEntry("LATTICE", "lattice", "Zhang et al., ACM MM 2021", "LightGCN + item graph", "-", "1 or more"),
+        ModelEntry("VLATTICE", "vlattice", _IBMREC, "VLightGCN + item graph", "-", "1 or more"),
+        ModelEntry("IBMRec", "ibmrec", _IBMREC, "VLATTICE", "FIB, GIB", "1 or more"),
+        ModelEntry("IBMRecWoFIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "GIB", "1 or more"),
+        ModelEntry("IBMRecWoGIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "FIB", "1 or more"),
+        ModelEntry("IBMRecVBPR", "ibmrec", _IBMREC + ", Table 3", "VBPR", "FIB", "1 or more"),
+        ModelEntry("IBMRecVLightGCN", "ibmrec", _IBMREC + ", Table 3", "VLightGCN", "FIB", "1 or more"),
+        ModelEntry("IBMRecLATTICE", "ibmrec", _IBMREC + ", Table 3", "LATTICE", "GIB", "1 or more"),
+    )
+}
+
+#: keys that a MultimodalDataset reads; a saved data set is reused only where they are unchanged
+DATASET_KEYS = ("modalities", "use_modalities", "feature_path")
+
+
+def list_models() -> list[str]:
+    """The names of the catalogue, baselines first."""
+    return list(CATALOGUE)
+
+
+@cache
+def recbole_models() -> tuple[str, ...]:
+    """The names of RecBole's own models."""
+    return tuple(sorted(p.stem for p in (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml")))
+
+
+def is_ours(model_class: type) -> bool:
+    """Is this class trained by our trainer (a model of the catalogue, or a user's own subclass of our base)?"""
+    from recbole_ib.model.base import MultimodalRecommender
+
+    return inspect.isclass(model_class) and issubclass(model_class, MultimodalRecommender)
+
+
+def check_model_name(name: str) -> None:
+    """Raise ConfigurationError for a name that neither the catalogue, RecBole nor :func:`register_model` knows."""
+    if name in CATALOGUE or name in recbole_models() or name in _registered:
+        return
+    known = [*CATALOGUE, *_registered, *recbole_models()]
+    raise ConfigurationError(
+        f"there is no model {name!r}.{nearest(name, known)} recbole_ib has {', '.join(CATALOGUE)}; RecBole's own models work too: "
+        f"`recbole-ib models` lists all"
+    )
+
+
+_registered: dict[str, type] = {}
+
+
+def register_model(model_class: type) -> type:
+    """Make a model class known to RecBole by its name, as every model of the catalogue is; usable as a decorator.
+
+    ``recbole.utils.get_model``, ``Config``, ``run_recbole``, ``run_recboles``, ``load_data_and_model``, ``objective_function`` and
+    ``HyperTuning`` all look a model up by name; afterwards they find this class. A subclass of
+    :class:`recbole_ib.model.base.MultimodalRecommender` is given our data set and trainer too.
+
+    Raises:
+        ConfigurationError: no recommender class, or a name that RecBole, the catalogue or another class has.
+    """
+    if not inspect.isclass(model_class) or not issubclass(model_class, AbstractRecommender):
+        raise ConfigurationError(f"a model is a subclass of RecBole's AbstractRecommender, got {model_class!r}")
+    name = model_class.__name__
+    holder = _registered.get(name)
+    if holder is model_class:
+        return model_class
+    if name in recbole_models() or (holder is not None and holder.__qualname__ != model_class.__qualname__) or _taken(name, model_class):
+        raise ConfigurationError(f"the name {name!r} is taken by another model; rename the class {model_class.__module__}.{name}")
+    module = sys.modules[model_class.__module__]
+    if getattr(module, name, None) is not model_class:
+        raise ConfigurationError(f"{name} must stand at the top level of its module, so that a worker can import it by name")
+    # RecBole imports recbole.model.<kind>_recommender.<lower-case name> and takes the class from it
+    package = importlib.import_module("recbole.model.general_recommender")
+    alias = name.lower()
+    sys.modules[f"{package.__name__}.{alias}"] = module
+    setattr(package, alias, module)
+    if is_ours(model_class):
+        from recbole_ib.data.dataset import MultimodalDataset
+        from recbole_ib.trainer import MultimodalTrainer
+
+        # RecBole looks for <Name>Dataset and <Name>Trainer before it takes the general ones
+        setattr(importlib.import_module("recbole.data.dataset"), f"{name}Dataset", MultimodalDataset)
+        setattr(importlib.import_module("recbole.trainer"), f"{name}Trainer", MultimodalTrainer)
+    _registered[name] = model_class
+    return model_class
+
+
+def _taken(name: str, model_class: type) -> bool:
+    entry = CATALOGUE.get(name)
+    return entry is not None and model_class.__module__ != f"recbole_ib.model.{entry.module}"
+
+
+def register_all() -> None:
+    """Register the catalogue, and let RecBole's Config read our yaml for its models."""
+    from recbole.utils.argument_list import dataset_arguments
+
+    from recbole_ib import config
+
+    for entry in CATALOGUE.values():
+        register_model(getattr(importlib.import_module(f"recbole_ib.model.{entry.module}"), entry.name))
+    dataset_arguments += [key for key in DATASET_KEYS if key not in dataset_arguments]
+    config.teach_recbole()

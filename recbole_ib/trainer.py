@@ -1,0 +1,224 @@
+"""RecBole's trainer, running a model's training phases, with checkpoints that a run can be continued from."""
+
+from __future__ import annotations
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import ensure_dir, set_color
+from torch.nn.utils.clip_grad import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_ib.checkpoint import (
+    checkpoint_path,
+    last_path,
+    random_state,
+    read_checkpoint,
+    restore_random_state,
+    write_checkpoint,
+)
+from recbole_ib.config import plain_config
+from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.model.base import NamedLosses
+
+#: torch's optimisers that have a fused step, by RecBole's ``learner`` names; one pass over the parameters instead of ten
+FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
+#: settings that a resumed run may change without becoming another run
+FREE_KEYS = {
+    "epochs", "stopping_step", "state", "show_progress", "checkpoint_dir", "data_path", "config_files", "save_last", "eval_batch_size",
+    "log_wandb", "wandb_project", "worker", "save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path", "gpu_id",
+}  # fmt: skip
+
+
+class MultimodalTrainer(Trainer):
+    """RecBole's ``Trainer`` for models with ``training_phases``, see :class:`recbole_ib.model.base.Phase`.
+
+    Every batch runs the phases in order, each with an optimiser of its own (torch's fused ones: one pass over the parameters); a
+    model with one phase trains as under RecBole's Trainer. Loss terms carry their names into the progress bar, the log and tensorboard.
+
+    Checkpoints hold tensors and plain values. The best epoch (by ``valid_metric``) is kept in ``saved_model_file``; with
+    ``save_last`` the latest evaluated epoch lies beside it (``...-last.pth``), and ``resume_checkpoint`` continues from either
+    to the same numbers as a run that was never interrupted.
+    """
+
+    def __init__(self, config, model):
+        if not config["single_spec"]:
+            raise ConfigurationError(
+                f"{config['model']} trains in one process; RecBole's multi-process mode (nproc > 1) needs NCCL and one loss a step"
+            )
+        super().__init__(config, model)
+        ensure_dir(self.checkpoint_dir)
+        self.saved_model_file = str(checkpoint_path(self.checkpoint_dir, config["model"], config["dataset"]))
+        first, *others = model.training_phases
+        self.optimizers = {first.name: self.optimizer}
+        for phase in others:
+            self.optimizers[phase.name] = self._build_optimizer(params=list(getattr(model, phase.parameters)()))
+        self._train_data = None
+        self._latest_valid_result = None
+        self._resumed: dict | None = None
+
+    def _build_optimizer(self, **kwargs):
+        learner = kwargs.get("learner", self.learner).lower()
+        if learner not in FUSED:
+            return super()._build_optimizer(**kwargs)
+        return FUSED[learner](
+            kwargs.get("params", self.model.parameters()),
+            lr=kwargs.get("learning_rate", self.learning_rate),
+            weight_decay=kwargs.get("weight_decay", self.weight_decay),
+            fused=True,
+        )
+
+    # -- one epoch ------------------------------------------------------------------------------------------------
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        """One pass over the training data; the sums of all loss terms, by name."""
+        model = self.model
+        model.train()
+        model.pre_epoch(epoch_idx)
+        bar = (
+            tqdm(train_data, total=len(train_data), dynamic_ncols=True, desc=set_color(f"Train {epoch_idx:>5}", "pink"))
+            if show_progress
+            else train_data
+        )
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
+        names, totals = (), None
+        for batch, interaction in enumerate(bar):
+            interaction = interaction.to(self.device)
+            terms = {}
+            for phase in model.training_phases:
+                terms.update(self._step(phase, interaction, scaler))
+            values = torch.stack(list(terms.values())).double()
+            names = tuple(terms)
+            totals = values if totals is None else totals + values
+            if show_progress and (batch % 10 == 0 or batch + 1 == len(train_data)):
+                means = (totals / (batch + 1)).tolist()
+                bar.set_postfix_str(" ".join(f"{n}={v:.4g}" for n, v in zip(names, means, strict=True)), refresh=False)
+        if totals is None:
+            raise ConfigurationError("the training data has no batch")
+        return NamedLosses(dict(zip(names, totals.tolist(), strict=True)))
+
+    def _step(self, phase, interaction, scaler) -> dict:
+        """One optimiser step; the phase's loss terms, detached."""
+        optimizer = self.optimizers[phase.name]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for parameter in parameters:
+            parameter.grad = None
+        with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
+            losses = getattr(self.model, phase.loss)(interaction)
+        loss = sum(losses)
+        if not bool(torch.isfinite(loss)):
+            found = ", ".join(f"{n} = {v.item():g}" for n, v in zip(losses.names, losses, strict=True))
+            raise ValueError(f"training loss of phase {phase.name} is not finite: {found}. A lower learning_rate often helps")
+        # a phase may own a part of the model alone: the others' gradients are neither computed nor kept
+        scaler.scale(loss).backward(inputs=parameters)
+        if self.clip_grad_norm:
+            scaler.unscale_(optimizer)
+            clip_grad_norm_(parameters, **self.clip_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        return {name: value.detach() for name, value in zip(losses.names, losses, strict=True)}
+
+    def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
+        digits = self.config["loss_decimal_place"] or 4
+        terms = ", ".join(f"{set_color(n, 'blue')}: {v:.{digits}f}" for n, v in zip(losses.names, losses, strict=True))
+        return f"{set_color(f'epoch {epoch_idx} training', 'green')} [{set_color('time', 'blue')}: {e_time - s_time:.2f}s, {terms}]"
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx, losses, tag="Loss/Train"):
+        for name, value in zip(losses.names, losses, strict=True):
+            self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
+        self.tensorboard.add_scalar(f"{tag}/total", sum(losses), epoch_idx)
+
+    # -- a run ----------------------------------------------------------------------------------------------------
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+        """RecBole's ``fit``; a resumed run goes on after the checkpoint's epoch, and one that had ended does not train again."""
+        self._train_data = train_data
+        if self._resumed is not None:
+            restore_random_state(self._resumed["random_state"], train_data.generator)
+            stopped = self.cur_step > self.stopping_step
+            if stopped or self.start_epoch >= self.epochs:
+                self.eval_collector.data_collect(train_data)
+                reason = "it had stopped early" if stopped else f"it had reached its {self.epochs} epochs"
+                self.logger.info(f"Nothing to continue: {reason}")
+                return self.best_valid_score, self.best_valid_result
+
+        def after_evaluation(epoch, score):
+            if saved and self.config["save_last"]:
+                write_checkpoint(self._state(epoch, best=self.best_valid_result), last_path(self.saved_model_file))
+            if callback_fn:
+                callback_fn(epoch, score)
+
+        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)
+
+    def _valid_epoch(self, valid_data, show_progress=False):
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self._latest_valid_result = result
+        return score, result
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        # RecBole saves a new best epoch BEFORE it enters that epoch's result as the best one
+        write_checkpoint(self._state(epoch, best=self._latest_valid_result), path)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+    def _state(self, epoch: int, best) -> dict:
+        return {
+            "model": self.config["model"],
+            "dataset": self.config["dataset"],
+            "config": plain_config(self.config),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": None if best is None else {k: float(v) for k, v in best.items()},
+            "train_loss_dict": {int(k): float(v) for k, v in self.train_loss_dict.items()},
+            "state_dict": self.model.state_dict(),
+            "other_parameter": self.model.other_parameter(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "random_state": random_state(getattr(self._train_data, "generator", None)),
+        }
+
+    def resume_checkpoint(self, resume_file):
+        """Continue from a checkpoint: weights, all optimisers, random state, epoch and early stopping.
+
+        Raises:
+            CheckpointError: not readable, of another model or data set, of a run with other settings, or without its best epoch's file.
+        """
+        resume_file = str(resume_file)
+        state = read_checkpoint(resume_file, map_location=self.device)
+        for key in ("model", "dataset"):
+            if state[key] != self.config[key]:
+                raise CheckpointError(f"{resume_file} is of the {key} {state[key]!r}, this run of {self.config[key]!r}")
+        self._check_same_settings(resume_file, state["config"])
+        best = resume_file
+        if resume_file.endswith("-last.pth"):
+            best = resume_file[: -len("-last.pth")] + ".pth"
+            try:
+                read_checkpoint(best)
+            except CheckpointError as error:
+                raise CheckpointError(f"{resume_file} needs the best epoch's file beside it: {error}") from None
+        self.saved_model_file = best
+        self.model.load_state_dict(state["state_dict"])
+        self.model.load_other_parameter(state["other_parameter"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.start_epoch = state["epoch"] + 1
+        self.cur_step = state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"]
+        self.train_loss_dict = dict(state["train_loss_dict"])
+        self._resumed = state
+        self.logger.info(f"Continue {resume_file} from epoch {self.start_epoch}")
+
+    def _check_same_settings(self, resume_file: str, old: dict) -> None:
+        new = plain_config(self.config)
+        missing = object()
+        differing = [
+            f"{k}: {old.get(k)!r} then, {new.get(k)!r} now"
+            for k in sorted({*old, *new} - FREE_KEYS)
+            if old.get(k, missing) != new.get(k, missing)
+        ]
+        if differing:
+            raise CheckpointError(
+                f"{resume_file} is of a run with other settings, and would not continue to its numbers: {'; '.join(differing)}. "
+                f"These may change: {', '.join(sorted(FREE_KEYS))}"
+            )
