@@ -67,7 +67,9 @@ def read_checkpoint(path: str | Path, map_location="cpu") -> dict:
         raise CheckpointError(f"{path} is damaged or no checkpoint ({error})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{path} is no checkpoint of this version of recbole_ib: format {found!r}, this one reads {FORMAT!r}")
+        raise CheckpointError(
+            f"{path} is no checkpoint of this version of recbole_ib: format {found!r}, this one reads {FORMAT!r}"
+        )
     return state
 
 

@@ -116,7 +116,9 @@ class Config(RecBoleConfig):
         model = external.get("model") if model is None else model
         dataset = external.get("dataset") if dataset is None else dataset
         if model is None:
-            raise ConfigurationError("no model is named: give --model=NAME, such as --model=IBMRec; `recbole-ib models` lists all")
+            raise ConfigurationError(
+                "no model is named: give --model=NAME, such as --model=IBMRec; `recbole-ib models` lists all"
+            )
         if dataset is None:
             raise ConfigurationError("no data set is named: give --dataset=NAME, such as --dataset=ml-100k (bundled)")
         if isinstance(model, str):

@@ -97,7 +97,11 @@ def register_model(model_class: type) -> type:
     holder = _registered.get(name)
     if holder is model_class:
         return model_class
-    if name in recbole_models() or (holder is not None and holder.__qualname__ != model_class.__qualname__) or _taken(name, model_class):
+    if (
+        name in recbole_models()
+        or (holder is not None and holder.__qualname__ != model_class.__qualname__)
+        or _taken(name, model_class)
+    ):
         raise ConfigurationError(f"the name {name!r} is taken by another model; rename the class {model_class.__module__}.{name}")
     module = sys.modules[model_class.__module__]
     if getattr(module, name, None) is not model_class:

@@ -120,7 +120,9 @@ class MultimodalTrainer(Trainer):
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         digits = self.config["loss_decimal_place"] or 4
         terms = ", ".join(f"{set_color(n, 'blue')}: {v:.{digits}f}" for n, v in zip(losses.names, losses, strict=True))
-        return f"{set_color(f'epoch {epoch_idx} training', 'green')} [{set_color('time', 'blue')}: {e_time - s_time:.2f}s, {terms}]"
+        return (
+            f"{set_color(f'epoch {epoch_idx} training', 'green')} [{set_color('time', 'blue')}: {e_time - s_time:.2f}s, {terms}]"
+        )
 
     def _add_train_loss_to_tensorboard(self, epoch_idx, losses, tag="Loss/Train"):
         for name, value in zip(losses.names, losses, strict=True):

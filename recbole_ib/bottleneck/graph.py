@@ -36,4 +36,3 @@ class GraphBottleneck(nn.Module):
 
     def extra_repr(self) -> str:
         return f"sigma2={self.sigma2}"
-

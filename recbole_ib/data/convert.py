@@ -109,7 +109,9 @@ def _read_inter(path: Path) -> pd.DataFrame:
         raise ConversionError(f"{path}: not a tab-separated table ({error})") from None
     for column in ("userID", "itemID", "x_label"):
         if column not in frame.columns:
-            raise ConversionError(f"{path}: the column {column!r} is missing; it has: {first_few(frame.columns, 10)} (tab-separated)")
+            raise ConversionError(
+                f"{path}: the column {column!r} is missing; it has: {first_few(frame.columns, 10)} (tab-separated)"
+            )
     if frame.empty:
         raise ConversionError(f"{path}: no interaction below the header")
     for column in frame.columns:
@@ -160,7 +162,9 @@ def _read_features(source: Path, last_item: int, inter_file: Path) -> dict[str, 
         except (ValueError, OSError, EOFError) as error:
             raise ConversionError(f"{path}: not a readable .npy without pickled objects ({error})") from None
         if values.ndim != 2 or values.dtype not in (np.float16, np.float32, np.float64):
-            raise ConversionError(f"{path}: float16, float32 or float64 [items, dimensions] is needed, got {values.dtype} {values.shape}")
+            raise ConversionError(
+                f"{path}: float16, float32 or float64 [items, dimensions] is needed, got {values.dtype} {values.shape}"
+            )
         if values.shape[0] <= last_item:
             raise ConversionError(
                 f"{path}: {values.shape[0]} rows, but {inter_file.name} goes up to item {last_item}: row i must be item i"

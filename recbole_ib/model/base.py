@@ -249,7 +249,9 @@ def modality_weights(config, modalities: list[str]) -> ModalityWeights:
         return ModalityWeights(modalities, setting)
     if setting in (None, "learned"):
         return ModalityWeights(modalities)
-    raise ConfigurationError(f"modality_weights is {setting!r}; allowed: learned, or a weight a modality: {{{modalities[0]}: 1.0}}")
+    raise ConfigurationError(
+        f"modality_weights is {setting!r}; allowed: learned, or a weight a modality: {{{modalities[0]}: 1.0}}"
+    )
 
 
 def choice(config, key: str, allowed: tuple[str, ...]) -> str:

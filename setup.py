@@ -1,0 +1,48 @@
+"""Packaging of recbole-ib."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "recbole_ib" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+setup(
+    name="recbole-ib",
+    version=VERSION,
+    description="Information-bottleneck recommenders (IBMRec) and multimodal baselines for RecBole",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.14",
+    packages=[*find_packages(include=["recbole_ib", "recbole_ib.*"]), "recbole_ib.properties"],
+    # the yaml files stand at the top of the repository and are installed inside the package
+    package_dir={"recbole_ib.properties": "properties"},
+    package_data={
+        "recbole_ib": ["data/sample/*"],
+        "recbole_ib.properties": ["*.yaml", "*/*.yaml"],
+    },
+    install_requires=[
+        # 1.2.1 asks for ray<=2.6.3, which has no wheel for Python 3.12 and later; pip settles on 1.2.0
+        "recbole>=1.2,<1.3",
+        "torch>=2.4",
+        "numpy>=1.26",
+        "scipy>=1.13",
+        # with pandas 3, 13 of 70 of RecBole's own data tests fail (copy-on-write)
+        "pandas>=2.0,<3",
+        "pyyaml",
+        "tqdm",
+        # recbole.quick_start imports ray; recbole 1.2.0 does not declare it, nor kmeans-pytorch
+        "ray[tune]>=2.50",
+        "hyperopt",
+        "kmeans-pytorch",
+    ],
+    extras_require={"dev": ["pytest>=8", "ruff", "build"]},
+    entry_points={"console_scripts": ["recbole-ib=recbole_ib.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+
+from recbole_ib.bottleneck import centre, hsic, rbf_hsic, rbf_kernel
+
+
+def naive_kernel(x, sigma2):
+    unit = [row / np.linalg.norm(row) for row in x]
+    return np.array([[np.exp(-np.sum((a - b) ** 2) / (2 * sigma2)) for b in unit] for a in unit])
+
+
+def naive_hsic(x, y, sigma2):
+    """The double sum: (n-1)^-2 sum_ij Kx_ij (H Ky H)_ij, H written out."""
+    n = len(x)
+    kx, ky = naive_kernel(x, sigma2), naive_kernel(y, sigma2)
+    h = np.eye(n) - np.ones((n, n)) / n
+    return np.trace(kx @ h @ ky @ h) / (n - 1) ** 2
+
+
+@pytest.fixture
+def pair():
+    torch.manual_seed(0)
+    return torch.randn(13, 5, dtype=torch.double), torch.randn(13, 8, dtype=torch.double)
+
+
+@pytest.mark.parametrize("sigma2", [0.15, 0.25, 2.0])
+def test_equals_the_definition_with_explicit_matrices(pair, sigma2):
+    x, y = pair
+    expected = naive_hsic(x.numpy(), y.numpy(), sigma2)
+    assert float(hsic(rbf_kernel(x, sigma2), rbf_kernel(y, sigma2))) == pytest.approx(expected, rel=1e-9)
+    assert float(rbf_hsic(x, y, sigma2=sigma2)) == pytest.approx(expected, rel=1e-9)
+    assert float(rbf_hsic(x, sigma2=sigma2, kernel_y=rbf_kernel(y, sigma2))) == pytest.approx(expected, rel=1e-9)
+
+
+def test_closed_form_gradient(pair):
+    x, y = (t.clone().requires_grad_() for t in pair)
+    assert torch.autograd.gradcheck(lambda a, b: rbf_hsic(a, b, sigma2=0.3), (x, y))
+    kernel = rbf_kernel(pair[1], 0.3)
+    assert torch.autograd.gradcheck(lambda a: rbf_hsic(a, sigma2=0.3, kernel_y=kernel), (x,))
+
+
+def test_gradient_equals_autograd_of_the_plain_form(pair):
+    x, y = (t.clone().requires_grad_() for t in pair)
+    fused = torch.autograd.grad(rbf_hsic(x, y, sigma2=0.2), (x, y))
+    plain = torch.autograd.grad(hsic(rbf_kernel(x, 0.2), rbf_kernel(y, 0.2)), (x, y))
+    for a, b in zip(fused, plain, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_gradient_flows_when_both_sides_are_one_tensor(pair):
+    x = pair[0].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda a: rbf_hsic(a, a * 1.0, sigma2=0.3), (x,))
+
+
+def test_symmetric_not_negative_and_blind_to_row_scale(pair):
+    x, y = pair
+    value = rbf_hsic(x, y, sigma2=0.2)
+    assert float(value) > 0
+    torch.testing.assert_close(value, rbf_hsic(y, x, sigma2=0.2))
+    torch.testing.assert_close(value, rbf_hsic(3.0 * x, 0.1 * y, sigma2=0.2))
+
+
+def permutation_rank(x, y, shuffles):
+    """The share of row permutations whose HSIC reaches the observed one (a permutation test's p-value)."""
+    observed = float(rbf_hsic(x, y, sigma2=0.5))
+    return sum(float(rbf_hsic(x, y[p], sigma2=0.5)) >= observed for p in shuffles) / len(shuffles)
+
+
+def test_tells_dependence_from_independence_by_permutation():
+    """Dependent rows lie above every permutation; over many independent draws the p-values spread over [0, 1]."""
+    torch.manual_seed(1)
+    shuffles = [torch.randperm(100) for _ in range(40)]
+    independent = []
+    for _ in range(12):
+        x = torch.randn(100, 3)
+        assert permutation_rank(x, x @ torch.randn(3, 4) + 0.1 * torch.randn(100, 4), shuffles) == 0.0
+        independent.append(permutation_rank(x, torch.randn(100, 4), shuffles))
+    assert 0.25 < sum(independent) / len(independent) < 0.75
+
+
+def test_biased_estimate_is_about_one_over_n_for_narrow_kernels():
+    """The number that diagnostics must not read as dependence."""
+    torch.manual_seed(0)
+    value = float(rbf_hsic(torch.randn(400, 64), torch.randn(400, 128), sigma2=0.15))
+    assert value == pytest.approx(1 / 400, rel=0.15)
+
+
+def test_centre_equals_hkh(pair):
+    k = rbf_kernel(pair[0], 0.3)
+    h = torch.eye(13, dtype=torch.double) - 1 / 13
+    torch.testing.assert_close(centre(k), h @ k @ h)
+
+
+def test_wrong_input_is_refused(pair):
+    x, y = pair
+    with pytest.raises(ValueError, match="positive, got 0"):
+        rbf_hsic(x, y, sigma2=0)
+    with pytest.raises(ValueError, match="positive"):
+        rbf_kernel(x, -1.0)
+    with pytest.raises(ValueError, match="exactly one"):
+        rbf_hsic(x, sigma2=0.1)
+    with pytest.raises(ValueError, match="exactly one"):
+        rbf_hsic(x, y, sigma2=0.1, kernel_y=rbf_kernel(y, 0.1))
+    with pytest.raises(ValueError, match="same ones"):
+        rbf_hsic(x, y[:-1], sigma2=0.1)
+    with pytest.raises(ValueError, match="at least 2"):
+        rbf_hsic(x[:1], y[:1], sigma2=0.1)
+    with pytest.raises(ValueError, match="square"):
+        hsic(rbf_kernel(x, 0.1), rbf_kernel(y[:-1], 0.1))

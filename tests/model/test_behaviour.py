@@ -1,0 +1,154 @@
+"""What every model of the catalogue must do, on planted data whose right answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import init_seed
+
+from recbole_ib import list_models
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.trainer import MultimodalTrainer
+from tests.conftest import planted, write_dataset
+
+MODELS = list_models()
+
+
+def fit(config, model, train, valid, epochs=None):
+    trainer = MultimodalTrainer(config, model)
+    trainer.fit(train, valid, verbose=False, saved=False)
+    return trainer
+
+
+def scores_of(model, config, users):
+    model.eval()
+    with torch.no_grad():
+        return model.full_sort_predict(Interaction({config["USER_ID_FIELD"]: users})).view(len(users), -1)
+
+
+def first_batch(train):
+    init_seed(3, True)
+    return next(iter(train))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recommends_the_withheld_structure(build, name):
+    """Users take items of their group: the group's items that they have not taken yet must come first."""
+    config, model, train, valid, test = build(name, epochs=25, learning_rate=0.01, embedding_size=16, stopping_step=100)
+    fit(config, model, train, None)
+    dataset = train._dataset
+    _, _, item_group, user_group = planted()
+    ids = dataset.field2id_token["item_id"]
+    group_of_item = np.array([-1] + [item_group[int(t[1:])] for t in ids[1:]])
+    group_of_user = np.array([-1] + [user_group[int(t[1:])] for t in dataset.field2id_token["user_id"][1:]])
+    users = torch.arange(1, dataset.user_num)
+    scores = scores_of(model, config, users).numpy()
+    taken = dataset.inter_matrix(form="csr").toarray()[1:] > 0
+    scores[taken] = -np.inf
+    scores[:, 0] = -np.inf
+    top = np.argsort(-scores, axis=1)[:, :5]
+    hits = (group_of_item[top] == group_of_user[1:, None]).mean()
+    assert hits > 0.75  # by chance: some .15, a quarter of the items less those taken
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_runs_with_one_seed_are_equal(build, name):
+    found = []
+    for _ in range(2):
+        config, model, train, valid, _ = build(name, epochs=2)
+        trainer = fit(config, model, train, valid)
+        found.append((trainer.train_loss_dict, trainer.best_valid_result, scores_of(model, config, torch.arange(1, 9))))
+    assert found[0][0] == found[1][0]
+    assert found[0][1] == found[1][1]
+    assert torch.equal(found[0][2], found[1][2])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_state_dict_round_trip_gives_equal_scores(build, name):
+    config, model, train, _, _ = build(name, epochs=1)
+    fit(config, model, train, None)
+    _, other, _, _, _ = build(name)
+    users = torch.arange(1, 9)
+    assert not torch.equal(scores_of(model, config, users), scores_of(other, config, users))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(scores_of(model, config, users), scores_of(other, config, users))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluation_depends_on_nothing_but_the_weights(build, name):
+    """Not on the batch, not on a training forward before it, not on noise."""
+    config, model, train, _, _ = build(name)
+    model.pre_epoch(0)
+    users = torch.arange(1, 9)
+    before = scores_of(model, config, users)
+    torch.testing.assert_close(before[2:3], scores_of(model, config, users[2:3]))
+    model.train()
+    model.calculate_loss(first_batch(train))
+    after = scores_of(model, config, users)
+    torch.testing.assert_close(before, after)
+    pairs = Interaction({"user_id": users, "item_id": torch.arange(2, 10)})
+    with torch.no_grad():
+        torch.testing.assert_close(model.predict(pairs), after[torch.arange(8), torch.arange(2, 10)])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_evaluation_propagates_once(build, name, monkeypatch):
+    config, model, _, _, _ = build(name)
+    calls = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda *a, **k: calls.append(1) or encode(*a, **k))
+    model.eval()
+    for user in range(1, 6):
+        model.full_sort_predict(Interaction({"user_id": torch.tensor([user])}))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradient_reaches_every_parameter(build, name):
+    _, model, train, _, _ = build(name)
+    model.train()
+    model.pre_epoch(0)
+    batch = first_batch(train)
+    for phase in model.training_phases:
+        sum(getattr(model, phase.loss)(batch)).backward()
+    silent = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_changes_no_other_score(build, name):
+    config, model, train, _, _ = build(name)
+    users = torch.arange(1, 9)
+    before = scores_of(model, config, users)[:, 1:]
+    with torch.no_grad():
+        for table in (model.item_embedding, model.user_embedding):
+            table.weight[0] = 100.0
+    model.train()
+    torch.testing.assert_close(before, scores_of(model, config, users)[:, 1:])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_any_number_of_modalities_by_any_name(build, name, count, tmp_path):
+    pairs, modalities, _, _ = planted(30, 20)
+    made = {f"sense_{i}": np.roll(modalities["visual"], i, axis=0) for i in range(count)}
+    path = write_dataset(tmp_path / "data", "other", pairs, made)
+    config, model, train, valid, test = build(name, dataset="other", data_path=str(path), epochs=1)
+    trainer = fit(config, model, train, valid)
+    result = trainer.evaluate(test, load_best_model=False)
+    assert 0.0 <= result["recall@20"] <= 1.0
+    assert model.modalities == list(made)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_data_set_without_modalities_is_refused(build, name, tmp_path):
+    pairs, _, _, _ = planted(20, 20)
+    path = write_dataset(tmp_path / "data", "bare", pairs, {})
+    with pytest.raises(ConfigurationError, match="at least 1 modality"):
+        build(name, dataset="bare", data_path=str(path))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_repr_shows_the_sizes(build, name):
+    _, model, _, _, _ = build(name)
+    assert "Embedding(81, " in repr(model)

@@ -1,0 +1,167 @@
+"""IBMRec against a second, naive implementation of Algorithm 1 with dense matrices and loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from recbole_ib.trainer import MultimodalTrainer
+from tests.bottleneck.test_hsic import naive_hsic
+from tests.model.test_behaviour import first_batch
+from tests.model.test_lattice import dense
+
+
+def named(losses):
+    return dict(zip(losses.names, losses, strict=True))
+
+
+def naive_gate(model, latents):
+    """rho of every edge, without noise, one pair at a time."""
+    gate, s = model.gib.gate, model.item_graph(latents).structure
+    h = torch.cat([*latents.values(), model.item_embedding.weight], dim=1)
+    rho = torch.zeros(model.n_items, model.n_items)
+    for i, j in zip(s.rows.tolist(), s.cols.tolist(), strict=True):
+        hidden = torch.relu(gate.target.weight @ h[i] + gate.source.weight @ h[j] + gate.target.bias)
+        rho[i, j] = torch.sigmoid(gate.output.weight[0] @ hidden + gate.output.bias[0])
+    return rho
+
+
+def test_l1_equals_the_naive_algorithm(build):
+    _, model, train, _, _ = build("IBMRec", embedding_size=8, fib_weight=1.3, gib_weight=0.7, reg_weight=0.01)
+    model.pre_epoch(0)
+    model.gib.gate.eval()  # the noise off: the rest of the model trains
+    b = first_batch(train)
+    got = named(model.calculate_loss(b))
+
+    with torch.no_grad():
+        r = torch.from_numpy(train._dataset.inter_matrix(form="csr").toarray())
+        a = torch.zeros((sum(r.shape),) * 2)
+        a[: r.shape[0], r.shape[0] :], a[r.shape[0] :, : r.shape[0]] = r, r.T
+        degree = a.sum(1)
+        root = torch.where(degree > 0, degree.rsqrt(), torch.zeros_like(degree))
+        a = root[:, None] * a * root[None, :]
+        z = {m: F.linear(model.projections.table(m), layer.weight, layer.bias) for m, layer in model.projections.linear.items()}
+        x0 = torch.cat([model.user_embedding.weight, model.user_preference.weight], dim=1)
+        y0 = torch.cat([model.item_embedding.weight, *z.values()], dim=1)
+        nodes = torch.cat([x0, y0])
+        nodes = (nodes + a @ nodes + a @ (a @ nodes)) / 3
+        x, y_bar = nodes[: len(r)], nodes[len(r) :]
+        s = dense(model.item_graph(z))
+        refined = y_bar + F.normalize((s * naive_gate(model, z)) @ y0, dim=1)
+        original = y_bar + F.normalize(s @ y0, dim=1)
+        users, positives, negatives = b["user_id"], b["item_id"], b["neg_item_id"]
+        bpr = sum(
+            -math.log(1 / (1 + math.exp(-float(x[u] @ refined[i] - x[u] @ refined[j]))))
+            for u, i, j in zip(users, positives, negatives, strict=True)
+        ) / len(b)
+        reg = float(x0[users].square().sum() + y0[positives].square().sum() + y0[negatives].square().sum()) / len(b)
+        items = sorted(set(positives.tolist()))
+        fib = sum(naive_hsic(z[m][items].double().numpy(), model.projections.table(m)[items].double().numpy(), 0.15) for m in z)
+        gib = naive_hsic(refined[items].double().numpy(), original[items].double().numpy(), 0.15)
+
+    for name, expected in {"bpr": bpr, "reg": 0.01 * reg, "fib": 1.3 * fib, "gib": 0.7 * gib}.items():
+        assert float(got[name]) == pytest.approx(expected, rel=2e-4), name
+
+
+def test_l2_equals_the_naive_loop(build):
+    _, model, train, _, _ = build("IBMRec", contrastive_temperature=0.3)
+    b = first_batch(train)
+    z = torch.cat(list(model.item_latents().values()), dim=1)
+    items, total = sorted(set(b["item_id"].tolist())), 0.0
+    for a, i in zip(b["user_id"], b["item_id"], strict=True):
+        e = {j: math.exp(float(torch.cosine_similarity(model.user_preference.weight[a], z[j], dim=0)) / 0.3) for j in items}
+        total -= math.log(e[int(i)] / sum(e.values()))
+    assert float(model.contrastive_loss(b)[0]) == pytest.approx(total / len(b), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["IBMRec", "IBMRecWoGIB", "IBMRecVLightGCN", "IBMRecVBPR"])
+def test_the_second_step_updates_content_alone(build, name):
+    """Theta_2 = [C, Z]: the users' content preferences and the projections."""
+    config, model, train, _, _ = build(name)
+    trainer = MultimodalTrainer(config, model)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    trainer._step(model.training_phases[1], first_batch(train), torch.amp.GradScaler("cpu", enabled=False))
+    changed = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(before[n], p)}
+    assert changed == {"projections", "user_embedding" if name == "IBMRecVBPR" else "user_preference"}
+    if name == "IBMRecVBPR":
+        d = model.embedding_size
+        assert torch.equal(before["user_embedding.weight"][:, :d], model.user_embedding.weight[:, :d])
+
+
+@pytest.mark.parametrize(
+    ("name", "terms", "phases"),
+    [
+        ("IBMRec", ("bpr", "reg", "fib", "gib"), ("L_1", "L_2")),
+        ("IBMRecWoFIB", ("bpr", "reg", "gib"), ("model",)),
+        ("IBMRecWoGIB", ("bpr", "reg", "fib"), ("L_1", "L_2")),
+        ("IBMRecVBPR", ("bpr", "reg", "fib"), ("L_1", "L_2")),
+        ("IBMRecVLightGCN", ("bpr", "reg", "fib"), ("L_1", "L_2")),
+        ("IBMRecLATTICE", ("bpr", "reg", "gib"), ("model",)),
+    ],
+)
+def test_each_variant_has_its_terms_and_steps(build, name, terms, phases):
+    _, model, train, _, _ = build(name)
+    model.pre_epoch(0)
+    assert model.calculate_loss(first_batch(train)).names == terms
+    assert tuple(p.name for p in model.training_phases) == phases
+    assert hasattr(model, "fib") is ("fib" in terms)
+    assert hasattr(model, "gib") is ("gib" in terms)
+
+
+@pytest.mark.parametrize(("name", "backbone"), [("IBMRec", "VLATTICE"), ("IBMRecVBPR", "VBPR"), ("IBMRecVLightGCN", "VLightGCN")])
+def test_with_weight_zero_and_an_open_gate_l1_is_the_backbones_loss(build, name, backbone):
+    _, model, train, _, _ = build(name, fib_weight=0.0, **({"gib_weight": 0.0} if name == "IBMRec" else {}))
+    _, plain, _, _, _ = build(backbone)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("gib.")})
+    if name == "IBMRec":
+        with torch.no_grad():
+            model.gib.gate.output.bias.fill_(1e4)
+    b = first_batch(train)
+    got, expected = named(model.calculate_loss(b)), named(plain.calculate_loss(b))
+    torch.testing.assert_close(got["bpr"], expected["bpr"])
+    torch.testing.assert_close(got["reg"], expected["reg"])
+
+
+def test_the_ranking_uses_the_refined_graph(build):
+    _, model, _, _, _ = build("IBMRec")
+    model.eval()
+    latents = model.item_latents()
+    graph = model.item_graph(latents)
+    expected = model.attach(
+        model.encode(latents), graph.masked(naive_gate(model, latents)[graph.structure.rows, graph.structure.cols])
+    )
+    torch.testing.assert_close(model()[1], expected[1])
+
+
+def test_the_gates_mlp_is_trained_by_the_ranking_loss_alone(build):
+    """A detached mask would turn GIB into random edge noise."""
+    _, model, train, _, _ = build("IBMRecWoFIB", gib_weight=0.0)
+    named(model.calculate_loss(first_batch(train)))["bpr"].backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.gib.gate.parameters())
+
+
+def test_the_gate_of_a_backbone_without_latents_sees_content_too(build):
+    _, frozen, _, _, _ = build("IBMRecLATTICE", item_graph="frozen", embedding_size=8)
+    assert frozen.gib.gate.target.in_features == 3 * 8
+    assert frozen.gate_projections is not None
+    _, learned, _, _, _ = build("IBMRecLATTICE", item_graph="learned", embedding_size=8, feature_dim=5)
+    assert learned.gib.gate.target.in_features == 8 + 2 * 5
+    assert learned.gate_projections is None
+
+
+def test_training_lowers_the_dependence_on_the_noise_modality(build):
+    """On the planted data ``visual`` is pure noise: FIB must make its latents depend less on it than the plain backbone's."""
+    from recbole_ib.bottleneck import rbf_hsic
+
+    found = {}
+    for name in ("VLightGCN", "IBMRecVLightGCN"):
+        settings = {"epochs": 20, "learning_rate": 0.01, "embedding_size": 16, "stopping_step": 100}
+        config, model, train, _, _ = build(name, **settings, **({"fib_weight": 20.0} if name != "VLightGCN" else {}))
+        MultimodalTrainer(config, model).fit(train, None, verbose=False, saved=False)
+        with torch.no_grad():
+            z, m = model.item_latents()["visual"][1:], train._dataset.modalities["visual"][1:]
+            found[name] = float(rbf_hsic(z, m, sigma2=0.15))
+    assert found["IBMRecVLightGCN"] < found["VLightGCN"]
+    assert np.isfinite(list(found.values())).all()

@@ -1,0 +1,97 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.graph import cosine_knn
+from tests.model.test_behaviour import first_batch
+
+
+def dense(graph):
+    n = graph.structure.n_nodes
+    out = torch.zeros(n, n)
+    out[graph.structure.rows, graph.structure.cols] = graph.weights.detach()
+    return out
+
+
+def test_output_is_the_collaborative_part_plus_the_unit_graph_part(build):
+    _, model, _, _, _ = build("LATTICE", item_graph="frozen")
+    encoded = model.encode({})
+    s = dense(model.item_graph({}))
+    user, item = model()
+    torch.testing.assert_close(item, encoded.item + F.normalize(s @ model.item_embedding.weight, dim=1))
+    assert torch.equal(user, encoded.user)
+
+
+def test_content_enters_through_the_graph_alone(build):
+    _, model, _, _, _ = build("LATTICE", item_graph="frozen")
+    assert model.item_latents() == {}
+    assert model()[1].shape[1] == model.embedding_size
+
+
+def test_static_weight_one_gives_the_frozen_graph(build):
+    _, frozen, _, _, _ = build("LATTICE", item_graph="frozen")
+    _, learned, _, _, _ = build("LATTICE", item_graph="learned", static_weight=1.0)
+    torch.testing.assert_close(dense(frozen.item_graph({})), dense(learned.item_graph(learned.item_latents())))
+
+
+def test_the_first_batch_of_an_epoch_trains_the_graph_and_the_others_reuse_it(build):
+    _, model, train, _, _ = build("LATTICE")
+    batch = first_batch(train)
+    model.train()
+    model.pre_epoch(0)
+    sum(model.calculate_loss(batch)).backward()
+    assert model.latents.linear["text"].weight.grad.abs().sum() > 0
+    kept = model.item_graph(model.item_latents())
+    assert not kept.weights.requires_grad
+    model.zero_grad(set_to_none=True)
+    sum(model.calculate_loss(batch)).backward()
+    assert model.latents.linear["text"].weight.grad is None
+    with torch.no_grad():
+        model.latents.linear["text"].weight.mul_(-2.0).add_(torch.randn_like(model.latents.linear["text"].weight))
+    assert model.item_graph(model.item_latents()) is kept
+    model.pre_epoch(1)
+    assert not torch.equal(dense(model.item_graph(model.item_latents())), dense(kept))
+
+
+def test_evaluation_rebuilds_from_the_current_weights(build):
+    _, model, train, _, _ = build("LATTICE")
+    model.train()
+    model.pre_epoch(0)
+    model.calculate_loss(first_batch(train))
+    with torch.no_grad():
+        model.latents.linear["text"].weight.add_(torch.randn_like(model.latents.linear["text"].weight))
+    model.eval()
+    fresh = model.item_view.graph(model.item_latents(), model.item_view.has_feature)
+    torch.testing.assert_close(dense(model.item_graph(model.item_latents())), dense(fresh))
+
+
+def test_raw_features_tuned_are_parameters_that_start_at_the_features(build):
+    _, tuned, train, _, _ = build("LATTICE", raw_features="tuned")
+    _, frozen, _, _, _ = build("LATTICE", raw_features="frozen")
+    names = {n for n, _ in tuned.named_parameters()}
+    assert {"latents.features_text", "latents.features_visual"} <= names
+    assert torch.equal(tuned.latents.table("text"), train._dataset.modalities["text"])
+    assert not any("features" in n for n, _ in frozen.named_parameters())
+
+
+def test_penalty_is_on_the_final_rows(build):
+    _, model, train, _, _ = build("LATTICE", item_graph="frozen", reg_weight=0.5)
+    b = first_batch(train)
+    user, item = model()
+    rows = torch.cat([user[b["user_id"]], item[b["item_id"]], item[b["neg_item_id"]]])
+    losses = dict(zip(model.calculate_loss(b).names, model.calculate_loss(b), strict=True))
+    torch.testing.assert_close(losses["reg"], 0.5 * rows.square().sum() / (2 * len(b)))
+
+
+def test_frozen_neighbours_are_those_of_the_raw_features(build):
+    _, model, train, _, _ = build("LATTICE", item_graph="frozen", knn_k=3)
+    rows, cols, _ = cosine_knn(train._dataset.modalities["text"], 3)
+    pattern = dense(model.item_graph({})) != 0
+    assert bool(pattern[rows, cols].all())
+
+
+@pytest.mark.parametrize("key", ["item_graph", "ui_norm", "raw_features", "modality_weights"])
+def test_a_wrong_word_names_the_allowed_ones(build, key):
+    with pytest.raises(ConfigurationError, match=f"{key} is 'banana'; allowed: "):
+        build("LATTICE", **{key: "banana"})

@@ -1,0 +1,421 @@
+"""RecBole finds the models of the catalogue and of a user, and keeps its own."""
+
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import recbole.data.dataset
+import recbole.model.context_aware_recommender
+import recbole.model.general_recommender
+import recbole.model.knowledge_aware_recommender
+import recbole.model.sequential_recommender
+import recbole.trainer
+import torch
+from recbole.model.general_recommender import BPR
+from recbole.quick_start import run_recboles
+from recbole.utils import ModelType, get_model, get_trainer
+
+from recbole_ib import registry
+from recbole_ib.data.dataset import MultimodalDataset
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.vbpr import VBPR
+from recbole_ib.registry import CATALOGUE, check_model_name, is_ours, list_models, recbole_models, register_all, register_model
+from recbole_ib.trainer import MultimodalTrainer
+
+ROOT = Path(__file__).resolve().parents[1]
+RECBOLE_PACKAGES = [
+    recbole.model.general_recommender,
+    recbole.model.context_aware_recommender,
+    recbole.model.sequential_recommender,
+    recbole.model.knowledge_aware_recommender,
+]
+RECBOLE_CLASSES = {
+    name: cls
+    for package in RECBOLE_PACKAGES
+    for name, cls in inspect.getmembers(package, inspect.isclass)
+    if cls.__module__.startswith(package.__name__)
+}
+
+
+def run_script(code, folder, as_file=False):
+    """Run code in a fresh interpreter inside ``folder``; the object that it writes to ``out.json``."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    env.update(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
+    (folder / "script.py").write_text(code)
+    command = [sys.executable, "script.py"] if as_file else [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "out.json").read_text())
+
+
+# -- the catalogue ----------------------------------------------------------------------------------------------------
+
+
+def test_list_models():
+    assert list_models() == [
+        "VBPR",
+        "VLightGCN",
+        "LATTICE",
+        "VLATTICE",
+        "IBMRec",
+        "IBMRecWoFIB",
+        "IBMRecWoGIB",
+        "IBMRecVBPR",
+        "IBMRecVLightGCN",
+        "IBMRecLATTICE",
+    ]
+
+
+def test_list_models_is_the_callers_own():
+    list_models().clear()
+    assert list_models() == list(CATALOGUE)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_get_model_finds_the_class_of_our_module(name):
+    ours = getattr(importlib.import_module(f"recbole_ib.model.{CATALOGUE[name].module}"), name)
+    assert get_model(name) is ours
+    assert ours.__module__ == f"recbole_ib.model.{CATALOGUE[name].module}"
+    assert issubclass(ours, MultimodalRecommender)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_recbole_finds_our_trainer_and_data_set(name):
+    assert get_trainer(get_model(name).type, name) is MultimodalTrainer
+    assert getattr(recbole.data.dataset, f"{name}Dataset") is MultimodalDataset
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_catalogue_entry_says_what_the_model_is(name):
+    entry = CATALOGUE[name]
+    assert entry.name == name
+    assert entry.paper and entry.backbone and entry.bottlenecks and entry.modalities
+    assert ("FIB" in entry.bottlenecks or "GIB" in entry.bottlenecks) is name.startswith("IBMRec")
+
+
+def test_register_all_may_run_again():
+    before = dict(registry._registered)
+    register_all()
+    assert registry._registered == before
+    from recbole.utils.argument_list import dataset_arguments
+
+    assert dataset_arguments.count("modalities") == 1
+
+
+# -- RecBole's own models ---------------------------------------------------------------------------------------------
+
+
+def test_recboles_models_are_all_seen():
+    assert len(RECBOLE_CLASSES) > 70
+    assert set(RECBOLE_CLASSES) - set(recbole_models()) == set()
+
+
+@pytest.mark.parametrize("name", RECBOLE_CLASSES)
+def test_recboles_models_are_not_shadowed(name):
+    found = get_model(name)
+    assert found is RECBOLE_CLASSES[name]
+    assert found.__module__.split(".")[:2] == ["recbole", "model"]
+    assert found.__module__.split(".")[-1] == name.lower()
+    assert not is_ours(found)
+    trainer = get_trainer(found.type, name)
+    assert trainer.__module__.startswith("recbole.")
+
+
+def test_no_name_of_the_catalogue_is_recboles():
+    lower = {name.lower() for name in recbole_models()}
+    assert not lower & {name.lower() for name in list_models()}
+
+
+@pytest.mark.parametrize("name", ["IBMRec", "BPR", "GRU4Rec"])
+def test_known_names_are_accepted(name):
+    assert check_model_name(name) is None
+
+
+def test_unknown_name_is_refused():
+    with pytest.raises(ConfigurationError, match="Did you mean LATTICE or VLATTICE"):
+        check_model_name("LATICE")
+
+
+@pytest.mark.parametrize(
+    ("cls", "ours"), [(VBPR, True), (MultimodalRecommender, True), (BPR, False), (str, False), ("VBPR", False)]
+)
+def test_is_ours(cls, ours):
+    assert is_ours(cls) is ours
+
+
+# -- register_model ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def define(tmp_path, monkeypatch):
+    """``define(name, base)`` -> a class of this name at the top level of a new module; forgotten after the test."""
+    made, before = [], dict(registry._registered)
+    aliases = {key: value for key, value in sys.modules.items() if key.startswith("recbole.model.")}
+
+    def make(name, base="recbole_ib.model.vbpr.VBPR"):
+        module = f"registry_test_{len(made)}_{name.lower()}"
+        package, parent = base.rsplit(".", 1)
+        (tmp_path / f"{module}.py").write_text(f"import {package}\n\n\nclass {name}({base}):\n    pass\n")
+        importlib.invalidate_caches()
+        made.append((name, module))
+        return getattr(importlib.import_module(module), name)
+
+    monkeypatch.syspath_prepend(tmp_path)
+    yield make
+    registry._registered.clear()
+    registry._registered.update(before)
+    for name, module in made:
+        sys.modules.pop(module, None)
+        alias = f"recbole.model.general_recommender.{name.lower()}"
+        sys.modules.pop(alias, None)
+        if hasattr(recbole.model.general_recommender, name.lower()):
+            delattr(recbole.model.general_recommender, name.lower())
+        if alias in aliases:
+            sys.modules[alias] = aliases[alias]
+            setattr(recbole.model.general_recommender, name.lower(), aliases[alias])
+        if name not in before:
+            for holder, attribute in ((recbole.data.dataset, f"{name}Dataset"), (recbole.trainer, f"{name}Trainer")):
+                if hasattr(holder, attribute):
+                    delattr(holder, attribute)
+
+
+def test_a_users_model_is_found(define):
+    cls = define("RegistryTestA")
+    assert register_model(cls) is cls
+    assert get_model("RegistryTestA") is cls
+    assert get_trainer(cls.type, "RegistryTestA") is MultimodalTrainer
+    assert recbole.data.dataset.RegistryTestADataset is MultimodalDataset
+    assert check_model_name("RegistryTestA") is None
+    assert "RegistryTestA" not in list_models()
+
+
+def test_a_users_model_on_recboles_base_keeps_recboles_trainer(define):
+    cls = register_model(define("RegistryTestB", "recbole.model.general_recommender.bpr.BPR"))
+    assert get_model("RegistryTestB") is cls
+    assert get_trainer(cls.type, "RegistryTestB") is recbole.trainer.Trainer
+    assert not hasattr(recbole.data.dataset, "RegistryTestBDataset")
+
+
+def test_a_model_may_be_registered_twice(define):
+    cls = define("RegistryTestC")
+    assert register_model(register_model(cls)) is cls
+    assert get_model("RegistryTestC") is cls
+
+
+def test_a_class_that_was_defined_again_replaces_the_old_one(define):
+    """A notebook cell that is run again defines the class again."""
+    old = register_model(define("RegistryTestD"))
+    new = register_model(define("RegistryTestD"))
+    assert old is not new
+    assert get_model("RegistryTestD") is new
+
+
+@pytest.mark.parametrize("name", ["BPR", "LightGCN", "SASRec", "IBMRec", "VBPR"])
+def test_taken_names_are_refused(name, define):
+    holder = get_model(name)
+    with pytest.raises(ConfigurationError, match=f"name '{name}' is taken"):
+        register_model(define(name))
+    assert get_model(name) is holder
+
+
+@pytest.mark.parametrize(("name", "holder"), [("Bpr", "BPR"), ("Sasrec", "SASRec"), ("IBMREC", "IBMRec"), ("Vbpr", "VBPR")])
+def test_a_name_that_differs_only_in_case_is_refused(name, holder, define):
+    """RecBole imports a module by the model's name in lower case: two such models cannot both be found."""
+    expected = get_model(holder)
+    with pytest.raises(ConfigurationError, match=f"'{name}'.* is taken"):
+        register_model(define(name))
+    assert get_model(holder) is expected
+
+
+def test_two_models_of_a_user_that_differ_only_in_case_do_not_mix(define):
+    first = register_model(define("RegistryTestE"))
+    with pytest.raises(ConfigurationError, match="taken"):
+        register_model(define("RegistryTeste"))
+    assert get_model("RegistryTestE") is first
+
+
+@pytest.mark.parametrize(
+    "thing", [3, "VBPR", None, dict, torch.nn.Linear, print, VBPR.__new__(VBPR)], ids=repr if False else None
+)
+def test_what_is_no_model_is_refused(thing):
+    with pytest.raises(ConfigurationError, match="a model is a subclass of RecBole's AbstractRecommender, got"):
+        register_model(thing)
+
+
+def test_a_class_inside_a_function_is_refused():
+    class Hidden(VBPR):
+        pass
+
+    with pytest.raises(ConfigurationError, match="Hidden must stand at the top level of its module"):
+        register_model(Hidden)
+    assert "Hidden" not in registry._registered
+
+
+# -- RecBole's entry points in a fresh process ------------------------------------------------------------------------
+
+ENTRY_POINTS = """
+import json
+import recbole_ib
+from recbole.quick_start import objective_function, run, run_recbole
+
+settings = {"epochs": 1, "show_progress": False, "state": "ERROR", "use_gpu": False, "train_batch_size": 16384, "gpu_id": ""}
+out = {}
+out["run_recbole"] = run_recbole(model="IBMRec", dataset="ml-100k", config_dict=dict(settings), saved=False)
+out["run"] = run("VBPR", "ml-100k", config_dict=dict(settings), saved=False)
+out["objective_function"] = objective_function({**settings, "model": "VBPR", "dataset": "ml-100k"}, saved=False)
+json.dump(out, open("out.json", "w"), default=float)
+"""
+
+TRAIN = """
+import json
+import torch
+import recbole_ib
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+out = {}
+for name in ("VBPR", "IBMRec"):
+    settings = {"epochs": 2, "show_progress": False, "state": "ERROR", "use_gpu": False, "train_batch_size": 8192, "seed": 7,
+                "gpu_id": "", "user_inter_num_interval": "[20,inf)"}
+    config = Config(name, "ml-100k", config_dict=settings)
+    init_seed(config["seed"], True)
+    train, valid, test = data_preparation(config, create_dataset(config))
+    model = get_model(name)(config, train._dataset)
+    trainer = get_trainer(config["MODEL_TYPE"], name)(config, model)
+    trainer.fit(train, valid, saved=True, show_progress=False)
+    result = trainer.evaluate(test, load_best_model=True, show_progress=False)
+    model.eval()
+    users = torch.arange(1, 50)
+    torch.save(model.full_sort_predict({model.USER_ID: users}), f"{name}.scores")
+    out[name] = {"file": trainer.saved_model_file, "result": dict(result), "n_items": model.n_items}
+json.dump(out, open("out.json", "w"), default=float)
+"""
+
+LOAD = """
+import json
+import torch
+import recbole_ib
+from recbole.quick_start import load_data_and_model
+from recbole.utils import get_trainer
+
+out = {}
+for name, trained in json.load(open("trained.json")).items():
+    config, model, dataset, train, valid, test = load_data_and_model(trained["file"])
+    model.eval()
+    scores = model.full_sort_predict({model.USER_ID: torch.arange(1, 50)})
+    result = get_trainer(config["MODEL_TYPE"], name)(config, model).evaluate(test, load_best_model=False, show_progress=False)
+    out[name] = {"class": type(model).__module__ + "." + type(model).__name__, "config": type(config).__name__,
+                 "equal": torch.equal(scores, torch.load(f"{name}.scores")), "result": dict(result), "seed": config["seed"],
+                 "dataset": type(dataset).__name__, "modalities": list(train.dataset.modalities), "n_items": model.n_items}
+json.dump(out, open("out.json", "w"), default=float)
+"""
+
+
+@pytest.fixture(scope="module")
+def entry_points(tmp_path_factory):
+    return run_script(ENTRY_POINTS, tmp_path_factory.mktemp("entry_points"))
+
+
+@pytest.fixture(scope="module")
+def trained_and_loaded(tmp_path_factory):
+    """What one process trained and what another one loaded."""
+    folder = tmp_path_factory.mktemp("trained")
+    trained = run_script(TRAIN, folder)
+    (folder / "trained.json").write_text(json.dumps(trained))
+    return trained, run_script(LOAD, folder)
+
+
+@pytest.mark.parametrize("entry", ["run_recbole", "run", "objective_function"])
+def test_entry_points_of_recbole_run_our_models(entry, entry_points):
+    result = entry_points[entry]
+    metrics = {f"{metric}@{k}" for metric in ("recall", "precision", "ndcg") for k in (10, 20)}
+    assert set(result["test_result"]) == metrics
+    assert set(result["best_valid_result"]) == metrics
+    assert result["best_valid_score"] == result["best_valid_result"]["recall@20"]
+    assert all(0 < value < 1 for value in result["test_result"].values())
+
+
+def test_objective_function_and_run_give_the_same_numbers(entry_points):
+    # run counts FLOPs on a copy of the model first, which draws no random number
+    assert entry_points["objective_function"]["test_result"] == entry_points["run"]["test_result"]
+
+
+@pytest.mark.parametrize("name", ["VBPR", "IBMRec"])
+def test_load_data_and_model_of_recbole_gives_the_trained_model(name, trained_and_loaded):
+    trained, loaded = (part[name] for part in trained_and_loaded)
+    assert loaded["class"] == f"recbole_ib.model.{CATALOGUE[name].module}.{name}"
+    assert (loaded["config"], loaded["dataset"], loaded["seed"]) == ("Config", "MultimodalDataset", 7)
+    assert loaded["modalities"] == ["text", "visual"]
+    assert loaded["n_items"] == trained["n_items"]
+    assert loaded["equal"]
+    assert loaded["result"] == trained["result"]
+
+
+class ReachedProcessGroup(Exception):
+    """Raised in place of joining the process group."""
+
+
+def test_run_recboles_knows_our_models_up_to_the_process_group(monkeypatch):
+    """``run_recboles`` is what RecBole's ``run(nproc=2)`` starts in every process; it hard-codes NCCL and cuda devices.
+
+    It cannot train on a CPU, so only this much is tested: the name is resolved, with our yaml, before the group is joined. Whether
+    our trainer then refuses more than one process is a test of the trainer.
+    """
+    seen = {}
+
+    def join(**group):
+        seen.update(group)
+        raise ReachedProcessGroup
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", join)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    group = {"world_size": 2, "nproc": 2, "offset": 0, "ip": "localhost", "port": "5678", "gpu_id": "0,1"}
+    with pytest.raises(ReachedProcessGroup):
+        run_recboles(1, "IBMRec", "ml-100k", None, {"config_dict": group})
+    assert (seen["backend"], seen["rank"], seen["world_size"]) == ("nccl", 1, 2)
+
+
+# -- a user's model in a fresh process --------------------------------------------------------------------------------
+
+USER_MODEL = """
+import json
+from recbole.quick_start import run_recbole
+from recbole.utils import get_model
+from recbole_ib import register_model, run_recbole_ib
+from recbole_ib.model.vbpr import VBPR
+
+
+{decorator}
+class UsersOwn(VBPR):
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.scale = config["users_scale"]
+
+
+if __name__ == "__main__":
+    settings = {{"epochs": 1, "show_progress": False, "state": "ERROR", "use_gpu": False, "gpu_id": "", "users_scale": 2,
+                 "train_batch_size": 16384}}
+    result = {call}
+    json.dump({{"test_result": result["test_result"], "same": get_model("UsersOwn") is UsersOwn}}, open("out.json", "w"), default=float)
+"""
+
+
+@pytest.mark.parametrize(
+    ("decorator", "call"),
+    [
+        ("", 'run_recbole_ib(model=UsersOwn, dataset="ml-100k", config_dict=settings)'),
+        ("@register_model", 'run_recbole(model="UsersOwn", dataset="ml-100k", config_dict=settings)'),
+    ],
+    ids=["class to run_recbole_ib", "registered name to run_recbole"],
+)
+def test_a_model_of_the_users_script_runs(decorator, call, tmp_path):
+    out = run_script(USER_MODEL.format(decorator=decorator, call=call), tmp_path, as_file=True)
+    assert out["same"]
+    assert 0 < out["test_result"]["recall@20"] < 1

@@ -1,0 +1,206 @@
+import re
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from recbole_ib.checkpoint import checkpoint_path, last_path, read_checkpoint, write_checkpoint
+from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.trainer import MultimodalTrainer
+
+
+def run(build, name, epochs, resume=None, **settings):
+    config, model, train, valid, test = build(name, epochs=epochs, **settings)
+    trainer = MultimodalTrainer(config, model)
+    if resume:
+        trainer.resume_checkpoint(resume)
+    trainer.fit(train, valid, verbose=False)
+    result = trainer.evaluate(test)
+    return trainer, result, {k: v.clone() for k, v in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["IBMRec", "LATTICE", "VBPR", "IBMRecLATTICE"])
+def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(build, name):
+    whole, expected, weights = run(build, name, 6)
+    first, _, _ = run(build, name, 3)
+    resumed, got, again = run(build, name, 6, resume=last_path(first.saved_model_file))
+    assert got == expected
+    assert resumed.train_loss_dict == whole.train_loss_dict
+    assert resumed.best_valid_score == whole.best_valid_score
+    assert resumed.best_valid_result == whole.best_valid_result
+    assert resumed.cur_step == whole.cur_step
+    assert all(torch.equal(weights[k], again[k]) for k in weights)
+
+
+def test_resuming_from_the_best_epoch_gives_the_same_numbers_too(build):
+    whole, expected, _ = run(build, "IBMRec", 6)
+    first, _, _ = run(build, "IBMRec", 3)
+    resumed, got, _ = run(build, "IBMRec", 6, resume=first.saved_model_file)
+    assert got == expected
+    assert resumed.best_valid_result == whole.best_valid_result
+
+
+def test_a_run_that_had_ended_does_not_train_again(build):
+    first, expected, _ = run(build, "VBPR", 3)
+    before = Path(first.saved_model_file).read_bytes()
+    resumed, got, _ = run(build, "VBPR", 3, resume=last_path(first.saved_model_file))
+    assert got == expected
+    assert resumed.best_valid_result == first.best_valid_result
+    assert Path(first.saved_model_file).read_bytes() == before
+
+
+def test_early_stopping_goes_on_where_it_was(build):
+    settings = {"stopping_step": 2, "learning_rate": 0.0}
+    whole, _, _ = run(build, "VBPR", 30, **settings)
+    first, _, _ = run(build, "VBPR", 2, **settings)
+    resumed, _, _ = run(build, "VBPR", 30, resume=last_path(first.saved_model_file), **settings)
+    assert resumed.cur_step == whole.cur_step
+    assert len(resumed.train_loss_dict) == len(whole.train_loss_dict)
+
+
+def test_checkpoints_load_without_pickle_and_say_what_they_are(build):
+    trainer, _, _ = run(build, "IBMRec", 2)
+    state = torch.load(trainer.saved_model_file, weights_only=True)
+    assert (state["model"], state["dataset"]) == ("IBMRec", "planted")
+    assert set(state["optimizers"]) == {"L_1", "L_2"}
+    assert state["config"]["fib_weight"] == 1.0
+    best = {k: float(v) for k, v in trainer.best_valid_result.items()}
+    assert read_checkpoint(trainer.saved_model_file)["best_valid_result"] == best
+    assert read_checkpoint(last_path(trainer.saved_model_file))["epoch"] == 1
+
+
+def test_save_last_off_leaves_the_best_epoch_alone(build):
+    trainer, _, _ = run(build, "VBPR", 2, save_last=False)
+    assert [p.name for p in Path("saved").iterdir()] == [Path(trainer.saved_model_file).name]
+
+
+def test_runs_of_one_second_have_different_names():
+    assert len({checkpoint_path("saved", "IBMRec", "ml-100k") for _ in range(50)}) == 50
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.pth"
+    write_checkpoint({"epoch": 1}, path)
+    with pytest.raises((AttributeError, TypeError)):
+        write_checkpoint({"epoch": threading.Lock()}, path)
+    assert read_checkpoint(path)["epoch"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pth"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "there is no checkpoint"), (b"", "damaged"), (b"PK\x03\x04 half a file", "damaged")]
+)
+def test_unreadable_checkpoints_are_named(tmp_path, content, message):
+    path = tmp_path / "broken.pth"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{message}.*|.*broken\.pth.*{message}") as error:
+        read_checkpoint(path)
+    assert "broken.pth" in str(error.value)
+
+
+def test_truncated_checkpoint(build):
+    trainer, _, _ = run(build, "VBPR", 1)
+    path = Path(trainer.saved_model_file)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_checkpoint(path)
+
+
+def test_another_files_format_is_named(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="format None"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_resuming_with_another_model_or_setting_is_refused(build):
+    first, _, _ = run(build, "VBPR", 1)
+    with pytest.raises(CheckpointError, match="of the model 'VBPR', this run of 'VLightGCN'"):
+        run(build, "VLightGCN", 2, resume=first.saved_model_file)
+    with pytest.raises(CheckpointError, match=r"reg_weight: 0\.01 then, 0\.5 now"):
+        run(build, "VBPR", 2, resume=first.saved_model_file, reg_weight=0.5)
+
+
+def test_the_last_epochs_file_needs_the_best_ones(build):
+    first, _, _ = run(build, "VBPR", 1)
+    last = last_path(first.saved_model_file)
+    Path(first.saved_model_file).unlink()
+    with pytest.raises(CheckpointError, match="best epoch's file"):
+        run(build, "VBPR", 2, resume=last)
+
+
+def test_losses_appear_by_name_in_the_log_the_bar_and_tensorboard(build, capsys, caplog):
+    config, model, train, valid, _ = build("IBMRec", epochs=1)
+    trainer = MultimodalTrainer(config, model)
+    with caplog.at_level("INFO"):
+        trainer.fit(train, valid, saved=False, show_progress=True)
+    terms = ("bpr", "reg", "fib", "gib", "contrastive")
+    line = next(r.getMessage() for r in caplog.records if "epoch 0 training" in r.getMessage())
+    bar = capsys.readouterr().err
+    trainer.tensorboard.flush()
+    events = EventAccumulator(trainer.tensorboard.log_dir)
+    events.Reload()
+    for term in terms:
+        assert re.search(rf"{term}\S*: \d", line)
+        assert f"{term}=" in bar
+        assert events.Scalars(f"Loss/Train/{term}")[0].value > 0
+
+
+def test_one_phase_trains_as_recboles_trainer(build):
+    """The same losses as RecBole's own Trainer and Adam, within float error."""
+    from recbole.trainer import Trainer
+
+    losses = []
+    for trainer_class in (MultimodalTrainer, Trainer):
+        config, model, train, _, _ = build("VLightGCN", epochs=3)
+        trainer = trainer_class(config, model)
+        trainer.fit(train, None, verbose=False, saved=False)
+        losses.append(list(trainer.train_loss_dict.values()))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_is_named(build):
+    config, model, train, _, _ = build("IBMRec", epochs=1)
+    with torch.no_grad():
+        model.item_embedding.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="phase L_1 is not finite: bpr = nan"):
+        MultimodalTrainer(config, model).fit(train, None, verbose=False, saved=False)
+
+
+def test_clip_grad_norm_is_honoured(build):
+    config, model, train, _, _ = build("VBPR", clip_grad_norm={"max_norm": 1e-12}, learner="sgd")
+    before = model.item_embedding.weight.detach().clone()
+    MultimodalTrainer(config, model)._train_epoch(train, 0)
+    torch.testing.assert_close(before, model.item_embedding.weight.detach(), atol=1e-10, rtol=0)
+
+
+def test_several_processes_are_refused(build):
+    config, model, _, _, _ = build("VBPR")
+    config["single_spec"] = False
+    with pytest.raises(ConfigurationError, match="one process"):
+        MultimodalTrainer(config, model)
+
+
+def test_recboles_full_ranking_equals_a_naive_one(build):
+    """Recall, Precision and NDCG at 10 by the definitions, with training and validation items masked."""
+    trainer, result, _ = run(build, "IBMRec", 2)
+    model = trainer.model
+    _, _, train, valid, test = build("IBMRec")
+    taken = sum(d._dataset.inter_matrix(form="csr").toarray() for d in (train, valid)) > 0
+    wanted = test._dataset.inter_matrix(form="csr").toarray() > 0
+    model.eval()
+    recalls, precisions, ndcgs = [], [], []
+    for user in np.flatnonzero(wanted.any(1)):
+        scores = model.full_sort_predict(Interaction({"user_id": torch.tensor([user])})).numpy().copy()
+        scores[taken[user] | (np.arange(len(scores)) == 0)] = -np.inf
+        hits = wanted[user][np.argsort(-scores)[:10]]
+        gains = 1 / np.log2(np.arange(2, 12))
+        recalls.append(hits.sum() / wanted[user].sum())
+        precisions.append(hits.sum() / 10)
+        ndcgs.append((hits * gains).sum() / gains[: min(10, wanted[user].sum())].sum())
+    for name, values in (("recall", recalls), ("precision", precisions), ("ndcg", ndcgs)):
+        assert float(result[f"{name}@10"]) == pytest.approx(np.mean(values), abs=6e-5)
