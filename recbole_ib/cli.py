@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from recbole_ib.errors import RecBoleIBError
 
 USAGE = """\
-usage: recbole-ib [train] [--model=IBMRec] [--dataset=ml-100k] [--config_files=A.yaml B.yaml] [--KEY=VALUE ...]
+usage: recbole-ib [train] [--model=IBMRec] [--dataset=ml-100k] [--config_files "A.yaml B.yaml"] [--KEY=VALUE ...]
        recbole-ib models
        recbole-ib check --dataset=NAME [--data_path=DIR] [--KEY=VALUE ...]
        recbole-ib convert mmrec DIR OUT [--name NAME] [--force]
@@ -22,13 +22,16 @@ convert  turn another toolkit's data folder into RecBole's files with token-keye
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status (0: done, 1: refused, 2: the command line is wrong)."""
+    """Run one command; returns the exit status (0: done, 1: refused, 2: no such command or form of it)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
     command, rest = ("train", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
     commands = {"train": _train, "models": _models, "check": _check, "convert": _convert}
+    if any(word in ("-h", "--help") for word in rest) and command in ("train", "models", "check"):
+        print(USAGE, end="")
+        return 0
     if command not in commands:
         from recbole_ib.errors import nearest
 
@@ -42,22 +45,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Settings (``--key=value``) and config files (``--config_files``, RecBole's way: one value, names separated by spaces)."""
+    """Settings (``--key=value``) and config files (``--config_files A.yaml B.yaml``, or in one word as RecBole takes them)."""
     settings, files, i = [], [], 0
     argv = list(argv)
     while i < len(argv):
         word = argv[i]
-        if word == "--config_files":
-            i += 1
-            while i < len(argv) and not argv[i].startswith("--"):
-                files.append(argv[i])
-                i += 1
-            continue
-        if word.startswith("--config_files="):
-            files += word.split("=", 1)[1].split()
-        else:
-            settings.append(word)
         i += 1
+        if word != "--config_files" and not word.startswith("--config_files="):
+            settings.append(word)
+            continue
+        files += word.partition("=")[2].split()
+        while i < len(argv) and not argv[i].startswith("--"):
+            files += argv[i].split()
+            i += 1
     return settings, files
 
 

@@ -7,8 +7,12 @@ knows an incompatibility.
 
 from __future__ import annotations
 
+import importlib.abc
+import importlib.metadata
+import importlib.util
 import os
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -86,10 +90,6 @@ def set_checkpoint_reader(reader: Callable[[dict], dict]) -> None:
     """``reader`` sees every checkpoint that RecBole's quick start loads, and gives it the form RecBole expects."""
     global _checkpoint_reader
     _checkpoint_reader = reader
-
-
-def _torch_loads_weights_only() -> bool:
-    return tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 6)
 
 
 def _identity(path) -> tuple[str, tuple[int, int, int]] | None:
@@ -191,18 +191,51 @@ class _Proxy:
         return getattr(self._module, name)
 
 
-def _report_takes_one_dict() -> bool:
-    import inspect
+def _version(distribution: str) -> tuple[int, ...]:
+    """The installed version's numbers, ``()`` where it is not installed; nothing is imported for it."""
+    try:
+        text = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+    return tuple(int(part) for part in re.findall(r"\d+", text.split("+")[0])[:3])
 
-    from ray import tune
 
-    kinds = {p.kind for p in inspect.signature(tune.report).parameters.values()}
-    return inspect.Parameter.VAR_KEYWORD not in kinds
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Runs ``action`` once a module has been imported, so that it need not be imported for being patched."""
+
+    def __init__(self, module: str, action: Callable[[], None]):
+        self.module, self.action = module, action
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.module:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            self.action()
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def _when_imported(module: str, action: Callable[[], None]) -> None:
+    if module in sys.modules:
+        action()
+    else:
+        sys.meta_path.insert(0, _AfterImport(module, action))
 
 
 def _fix_tune_report() -> None:
-    import recbole.quick_start.quick_start as quick_start
-    from ray import tune
+    # recbole.quick_start imports ray, seconds that a run through our own command does without
+    _when_imported("recbole.quick_start.quick_start", _replace_tune)
+
+
+def _replace_tune() -> None:
+    quick_start = sys.modules["recbole.quick_start.quick_start"]
+    tune = quick_start.tune
 
     def report(metrics=None, **named):
         """``tune.report(recall=.1)`` as RecBole writes it, passed on as today's ``tune.report({"recall": .1})``."""
@@ -215,16 +248,6 @@ def _fix_tune_report() -> None:
     quick_start.tune = _Proxy(tune, report=report)
 
 
-def _hyperopt_wants_generators() -> bool:
-    try:
-        import inspect
-
-        from hyperopt.pyll import stochastic
-    except ImportError:
-        return False
-    return "rng.integers(" in inspect.getsource(stochastic)
-
-
 def _fix_exhaustive_search() -> None:
     import recbole.trainer.hyper_tuning as hyper_tuning
 
@@ -235,14 +258,15 @@ def _fix_exhaustive_search() -> None:
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 
-def _amp_warns() -> bool:
-    return tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 4)
-
-
 def _silence_amp() -> None:
     # RecBole's Trainer builds torch.cuda.amp.GradScaler every epoch; the user cannot do anything about the advice
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r".*GradScaler is enabled, but CUDA is not available.*")
+
+
+def _silence_pandas() -> None:
+    # raised in RecBole's own data set class, whose results are right with the pandas that we ask for
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.data\..*")
 
 
 PATCHES: tuple[Patch, ...] = (
@@ -263,7 +287,7 @@ PATCHES: tuple[Patch, ...] = (
     Patch(
         "torch.load",
         "torch 2.6 refuses pickled objects by default, and RecBole's checkpoints pickle its Config",
-        _torch_loads_weights_only,
+        lambda: _version("torch") >= (2, 6),
         _guard_torch_load,
         "a RecBole whose checkpoints load with weights_only=True",
     ),
@@ -277,22 +301,29 @@ PATCHES: tuple[Patch, ...] = (
     Patch(
         "tune.report",
         "objective_function calls tune.report(**metrics); since ray 2.7 it takes one dict",
-        _report_takes_one_dict,
+        lambda: _version("ray") >= (2, 7),
         _fix_tune_report,
         "a RecBole that reports a dict",
     ),
     Patch(
         "hyperopt generators",
         "exhaustive_search passes a RandomState where hyperopt >= 0.2.6 calls Generator.integers",
-        _hyperopt_wants_generators,
+        lambda: _version("hyperopt") >= (0, 2, 6),
         _fix_exhaustive_search,
         "a RecBole that passes numpy.random.default_rng",
     ),
     Patch(
         "amp warnings",
         "torch.cuda.amp.GradScaler warns at every epoch of RecBole's Trainer since torch 2.4",
-        _amp_warns,
+        lambda: _version("torch") >= (2, 4),
         _silence_amp,
         "a RecBole that uses torch.amp",
+    ),
+    Patch(
+        "pandas warnings",
+        "Dataset fills missing values by chained assignment, against which pandas 2.2 warns three times a run",
+        lambda: _version("pandas") >= (2, 2),
+        _silence_pandas,
+        "a RecBole that supports pandas 3",
     ),
 )

@@ -11,6 +11,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
+from recbole_ib.checkpoint import last_path
 from recbole_ib.config import Config
 from recbole_ib.errors import CheckpointError
 from recbole_ib.registry import is_ours, recbole_models, register_model
@@ -74,8 +75,6 @@ def run_recbole_ib(
         )
     except KeyboardInterrupt:
         if is_ours(config.model_class) and saved and config["save_last"]:
-            from recbole_ib.checkpoint import last_path
-
             last = last_path(trainer.saved_model_file)
             if last.is_file():
                 logger.warning(f"Interrupted. The same command with --resume_checkpoint={last} goes on")
@@ -84,6 +83,7 @@ def run_recbole_ib(
     test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
     tested = time.perf_counter()
 
+    best_valid_result, test_result = _floats(best_valid_result), _floats(test_result)
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
     return {
@@ -91,8 +91,8 @@ def run_recbole_ib(
         "dataset": config["dataset"],
         "best_valid_score": float(best_valid_score),
         "valid_score_bigger": config["valid_metric_bigger"],
-        "best_valid_result": _floats(best_valid_result),
-        "test_result": _floats(test_result),
+        "best_valid_result": best_valid_result,
+        "test_result": test_result,
         "checkpoint": str(trainer.saved_model_file) if saved else None,
         "train_seconds": trained - started,
         "test_seconds": tested - trained,

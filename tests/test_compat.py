@@ -141,6 +141,18 @@ SCENARIOS = {
         """,
         r"AssertionError: .*torch\.cuda\.amp",
     ),
+    "pandas warnings": (
+        """
+        import warnings
+        from recbole.config import Config
+        from recbole.data import create_dataset
+        with warnings.catch_warnings(record=True) as seen:
+            create_dataset(Config("BPR", "tiny", config_dict=settings))
+        about_pandas = [str(w.message) for w in seen if issubclass(w.category, FutureWarning)]
+        assert not about_pandas, about_pandas
+        """,
+        "AssertionError: .*chained assignment",
+    ),
 }
 
 #: runs every scenario after ``import recbole_ib``, prints patch -> traceback or null
@@ -293,6 +305,12 @@ def test_patches_for_torch_follow_its_version(torch_version, loads_weights_only,
     assert PATCHES["amp warnings"].needed() is warns
 
 
+@pytest.mark.parametrize(("pandas_version", "warns"), [("2.1.4", False), ("2.2.0", True), ("2.3.3", True)])
+def test_patch_for_pandas_follows_its_version(pandas_version, warns, monkeypatch):
+    monkeypatch.setattr("pandas.__version__", pandas_version)
+    assert PATCHES["pandas warnings"].needed() is warns
+
+
 @pytest.mark.parametrize(
     ("report", "needed"),
     [(lambda metrics, *, checkpoint=None: None, True), (lambda **metrics: None, False)],
@@ -340,6 +358,7 @@ def test_other_warnings_are_still_shown():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         PATCHES["amp warnings"].install()
+        PATCHES["pandas warnings"].install()
         warnings.warn("`torch.cuda.amp.GradScaler(args...)` is deprecated", FutureWarning, stacklevel=1)
         warnings.warn("something else is deprecated", FutureWarning, stacklevel=1)
     assert [str(w.message) for w in seen] == ["something else is deprecated"]

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import itertools
 import os
 import re
 import shutil
@@ -100,7 +101,7 @@ def test_a_layer_wins_over_all_below_it(top, own_properties):
     assert config_with(present, "stopping_step", own_properties)["stopping_step"] == LAYERS.index(top) + 1
 
 
-@pytest.mark.parametrize(("lower", "upper"), list(zip(LAYERS, LAYERS[1:], strict=False)))
+@pytest.mark.parametrize(("lower", "upper"), list(itertools.pairwise(LAYERS)))
 def test_a_layer_wins_over_the_next_one(lower, upper, own_properties):
     assert config_with({lower, upper}, "stopping_step", own_properties)["stopping_step"] == LAYERS.index(upper) + 1
 
@@ -434,7 +435,10 @@ def test_every_key_of_a_model_of_ours_is_valid(model):
 def test_a_catalogue_model_has_our_defaults(model):
     config = Config(model, "ml-100k")
     assert (config["metrics"], config["topk"], config["valid_metric"]) == (["Recall", "Precision", "NDCG"], [10, 20], "Recall@20")
-    assert (config["stopping_step"], config["epochs"], config["train_batch_size"]) == (20, 300, 2048)
+    overall, above = config_module.our_yaml("overall"), config_module.our_yaml(f"model/{model}")
+    overall.update({key: value for key, value in above.items() if key in overall} | config_module.our_yaml("dataset/ml-100k"))
+    given = {key: overall[key] for key in ("stopping_step", "epochs", "train_batch_size", "eval_batch_size", "save_last")}
+    assert {key: config[key] for key in given} == given
     assert list(config["modalities"]) == ["text", "visual"]
 
 
@@ -612,7 +616,7 @@ def test_own_model_has_the_settings_of_its_base(own_model):
 def test_own_models_key_is_unknown_to_other_models_and_misspelt(own_model):
     with pytest.raises(ConfigurationError, match="unknown setting 'hinge_margin'"):
         Config("VBPR", "ml-100k", argv=["--hinge_margin=0.2"])
-    with pytest.raises(ConfigurationError, match="unknown setting 'hinge_marign'.*Did you mean hinge_margin"):
+    with pytest.raises(ConfigurationError, match=r"unknown setting 'hinge_marign'.*Did you mean hinge_margin"):
         Config(own_model, "ml-100k", argv=["--hinge_marign=0.2"])
 
 
@@ -673,9 +677,10 @@ def test_changes_win_over_the_copied_settings():
 
 
 def test_a_copy_keeps_the_settings_when_the_yaml_changes(own_properties):
-    values = plain_config(Config("VBPR", "ml-100k"))
-    set_key(own_properties / "overall.yaml", "stopping_step", 99)
-    assert config_from_plain(values)["stopping_step"] == 20
+    values = plain_config(Config("VBPR", "ml-100k", config_dict={"topk": [20]}))
+    set_key(own_properties / "overall.yaml", "stopping_step", values["stopping_step"] + 1)
+    assert Config("VBPR", "ml-100k")["stopping_step"] == values["stopping_step"] + 1
+    assert config_from_plain(values)["stopping_step"] == values["stopping_step"]
 
 
 @pytest.mark.parametrize("case", COPIES)

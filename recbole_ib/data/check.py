@@ -11,6 +11,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.data.features import ModalityReport, load_modality
+from recbole_ib.errors import FeatureError
 
 
 @dataclass
@@ -74,14 +75,25 @@ def check_dataset(config_file_list: Sequence[str] | None = None, config_dict: di
 
     Raises:
         ConfigurationError: a wrong setting, or a data set that is not there.
+        FeatureError: interactions that RecBole cannot load.
     """
     from recbole_ib.config import Config, parse_arguments
+    from recbole_ib.registry import CATALOGUE
 
-    model = None if "model" in {**(config_dict or {}), **parse_arguments(argv)} else "VLATTICE"
+    given = {**(config_dict or {}), **parse_arguments(argv)}
+    model = given["model"] if given.get("model") in CATALOGUE else "VLATTICE"
     config = Config(model, None, config_file_list, config_dict, argv=argv)
-    logging.getLogger().setLevel(logging.ERROR)
     specs = MultimodalDataset.modality_specs(config)
-    dataset = _Unchecked(config)
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        dataset = _Unchecked(config)
+    except ValueError as error:
+        # RecBole's words for a missing file, a missing column, or filters that leave nothing
+        raise FeatureError(f"{config['data_path']}: RecBole cannot load the interactions: {error}") from error
+    finally:
+        logger.setLevel(level)
     tokens = [str(t) for t in dataset.field2id_token[dataset.iid_field]]
     reports = [load_modality(spec, tokens, with_duplicates=True)[1] for spec in specs]
     parts = dict(zip(("train", "valid", "test"), _split(dataset), strict=True))

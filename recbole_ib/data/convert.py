@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 import scipy.sparse as sp
 import yaml
 
+from recbole_ib.data.features import UNREADABLE
 from recbole_ib.errors import ConversionError, first_few
 
 SPLITS = ("train", "valid", "test")
@@ -58,9 +60,10 @@ def convert_mmrec(source: str | Path, out: str | Path, name: str | None = None, 
         raise ConversionError(f"there is no folder {source}")
     inter_file = _only_inter(source)
     name = name or inter_file.stem
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise ConversionError(f"a data set's name is made of letters, digits, '-', '_' and '.', got {name!r}")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+        raise ConversionError(f"a data set's name is made of letters, digits, '-', '_' and inner '.', got {name!r}")
     folder = out / name
+    _check_target(source, out, folder)
     if folder.exists() and not force:
         raise ConversionError(f"{folder} is already there; choose another --name, or replace it with --force")
     frame = _read_inter(inter_file)
@@ -94,6 +97,14 @@ def convert_mmrec(source: str | Path, out: str | Path, name: str | None = None, 
     )
 
 
+def _check_target(source: Path, out: Path, folder: Path) -> None:
+    for path in (out, folder):
+        if path.exists() and not path.is_dir():
+            raise ConversionError(f"{path} is a file; a folder is needed there")
+    if source.resolve() == folder.resolve() or folder.resolve() in source.resolve().parents:
+        raise ConversionError(f"{folder} is, or holds, the folder that is read ({source}); choose another OUT or --name")
+
+
 def _only_inter(source: Path) -> Path:
     found = sorted(source.glob("*.inter"))
     if len(found) != 1:
@@ -104,9 +115,31 @@ def _only_inter(source: Path) -> Path:
 
 def _read_inter(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, sep="\t")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        # index_col=False: a row with one field more than the header would otherwise shift every column by one;
+        # skip_blank_lines=False: so that row i stands in line i + 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # of what is counted and refused below
+            frame = pd.read_csv(path, sep="\t", index_col=False, skip_blank_lines=False, dtype=str)
+        with path.open(encoding="utf-8") as text:
+            fields = next(text).rstrip("\r\n").count("\t")
+            wrong = [i for i, line in enumerate(text, start=2) if line.strip() and line.rstrip("\r\n").count("\t") != fields]
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, StopIteration) as error:
         raise ConversionError(f"{path}: not a tab-separated table ({error})") from None
+    if wrong:
+        raise ConversionError(
+            f"{path}: {len(wrong)} lines have another number of fields than the header's {fields + 1}, first: line {first_few(wrong)}"
+        )
+    blank = frame.isna().all(axis=1)
+    if blank.any() and not blank[blank.idxmax() :].all():
+        raise ConversionError(
+            f"{path}: {int(blank.sum())} blank lines between the interactions, first: line {blank.idxmax() + 2}"
+        )
+    frame = frame[~blank].reset_index(drop=True)
+    for column in ("user_id", "item_id"):
+        if column in frame.columns:
+            raise ConversionError(
+                f"{path}: a column is named {column!r}, which is what userID and itemID become; rename or drop it"
+            )
     for column in ("userID", "itemID", "x_label"):
         if column not in frame.columns:
             raise ConversionError(
@@ -119,7 +152,7 @@ def _read_inter(path: Path) -> pd.DataFrame:
         bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=float)))
         if bad.size:
             raise ConversionError(
-                f"{path}: {bad.size} values of {column!r} are not numbers, first in line {first_few(bad + 2)} "
+                f"{path}: {bad.size} values of {column!r} are not numbers, first in line {first_few(lines[bad])} "
                 f"({frame[column].iloc[bad[0]]!r})"
             )
         if column in ("userID", "itemID", "x_label"):
@@ -128,13 +161,15 @@ def _read_inter(path: Path) -> pd.DataFrame:
             if bad.size:
                 raise ConversionError(
                     f"{path}: {bad.size} values of {column!r} are not whole numbers from 0 on, first in line "
-                    f"{first_few(bad + 2)} ({frame[column].iloc[bad[0]]!r})"
+                    f"{first_few(lines[bad])} ({frame[column].iloc[bad[0]]!r})"
                 )
+            if (whole > np.iinfo(np.int64).max // 2).any():
+                raise ConversionError(f"{path}: {column!r} goes up to {whole.max():g}, more than an id can be")
             frame[column] = numbers.astype(np.int64)
     bad = np.flatnonzero(~frame["x_label"].isin((0, 1, 2)))
     if bad.size:
         raise ConversionError(
-            f"{path}: {bad.size} values of 'x_label' are not 0 (train), 1 (valid) or 2 (test), first in line {first_few(bad + 2)} "
+            f"{path}: {bad.size} values of 'x_label' are not 0 (train), 1 (valid) or 2 (test), first in line {first_few(lines[bad])} "
             f"({frame['x_label'].iloc[bad[0]]})"
         )
     for label, split in enumerate(SPLITS):
@@ -142,11 +177,10 @@ def _read_inter(path: Path) -> pd.DataFrame:
             raise ConversionError(f"{path}: no interaction has x_label {label} ({split}); every split is needed")
     repeated = frame.duplicated(["userID", "itemID"], keep=False)
     if repeated.any():
-        lines = np.flatnonzero(repeated) + 2
-        pair = tuple(frame.loc[repeated, ["userID", "itemID"]].iloc[0])
+                pair = tuple(frame.loc[repeated, ["userID", "itemID"]].iloc[0])
         raise ConversionError(
             f"{path}: {int(frame.duplicated(['userID', 'itemID']).sum())} interactions are given twice, so that a split may hold what "
-            f"another one tests; first in lines {first_few(lines)} (user {pair[0]}, item {pair[1]}). Keep one of each"
+            f"another one tests; first in lines {first_few(lines[repeated])} (user {pair[0]}, item {pair[1]}). Keep one of each"
         )
     return frame
 
@@ -159,9 +193,11 @@ def _read_features(source: Path, last_item: int, inter_file: Path) -> dict[str, 
             raise ConversionError(f"{path}: {modality!r} cannot name a modality; use letters, digits and '_'")
         try:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except UNREADABLE as error:
             raise ConversionError(f"{path}: not a readable .npy without pickled objects ({error})") from None
-        if values.ndim != 2 or values.dtype not in (np.float16, np.float32, np.float64):
+        if not isinstance(values, np.ndarray):
+            raise ConversionError(f"{path}: an archive (.npz) by another name; a single array saved with numpy.save is needed")
+        if values.ndim != 2 or 0 in values.shape or values.dtype not in (np.float16, np.float32, np.float64):
             raise ConversionError(
                 f"{path}: float16, float32 or float64 [items, dimensions] is needed, got {values.dtype} {values.shape}"
             )
@@ -189,12 +225,14 @@ def _read_graphs(source: Path, features: dict[str, tuple[Path, tuple[int, ...]]]
         if modality in found:
             raise ConversionError(f"{source}: two item graphs of {modality!r}: {found[modality].name} and {path.name}; keep one")
         try:
-            shape = sp.load_npz(path).shape
-        except (ValueError, OSError, KeyError, EOFError, TypeError) as error:
+            graph = sp.load_npz(path)
+        except UNREADABLE as error:
             raise ConversionError(f"{path}: not a sparse matrix that scipy.sparse.save_npz wrote ({error})") from None
         rows = features[modality][1][0]
-        if shape != (rows, rows):
-            raise ConversionError(f"{path}: shape {shape}, but {modality}_feat.npy has {rows} rows")
+        if not np.isfinite(graph.data).all():
+            raise ConversionError(f"{path}: {int((~np.isfinite(graph.data)).sum())} weights are NaN or infinite")
+        if graph.shape != (rows, rows):
+            raise ConversionError(f"{path}: shape {graph.shape}, but {modality}_feat.npy has {rows} rows")
         found[modality] = path
     return found
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from torch import nn
 
 from recbole_ib.errors import ConfigurationError, FeatureError, first_few, nearest
 
@@ -21,6 +24,10 @@ MISSING_RULES = ("mean", "zero", "error")
 ENTRY_KEYS = ("file", "tokens", "missing", "encoder", "item_graph_file")
 # rows are checked in blocks of about this many numbers, so that a memory-mapped file stays on the disk
 BLOCK_NUMBERS = 1 << 22
+#: what numpy and scipy raise for a file that is truncated, damaged or of another kind
+UNREADABLE = (ValueError, OSError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
+#: names that torch's modules keep for themselves, so that no modality's layer can be called so
+RESERVED_NAMES = frozenset(dir(nn.ModuleDict))
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ def parse_modalities(entries, base: Path, only: Sequence[str] | None = None) -> 
         ConfigurationError: an unknown key, name or rule, or an entry without a file.
     """
     if not entries:
+        if only:
+            raise ConfigurationError(f"use_modalities is {only}, but the data set names no modalities")
         return []
     if not isinstance(entries, Mapping):
         raise ConfigurationError(
@@ -81,8 +90,9 @@ def parse_modalities(entries, base: Path, only: Sequence[str] | None = None) -> 
     specs = {}
     for name, entry in entries.items():
         name = str(name)
-        if not name.isidentifier():
-            raise ConfigurationError(f"modalities.{name}: a modality's name is made of letters, digits and '_'")
+        if not name.isidentifier() or name in RESERVED_NAMES:
+            why = "is reserved by torch; choose another" if name in RESERVED_NAMES else "must be made of letters, digits and '_'"
+            raise ConfigurationError(f"modalities.{name}: this name of a modality {why}")
         if not isinstance(entry, Mapping):
             raise ConfigurationError(f"modalities.{name} must be a mapping with the key 'file', got {entry!r}")
         for key in entry:
@@ -97,10 +107,15 @@ def parse_modalities(entries, base: Path, only: Sequence[str] | None = None) -> 
             raise ConfigurationError(
                 f"modalities.{name}.missing is {missing!r}; allowed: {', '.join(MISSING_RULES)} (what an item without a row gets)"
             )
+        for key in ("file", "tokens", "item_graph_file"):
+            if not isinstance(entry.get(key), (str, os.PathLike, type(None))):
+                raise ConfigurationError(f"modalities.{name}.{key} must be one path, got {entry[key]!r}")
         path = {k: _resolve(entry.get(k), base) for k in ("file", "tokens", "item_graph_file")}
         specs[name] = ModalitySpec(name=name, missing=missing, encoder=entry.get("encoder"), **path)
     if only is None:
         return list(specs.values())
+    if not isinstance(only, (str, list, tuple)):
+        raise ConfigurationError(f"use_modalities must be a list of names, got {only!r}")
     only = [only] if isinstance(only, str) else list(only)
     for name in only:
         if name not in specs:
@@ -142,7 +157,7 @@ def load_modality(spec: ModalitySpec, item_tokens: Sequence[str], with_duplicate
     if report.errors:
         return None, report
     finite, zero = _scan_rows(values)
-    _name_rows(report.errors, spec, tokens, ~finite, "hold NaN or infinity; replace or drop them")
+    _name_rows(report.errors, spec, tokens, ~finite, "hold NaN or infinity (or numbers beyond float32); replace or drop them")
     report.zero_rows = int(zero.sum())
     _name_rows(
         report.warnings,
@@ -174,6 +189,11 @@ def load_modality(spec: ModalitySpec, item_tokens: Sequence[str], with_duplicate
     has_row = rows >= 0
     has_row[has_row] = ~zero[rows[has_row]]
     report.covered = int(has_row.sum())
+    if not has_row.any():
+        report.errors.append(
+            f"{spec.file}: every row of an item of the data set is all zero; the modality carries no information"
+        )
+        return None, report
     absent = np.flatnonzero(~has_row)[1:]
     if absent.size:
         text = (
@@ -221,14 +241,19 @@ def _read_table(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
                     )
             try:
                 values, ids = archive["features"], archive["ids"]
-            except ValueError as error:
+            except UNREADABLE as error:
                 raise FeatureError(f"{spec.file}: {error}. Save ids as text or integers, not as objects") from None
         if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
             raise FeatureError(f"{spec.file}: 'ids' must be one row of text or integers, got {ids.dtype} {ids.shape}")
-        tokens = [i.decode() for i in ids] if ids.dtype.kind == "S" else [str(i) for i in ids]
+        try:
+            tokens = [i.decode() for i in ids] if ids.dtype.kind == "S" else [str(i) for i in ids]
+        except UnicodeDecodeError as error:
+            raise FeatureError(f"{spec.file}: 'ids' are bytes that are no UTF-8 text ({error})") from None
+        if spec.tokens is not None:
+            raise FeatureError(f"{spec.file}: an .npz names its rows itself; drop modalities.{spec.name}.tokens ({spec.tokens})")
     if values.ndim != 2 or 0 in values.shape:
         raise FeatureError(f"{spec.file}: a feature matrix has shape [items, dimensions], got {values.shape}")
-    if values.dtype not in (np.float16, np.float32, np.float64):
+    if values.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
         raise FeatureError(f"{spec.file}: features must be float16, float32 or float64, got {values.dtype}")
     return values, tokens
 
@@ -243,7 +268,7 @@ def _need_file(path: Path, key: str) -> None:
 def _numpy_load(path: Path):
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise FeatureError(
             f"{path}: not a readable .npy or .npz without pickled objects ({error}). Save it with numpy.save as plain float16/32/64"
         ) from None
@@ -253,25 +278,28 @@ def _read_tokens(spec: ModalitySpec) -> list[str]:
     _need_file(spec.tokens, f"modalities.{spec.name}.tokens")
     try:
         # split at newlines alone: splitlines() would also cut a token at the rarer Unicode line separators
-        lines = spec.tokens.read_text(encoding="utf-8").split("\n")
+        lines = spec.tokens.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise FeatureError(f"{spec.tokens}: not a UTF-8 text file ({error})") from None
     return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
 def _check_tokens(spec: ModalitySpec, tokens: list[str], n_rows: int, report: ModalityReport) -> None:
-    source = spec.tokens or spec.file
+    source, place = (spec.tokens, "line") if spec.tokens else (spec.file, "row")
     if len(tokens) != n_rows:
-        report.errors.append(f"{source}: {len(tokens)} tokens for the {n_rows} rows of {spec.file}; one token a row, in order")
+        blank = " (the last one is a blank line)" if tokens and not tokens[-1] else ""
+        report.errors.append(
+            f"{source}: {len(tokens)} tokens{blank} for the {n_rows} rows of {spec.file}; one token a row, in order"
+        )
         return
     empty = [i + 1 for i, token in enumerate(tokens) if not token]
     if empty:
-        report.errors.append(f"{source}: {len(empty)} empty tokens, first in line {first_few(empty)}")
+        report.errors.append(f"{source}: {len(empty)} empty tokens, first in {place} {first_few(empty)}")
     seen: dict[str, int] = {}
     repeated = []
     for line, token in enumerate(tokens, start=1):
         if token in seen:
-            repeated.append(f"{token!r} (lines {seen[token]} and {line})")
+            repeated.append(f"{token!r} ({place}s {seen[token]} and {line})")
         else:
             seen[token] = line
     if repeated:
@@ -288,7 +316,8 @@ def _scan_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     finite, zero = (np.zeros(values.shape[0], dtype=bool) for _ in range(2))
     for start, block in _blocks(values):
         stop = start + block.shape[0]
-        finite[start:stop] = np.isfinite(block).all(axis=1)
+        with np.errstate(over="ignore"):
+            finite[start:stop] = np.isfinite(block.astype(np.float32, copy=False)).all(axis=1)
         zero[start:stop] = ~block.any(axis=1)
     return finite, zero
 
@@ -313,7 +342,7 @@ def _read_graph(spec: ModalitySpec, rows: np.ndarray, n_rows: int, report: Modal
     _need_file(path, f"modalities.{spec.name}.item_graph_file")
     try:
         graph = sp.coo_array(sp.load_npz(path))
-    except (ValueError, OSError, KeyError, EOFError, TypeError) as error:
+    except UNREADABLE as error:
         raise FeatureError(f"{path}: not a sparse matrix that scipy.sparse.save_npz wrote ({error})") from None
     if graph.shape != (n_rows, n_rows):
         raise FeatureError(f"{path}: the graph has shape {graph.shape}, {spec.file} has {n_rows} rows; one node a row")

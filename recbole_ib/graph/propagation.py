@@ -8,10 +8,15 @@ factors at the edges, never an N x N matrix.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
+
+# said once a process by torch.sparse_csr_tensor; nothing for a user to do about it
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 # On one or two CPU threads scipy's product of a CSR matrix with a dense block is 1 to 3 times as fast as torch's
 # (benchmarks/sparse_product.py); with more threads torch's, which uses them all, wins.

@@ -184,11 +184,13 @@ def test_bad_npz_is_named(tmp_path, arrays, parts):
         assert part in message
 
 
-def test_wrong_count_in_npz_blames_the_npz_alone(tmp_path):
-    """An archive holds its own ids; a token file beside it is not read."""
-    np.savez(tmp_path / "t.npz", features=TWO, ids=["a", "b", "c"])
+def test_a_token_file_beside_an_npz_is_refused(tmp_path):
+    """An archive holds its own ids; of two sources one would be ignored."""
+    np.savez(tmp_path / "t.npz", features=TWO, ids=["a", "b"])
     (tmp_path / "t.tokens").write_text("a\nb\n")
-    assert "t.tokens" not in refusal(ModalitySpec("text", tmp_path / "t.npz", tmp_path / "t.tokens"))
+    message = refusal(ModalitySpec("text", tmp_path / "t.npz", tmp_path / "t.tokens"))
+    assert "names its rows itself" in message
+    assert "drop modalities.text.tokens" in message
 
 
 # -- missing items ----------------------------------------------------------------------------------------------------
@@ -496,3 +498,10 @@ def test_item_graph_of_other_arrays(save, tmp_path):
     spec = graph_spec(save, tmp_path, sp.csr_array(np.eye(2)), ["a", "b"])
     np.savez(tmp_path / "graph.npz", something=np.eye(2))
     assert "graph.npz: not a sparse matrix" in refusal(spec)
+
+
+@pytest.mark.parametrize("name", ["values", "type", "forward", "training"])
+def test_names_that_torch_keeps_are_refused(name):
+    """A layer of nn.ModuleDict cannot be called so; better said here than from inside the model."""
+    with pytest.raises(ConfigurationError, match="reserved"):
+        parse_modalities({name: {"file": "x.npy"}}, Path("."))

@@ -14,7 +14,7 @@ from tests.conftest import planted, write_dataset
 MODELS = list_models()
 
 
-def fit(config, model, train, valid, epochs=None):
+def fit(config, model, train, valid):
     trainer = MultimodalTrainer(config, model)
     trainer.fit(train, valid, verbose=False, saved=False)
     return trainer
@@ -34,7 +34,7 @@ def first_batch(train):
 @pytest.mark.parametrize("name", MODELS)
 def test_recommends_the_withheld_structure(build, name):
     """Users take items of their group: the group's items that they have not taken yet must come first."""
-    config, model, train, valid, test = build(name, epochs=25, learning_rate=0.01, embedding_size=16, stopping_step=100)
+    config, model, train, _, _ = build(name, epochs=25, learning_rate=0.01, embedding_size=16, stopping_step=100)
     fit(config, model, train, None)
     dataset = train._dataset
     _, _, item_group, user_group = planted()
@@ -93,7 +93,7 @@ def test_evaluation_depends_on_nothing_but_the_weights(build, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_one_evaluation_propagates_once(build, name, monkeypatch):
-    config, model, _, _, _ = build(name)
+    _, model, _, _, _ = build(name)
     calls = []
     encode = model.encode
     monkeypatch.setattr(model, "encode", lambda *a, **k: calls.append(1) or encode(*a, **k))
@@ -117,7 +117,7 @@ def test_gradient_reaches_every_parameter(build, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_padding_changes_no_other_score(build, name):
-    config, model, train, _, _ = build(name)
+    config, model, _, _, _ = build(name)
     users = torch.arange(1, 9)
     before = scores_of(model, config, users)[:, 1:]
     with torch.no_grad():

@@ -1,0 +1,70 @@
+"""What a wheel holds, and that it works without the checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import recbole_ib
+from recbole_ib.registry import CATALOGUE
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder),
+        str(ROOT),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (made,) = folder.glob("recbole_ib-*.whl")
+    return made
+
+
+def test_the_wheel_holds_yaml_features_and_licence(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("overall.yaml", "dataset/ml-100k.yaml", *(f"model/{m}.yaml" for m in CATALOGUE)):
+        assert f"recbole_ib/properties/{name}" in names
+    for name in ("README.md", "text.npy", "text.tokens", "visual.npy", "visual.tokens"):
+        assert f"recbole_ib/data/sample/{name}" in names
+    assert any(n.endswith("LICENSE") for n in names)
+    assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
+
+
+def test_the_installed_wheel_trains_without_the_checkout(wheel, tmp_path):
+    site = tmp_path / "site"
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    script = "import recbole_ib, sys; print(recbole_ib.__file__); from recbole_ib.cli import main; sys.exit(main(['--model=VBPR', '--epochs=1']))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert str(site) in done.stdout
+    assert "VBPR on ml-100k" in done.stdout
+
+
+def test_the_version_is_one_number():
+    assert recbole_ib.__version__.count(".") == 2
+    assert f"## {recbole_ib.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_model_has_its_yaml_and_its_line_in_the_readme(name):
+    assert (ROOT / "properties" / "model" / f"{name}.yaml").is_file()
+    assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")

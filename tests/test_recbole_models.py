@@ -1,0 +1,104 @@
+"""RecBole's own models give, under ``run_recbole_ib``, exactly the numbers of plain RecBole."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+#: model -> its settings; the models of one key run in the same pair of processes
+FAST = {"BPR": {"epochs": 2}, "LightGCN": {"epochs": 1}, "Pop": {"epochs": 1}, "ItemKNN": {"epochs": 1}}
+SLOW = {
+    "SGL": {"epochs": 1},
+    "NeuMF": {"epochs": 1},
+    "MultiVAE": {"epochs": 2, "train_neg_sample_args": None},
+}
+SHARED = {"show_progress": False, "state": "ERROR", "use_gpu": False, "gpu_id": "", "seed": 11, "dataset": "ml-100k"}
+
+#: plain RecBole: of recbole_ib, only compat is loaded, under a package that is empty otherwise
+PLAIN = """
+import importlib.util, json, sys, types
+package = types.ModuleType("recbole_ib")
+package.__path__ = [{package!r}]
+sys.modules["recbole_ib"] = package
+for name in ("errors", "compat"):
+    spec = importlib.util.spec_from_file_location("recbole_ib." + name, {package!r} + "/" + name + ".py")
+    module = sys.modules["recbole_ib." + name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+module.apply()
+
+from recbole.quick_start import run_recbole
+
+def run(model, settings):
+    result = run_recbole(model=model, config_dict=settings)
+    assert "recbole_ib.config" not in sys.modules
+    return result
+"""
+
+OURS = """
+import json
+import recbole_ib
+
+def run(model, settings):
+    return recbole_ib.run_recbole_ib(model=model, config_dict={**settings, "defaults": "recbole"})
+"""
+
+RUN_ALL = """
+out = {}
+for model, settings in json.load(open("models.json")).items():
+    result = run(model, settings)
+    names = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
+    out[model] = {name: result[name] for name in names}
+json.dump(out, open("out.json", "w"), default=float)
+"""
+
+
+def run_all(start, models, folder):
+    """Train and test all models in one fresh interpreter; model -> result."""
+    folder.mkdir()
+    (folder / "models.json").write_text(json.dumps({name: {**SHARED, **settings} for name, settings in models.items()}))
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", start + RUN_ALL]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "out.json").read_text())
+
+
+def compare(models, folder):
+    plain = run_all(PLAIN.format(package=str(ROOT / "recbole_ib")), models, folder / "plain")
+    return plain, run_all(OURS, models, folder / "ours")
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory):
+    return compare(FAST, tmp_path_factory.mktemp("fast"))
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    return compare(SLOW, tmp_path_factory.mktemp("slow"))
+
+
+def check(model, results):
+    plain, ours = (part[model] for part in results)
+    assert list(plain["test_result"]) == ["recall@10", "mrr@10", "ndcg@10", "hit@10", "precision@10"]
+    assert plain["test_result"]["recall@10"] > 0
+    assert ours["best_valid_result"] == plain["best_valid_result"]
+    assert ours["test_result"] == plain["test_result"]
+    assert ours["best_valid_score"] == plain["best_valid_score"] == plain["best_valid_result"]["mrr@10"]
+    assert ours["valid_score_bigger"] is plain["valid_score_bigger"] is True
+
+
+@pytest.mark.parametrize("model", FAST)
+def test_numbers_are_those_of_plain_recbole(model, fast):
+    check(model, fast)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", SLOW)
+def test_numbers_of_slower_models_are_those_of_plain_recbole(model, slow):
+    check(model, slow)
