@@ -435,10 +435,9 @@ def test_every_key_of_a_model_of_ours_is_valid(model):
 def test_a_catalogue_model_has_our_defaults(model):
     config = Config(model, "ml-100k")
     assert (config["metrics"], config["topk"], config["valid_metric"]) == (["Recall", "Precision", "NDCG"], [10, 20], "Recall@20")
-    overall, above = config_module.our_yaml("overall"), config_module.our_yaml(f"model/{model}")
-    overall.update({key: value for key, value in above.items() if key in overall} | config_module.our_yaml("dataset/ml-100k"))
-    given = {key: overall[key] for key in ("stopping_step", "epochs", "train_batch_size", "eval_batch_size", "save_last")}
-    assert {key: config[key] for key in given} == given
+    above = {**config_module.our_yaml(f"model/{model}"), **config_module.our_yaml("dataset/ml-100k")}
+    defaults = {key: value for key, value in config_module.our_yaml("overall").items() if key not in above}
+    assert {key: config[key] for key in defaults} == defaults
     assert list(config["modalities"]) == ["text", "visual"]
 
 

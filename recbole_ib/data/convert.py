@@ -177,7 +177,7 @@ def _read_inter(path: Path) -> pd.DataFrame:
             raise ConversionError(f"{path}: no interaction has x_label {label} ({split}); every split is needed")
     repeated = frame.duplicated(["userID", "itemID"], keep=False)
     if repeated.any():
-                pair = tuple(frame.loc[repeated, ["userID", "itemID"]].iloc[0])
+        pair = tuple(frame.loc[repeated, ["userID", "itemID"]].iloc[0])
         raise ConversionError(
             f"{path}: {int(frame.duplicated(['userID', 'itemID']).sum())} interactions are given twice, so that a split may hold what "
             f"another one tests; first in lines {first_few(lines[repeated])} (user {pair[0]}, item {pair[1]}). Keep one of each"
