@@ -129,12 +129,9 @@ def _read_inter(path: Path) -> pd.DataFrame:
         raise ConversionError(
             f"{path}: {len(wrong)} lines have another number of fields than the header's {fields + 1}, first: line {first_few(wrong)}"
         )
-    blank = frame.isna().all(axis=1)
-    if blank.any() and not blank[blank.idxmax() :].all():
-        raise ConversionError(
-            f"{path}: {int(blank.sum())} blank lines between the interactions, first: line {blank.idxmax() + 2}"
-        )
-    frame = frame[~blank].reset_index(drop=True)
+    frame = frame[~frame.isna().all(axis=1)]  # blank lines
+    lines = frame.index.to_numpy() + 2
+    frame = frame.reset_index(drop=True)
     for column in ("user_id", "item_id"):
         if column in frame.columns:
             raise ConversionError(

@@ -27,7 +27,7 @@ BLOCK_NUMBERS = 1 << 22
 #: what numpy and scipy raise for a file that is truncated, damaged or of another kind
 UNREADABLE = (ValueError, OSError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 #: names that torch's modules keep for themselves, so that no modality's layer can be called so
-RESERVED_NAMES = frozenset(dir(nn.ModuleDict))
+RESERVED_NAMES = frozenset(dir(nn.ModuleDict()))
 
 
 @dataclass(frozen=True)
