@@ -132,7 +132,9 @@ def _load_for_recbole(plain_load, f, *args, **kwargs):
     if identity is not None and _written_here.get(identity[0]) == identity[1]:
         return plain_load(f, *args, **kwargs, weights_only=False)
     try:
-        return plain_load(f, *args, **kwargs, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # answered below
+            return plain_load(f, *args, **kwargs, weights_only=True)
     except pickle.UnpicklingError as error:
         if os.environ.get(TRUST_VARIABLE) == "1":
             return plain_load(f, *args, **kwargs, weights_only=False)
@@ -204,17 +206,23 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     """Runs ``action`` once a module has been imported, so that it need not be imported for being patched."""
 
     def __init__(self, module: str, action: Callable[[], None]):
-        self.module, self.action = module, action
+        self.module, self.action, self.searching = module, action, False
 
     def find_spec(self, name, path=None, target=None):
-        if name != self.module:
+        if name != self.module or self.searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.searching = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.searching = False
+        if spec is None or spec.loader is None:
+            return None
         execute = spec.loader.exec_module
 
         def exec_module(module):
             execute(module)
+            sys.meta_path.remove(self)
             self.action()
 
         spec.loader.exec_module = exec_module

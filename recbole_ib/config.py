@@ -46,17 +46,18 @@ def parse_value(text: str):
     RecBole passes such values through ``eval``; here nothing is evaluated.
     """
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
+        plain = value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))
+        return value if plain else text
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         pass
     if text.lower() in ("true", "false", "none", "null", "~"):
         return {"true": True, "false": False}.get(text.lower())
     if text[:1] in "[{" and text[-1:] in "]}":
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, Loader=_yaml_loader())
         except yaml.YAMLError:
             return text
-        # an interval such as "[5,inf)" is text to RecBole
         return value if isinstance(value, (list, dict)) else text
     return text
 
@@ -76,7 +77,8 @@ def parse_arguments(argv: Sequence[str]) -> dict:
         key, value = match.groups()
         if found.setdefault(key, value) != value:
             raise ConfigurationError(f"--{key} is given twice, as {found[key]!r} and {value!r}")
-    return {key: parse_value(value) for key, value in found.items()}
+    # RecBole reads "[5,100]" under such a key as the text of an interval
+    return {key: value if key.endswith("_num_interval") else parse_value(value) for key, value in found.items()}
 
 
 class Config(RecBoleConfig):
@@ -270,7 +272,7 @@ def check_keys(config: Config) -> None:
     # one value may set many columns: RecBole lets field names be keys inside dicts, never at the top
     unknown = [key for key in given if key not in allowed]
     if unknown:
-        relevant = {*config.internal_config_dict, *RUN_KEYS}
+        relevant = {*config.internal_config_dict, *RUN_KEYS} - set(unknown)
         lines = [f"unknown setting {key!r}.{nearest(key, relevant) or nearest(key, allowed)}" for key in unknown]
         raise ConfigurationError("\n".join(lines) + "\nNothing reads it, so the run would not be the one you mean.")
 
@@ -325,9 +327,12 @@ def _plain(value, key: str):
 
 def config_from_plain(values: dict, **changes) -> Config:
     """A Config from :func:`plain_config`'s values, with changed settings on top."""
-    settings = {**values, **changes}
-    model = settings.pop("model")
-    return Config(model=model, dataset=settings.pop("dataset"), config_dict=settings, check_keys=False)
+    # a Config parses the texts of its config_dict; these are values already
+    settings = {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
+    settings.update(changes)
+    for key in ("model", "dataset"):
+        settings.pop(key)
+    return Config(model=values["model"], dataset=values["dataset"], config_dict=settings, check_keys=False)
 
 
 __all__ = ["Config", "config_from_plain", "parse_arguments", "parse_value", "plain_config", "properties_folder", "recbole_models"]

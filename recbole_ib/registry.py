@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import recbole
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -56,8 +59,12 @@ def list_models() -> list[str]:
 
 @cache
 def recbole_models() -> tuple[str, ...]:
-    """The names of RecBole's own models."""
-    return tuple(sorted(p.stem for p in (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml")))
+    """The names of RecBole's own models: the class that each model file is named after."""
+    folder, names = Path(recbole.__file__).parent, set()
+    for path in (folder / "model").glob("*_recommender/*.py"):
+        classes = re.findall(r"^class (\w+)", path.read_text(encoding="utf-8", errors="ignore"), re.MULTILINE)
+        names.update(name for name in classes if name.lower() == path.stem)
+    return tuple(sorted(names))
 
 
 def is_ours(model_class: type) -> bool:
@@ -94,23 +101,18 @@ def register_model(model_class: type) -> type:
     if not inspect.isclass(model_class) or not issubclass(model_class, AbstractRecommender):
         raise ConfigurationError(f"a model is a subclass of RecBole's AbstractRecommender, got {model_class!r}")
     name = model_class.__name__
-    holder = _registered.get(name)
-    if holder is model_class:
+    if _registered.get(name) is model_class:
         return model_class
-    if (
-        name in recbole_models()
-        or (holder is not None and holder.__qualname__ != model_class.__qualname__)
-        or _taken(name, model_class)
-    ):
-        raise ConfigurationError(f"the name {name!r} is taken by another model; rename the class {model_class.__module__}.{name}")
-    module = sys.modules[model_class.__module__]
-    if getattr(module, name, None) is not model_class:
+    _check_free(name, model_class)
+    if model_class.__qualname__ != name:
         raise ConfigurationError(f"{name} must stand at the top level of its module, so that a worker can import it by name")
     # RecBole imports recbole.model.<kind>_recommender.<lower-case name> and takes the class from it
     package = importlib.import_module("recbole.model.general_recommender")
-    alias = name.lower()
-    sys.modules[f"{package.__name__}.{alias}"] = module
-    setattr(package, alias, module)
+    alias = ModuleType(f"{package.__name__}.{name.lower()}", f"What RecBole imports for {model_class.__module__}.{name}.")
+    alias.__spec__ = ModuleSpec(alias.__name__, None)
+    setattr(alias, name, model_class)
+    sys.modules[alias.__name__] = alias
+    setattr(package, name.lower(), alias)
     if is_ours(model_class):
         from recbole_ib.data.dataset import MultimodalDataset
         from recbole_ib.trainer import MultimodalTrainer
@@ -122,9 +124,17 @@ def register_model(model_class: type) -> type:
     return model_class
 
 
-def _taken(name: str, model_class: type) -> bool:
-    entry = CATALOGUE.get(name)
-    return entry is not None and model_class.__module__ != f"recbole_ib.model.{entry.module}"
+def _check_free(name: str, model_class: type) -> None:
+    """Names are compared in lower case, as RecBole's module names are; a module may register its own class again."""
+    owners = {other.lower(): "recbole" for other in recbole_models()}
+    owners.update({entry.name.lower(): f"recbole_ib.model.{entry.module}" for entry in CATALOGUE.values()})
+    owners.update({other.lower(): cls.__module__ for other, cls in _registered.items()})
+    exact = name in CATALOGUE or name in _registered or name.lower() not in owners
+    if not exact or owners.get(name.lower(), model_class.__module__) != model_class.__module__:
+        raise ConfigurationError(
+            f"the name {name!r} is taken by a model of {owners[name.lower()]} (capitals do not count); rename the class "
+            f"{model_class.__module__}.{name}"
+        )
 
 
 def register_all() -> None:

@@ -1,5 +1,6 @@
 """Every patch of ``compat``: RecBole fails without it and works with it; foreign pickles are refused."""
 
+import importlib.util
 import json
 import os
 import pickle
@@ -9,7 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections import Counter
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,8 @@ SCENARIOS = {
 WITH_ALL = """
 import json, sys, traceback
 import recbole_ib
-scenarios, outcomes = json.load(open("scenarios.json")), {}
+scenarios = json.load(open("scenarios.json"))
+outcomes = {"imported at once": [name for name in ("ray", "hyperopt") if name in sys.modules]}
 for name, code in scenarios.items():
     try:
         exec(compile(code, name, "exec"), {"__name__": "scenario"})
@@ -290,35 +292,70 @@ def test_dok_update_enters_the_pairs():
 
 
 @pytest.mark.parametrize(
-    ("torch_version", "loads_weights_only", "warns"),
+    ("name", "distribution", "installed", "needed"),
     [
-        ("2.3.1", False, False),
-        ("2.4.0", False, True),
-        ("2.5.1+cu121", False, True),
-        ("2.6.0", True, True),
-        ("2.13.0+cpu", True, True),
+        ("torch.load", "torch", "2.5.1+cu121", False),
+        ("torch.load", "torch", "2.6.0", True),
+        ("torch.load", "torch", "2.13.0+cpu", True),
+        ("amp warnings", "torch", "2.3.1", False),
+        ("amp warnings", "torch", "2.4.0", True),
+        ("pandas warnings", "pandas", "2.1.4", False),
+        ("pandas warnings", "pandas", "2.2.0", True),
+        ("tune.report", "ray", "2.6.3", False),
+        ("tune.report", "ray", "2.60.0", True),
+        ("tune.report", "ray", None, False),
+        ("hyperopt generators", "hyperopt", "0.2.5", False),
+        ("hyperopt generators", "hyperopt", "0.2.6", True),
+        ("hyperopt generators", "hyperopt", "0.2.7.post1", True),
+        ("hyperopt generators", "hyperopt", None, False),
     ],
 )
-def test_patches_for_torch_follow_its_version(torch_version, loads_weights_only, warns, monkeypatch):
-    monkeypatch.setattr(torch, "__version__", torch_version)
-    assert PATCHES["torch.load"].needed() is loads_weights_only
-    assert PATCHES["amp warnings"].needed() is warns
+def test_a_patch_follows_the_installed_version(name, distribution, installed, needed, monkeypatch):
+    def fake(asked):
+        if asked != distribution:
+            return version(asked)
+        if installed is None:
+            raise PackageNotFoundError(asked)
+        return installed
+
+    monkeypatch.setattr("importlib.metadata.version", fake)
+    assert PATCHES[name].needed() is needed
 
 
-@pytest.mark.parametrize(("pandas_version", "warns"), [("2.1.4", False), ("2.2.0", True), ("2.3.3", True)])
-def test_patch_for_pandas_follows_its_version(pandas_version, warns, monkeypatch):
-    monkeypatch.setattr("pandas.__version__", pandas_version)
-    assert PATCHES["pandas warnings"].needed() is warns
+def test_importing_the_package_imports_neither_ray_nor_hyperopt(outcomes):
+    assert outcomes["imported at once"] == []
 
 
-@pytest.mark.parametrize(
-    ("report", "needed"),
-    [(lambda metrics, *, checkpoint=None: None, True), (lambda **metrics: None, False)],
-    ids=["dict", "named"],
-)
-def test_tune_report_is_patched_where_it_takes_one_dict(report, needed, monkeypatch):
-    monkeypatch.setattr("ray.tune.report", report)
-    assert PATCHES["tune.report"].needed() is needed
+@pytest.fixture
+def late_module(tmp_path, monkeypatch):
+    """The name of a module that nobody has imported yet."""
+    (tmp_path / "compat_test_late.py").write_text("value = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    importlib.invalidate_caches()
+    yield "compat_test_late"
+    sys.modules.pop("compat_test_late", None)
+
+
+def test_a_module_is_patched_once_it_is_imported(late_module):
+    values, finders = [], list(sys.meta_path)
+    compat._when_imported(late_module, lambda: values.append(sys.modules[late_module].value))
+    assert values == []
+    assert late_module not in sys.modules
+    importlib.import_module(late_module)
+    importlib.import_module(late_module)
+    assert values == [1]
+    assert sys.meta_path == finders
+    compat._when_imported(late_module, lambda: values.append("at once"))
+    assert values == [1, "at once"]
+
+
+def test_looking_for_a_module_does_not_lose_its_patch(late_module):
+    values = []
+    compat._when_imported(late_module, lambda: values.append(1))
+    assert importlib.util.find_spec(late_module) is not None
+    importlib.import_module(late_module)
+    assert values == [1]
 
 
 def test_tune_report_passes_plain_floats_in_one_dict(monkeypatch):
@@ -347,11 +384,6 @@ def test_only_recboles_random_state_is_replaced():
     assert np.random.RandomState(1).randint(3, size=2).shape == (2,)
     assert hyper_tuning.np.random.rand is np.random.rand
     assert hyper_tuning.np.array is np.array
-
-
-def test_exhaustive_search_needs_no_patch_without_hyperopt(monkeypatch):
-    monkeypatch.setitem(sys.modules, "hyperopt.pyll", None)
-    assert not PATCHES["hyperopt generators"].needed()
 
 
 def test_other_warnings_are_still_shown():

@@ -417,7 +417,7 @@ def test_every_key_of_a_model_of_recbole_is_valid(model):
         get_model(model)
     except ImportError as error:
         pytest.skip(f"{model} needs a package that is not installed: {error}")
-    own = yaml.safe_load((RECBOLE_PROPERTIES / "model" / f"{model}.yaml").read_text()) or {}
+    own = config_module._read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
     config = Config(model, "ml-100k", config_dict={**own, "train_neg_sample_args": None})
     assert config["model"] == model
     assert set(own) <= set(config.external_config_dict)

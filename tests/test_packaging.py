@@ -50,7 +50,8 @@ def test_the_installed_wheel_trains_without_the_checkout(wheel, tmp_path):
     words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(words, check=True, capture_output=True, timeout=300)
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    script = "import recbole_ib, sys; print(recbole_ib.__file__); from recbole_ib.cli import main; sys.exit(main(['--model=VBPR', '--epochs=1']))"
+    script = "import recbole_ib, sys; from recbole_ib.cli import main; print(recbole_ib.__file__); "
+    script += "sys.exit(main(['--model=VBPR', '--epochs=1']))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
     )

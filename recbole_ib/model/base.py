@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import scipy.sparse as sp
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
@@ -232,14 +233,8 @@ def modality_graphs(config, dataset) -> dict:
         else:
             rows, cols, values = cosine_knn(features, k, dataset.has_feature[name])
             n = features.shape[0]
-            graphs[name] = _csr(rows, cols, values, n)
+            graphs[name] = sp.csr_array((values.numpy(), (rows.numpy(), cols.numpy())), shape=(n, n))
     return graphs
-
-
-def _csr(rows: Tensor, cols: Tensor, values: Tensor, n: int):
-    import scipy.sparse as sp
-
-    return sp.csr_array((values.cpu().numpy(), (rows.cpu().numpy(), cols.cpu().numpy())), shape=(n, n))
 
 
 def modality_weights(config, modalities: list[str]) -> ModalityWeights:
