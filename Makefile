@@ -36,5 +36,5 @@ bench: venv
 	$(BIN)/python benchmarks/hsic.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache saved log log_tensorboard
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,7 +27,7 @@ setup(
     install_requires=[
         # 1.2.1 asks for ray<=2.6.3, which has no wheel for Python 3.12 and later; pip settles on 1.2.0
         "recbole>=1.2,<1.3",
-        "torch>=2.4",
+        "torch>=2.6",
         "numpy>=1.26",
         "scipy>=1.13",
         # with pandas 3, 13 of 70 of RecBole's own data tests fail (copy-on-write)

@@ -81,8 +81,8 @@ def _models(argv: Sequence[str]) -> int:
         return 2
     from recbole_ib.registry import CATALOGUE, recbole_models
 
-    rows = [("model", "backbone", "bottlenecks", "modalities", "paper")]
-    rows += [(e.name, e.backbone, e.bottlenecks, e.modalities, e.paper) for e in CATALOGUE.values()]
+    rows = [("model", "backbone", "bottlenecks", "paper")]
+    rows += [(e.name, e.backbone, e.bottlenecks, e.paper) for e in CATALOGUE.values()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -20,14 +20,22 @@ from pathlib import Path
 import recbole
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import ModelType
+from recbole.evaluator import metric_types
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import EvaluatorType, ModelType
 
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.registry import CATALOGUE, check_model_name, is_ours, recbole_models
+from recbole_ib.registry import CATALOGUE, check_model_name, is_ours
 
 DEFAULTS = ("recbole_ib", "recbole")
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 #: keys that a run understands and no yaml holds
+INNER_KEYS = {
+    "eval_args": ("split", "group_by", "order", "mode"),
+    "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
+}
+#: how many user-item pairs a batch holds where a model scores them one by one
+PAIRS_SCORED_ONE_BY_ONE = 1 << 16
 RUN_KEYS = {"model", "dataset", "config_files", "nproc", "ip", "port", "world_size", "group_offset", "local_rank", "offset"}
 
 
@@ -132,13 +140,29 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self):
         data_path = self.final_config_dict.get("data_path")
-        super()._set_default_parameters()
+        _check_metrics(self.final_config_dict)
+        try:
+            super()._set_default_parameters()
+        except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+            raise ConfigurationError(str(error)) from error
+        _check_valid_metric(self.final_config_dict)
         if self.dataset == "ml-100k" and "data_path" in self.external_config_dict and (Path(data_path) / "ml-100k").is_dir():
             # RecBole takes a set of this name from its own wheel whatever data_path says
             self.final_config_dict["data_path"] = str(Path(data_path) / "ml-100k")
         if self._check_keys:
             check_dataset_name(self)
-            check_keys(self)
+            check_keys(self, self.external_config_dict)
+        self._limit_pairs()
+        if is_ours(self.model_class):
+            self.final_config_dict["feature_fingerprint"] = _fingerprint(self)
+
+    def _limit_pairs(self) -> None:
+        """Our ``eval_batch_size`` fits one matrix of scores; a model that scores pair by pair holds many numbers a pair."""
+        by_pairs = self.model_class.full_sort_predict is AbstractRecommender.full_sort_predict
+        modes = set(self.final_config_dict["eval_args"]["mode"].values())
+        if "eval_batch_size" not in self.external_config_dict and (by_pairs or modes != {"full"}):
+            batch = min(self.final_config_dict["eval_batch_size"], PAIRS_SCORED_ONE_BY_ONE)
+            self.final_config_dict["eval_batch_size"] = batch
 
     def _init_device(self):
         if self.final_config_dict.get("use_gpu") is False:
@@ -160,6 +184,16 @@ def teach_recbole() -> None:
     _load_internal_config_dict._recbole_ib = True
     _load_internal_config_dict.original = original
     RecBoleConfig._load_internal_config_dict = _load_internal_config_dict
+
+    set_defaults = RecBoleConfig._set_default_parameters
+
+    def _set_default_parameters(self):
+        set_defaults(self)
+        if not isinstance(self, Config) and is_ours(self.model_class):
+            # RecBole's Config also takes the host process's own options for settings: those are not checked
+            check_keys(self, {**self.file_config_dict, **self.variable_config_dict})
+
+    RecBoleConfig._set_default_parameters = _set_default_parameters
 
 
 def _layered_internal_config(config, model, model_class, dataset) -> None:
@@ -264,10 +298,10 @@ def _class_keys(model_class: type) -> set[str]:
     return words
 
 
-def check_keys(config: Config) -> None:
+def check_keys(config: RecBoleConfig, external: dict) -> None:
     """Raise ConfigurationError for settings that nothing reads, naming the nearest keys that exist."""
     folder_yaml = _dataset_folder_yaml(config.dataset, {"data_path": str(Path(config["data_path"]).parent)})
-    given = {**folder_yaml, **config.external_config_dict}
+    given = {**folder_yaml, **external}
     allowed = recbole_keys() | our_keys() | RUN_KEYS | _class_keys(config.model_class)
     # one value may set many columns: RecBole lets field names be keys inside dicts, never at the top
     unknown = [key for key in given if key not in allowed]
@@ -275,6 +309,47 @@ def check_keys(config: Config) -> None:
         relevant = {*config.internal_config_dict, *RUN_KEYS} - set(unknown)
         lines = [f"unknown setting {key!r}.{nearest(key, relevant) or nearest(key, allowed)}" for key in unknown]
         raise ConfigurationError("\n".join(lines) + "\nNothing reads it, so the run would not be the one you mean.")
+    for key, inner in INNER_KEYS.items():
+        for name in given.get(key) or {} if isinstance(given.get(key), dict) else ():
+            if name not in inner:
+                raise ConfigurationError(f"{key}: unknown key {name!r}.{nearest(name, inner)} Allowed: {', '.join(inner)}")
+
+
+def _check_metrics(settings: dict) -> None:
+    """Metrics that RecBole has."""
+    metrics = settings["metrics"]
+    for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
+        if str(metric).lower() not in metric_types:
+            raise ConfigurationError(
+                f"there is no metric {metric!r}.{nearest(metric, metric_types)} RecBole has {', '.join(metric_types)}"
+            )
+
+
+def _check_valid_metric(settings: dict) -> None:
+    """A ``valid_metric`` that is one of those computed, before an epoch is trained for it."""
+    metrics, wanted = settings["metrics"], str(settings["valid_metric"])
+    ranking = [m for m in metrics if metric_types[m.lower()] is EvaluatorType.RANKING and m.lower() != "gauc"]
+    computed = [f"{m}@{k}" for m in ranking for k in settings["topk"]] + [m for m in metrics if m not in ranking]
+    if wanted.lower() not in {c.lower() for c in computed}:
+        raise ConfigurationError(
+            f"valid_metric is {wanted!r}, which metrics and topk do not compute.{nearest(wanted, computed)} "
+            f"Computed: {', '.join(computed)}"
+        )
+
+
+def _fingerprint(config: Config) -> list:
+    """Path, size and time of every feature file: a saved data set is reused only while they are the same."""
+    from recbole_ib.data.features import parse_modalities
+
+    base = Path(config["feature_path"] or config["data_path"])
+    paths = [
+        path
+        for spec in parse_modalities(config["modalities"], base, config["use_modalities"])
+        for path in (spec.file, spec.tokens, spec.item_graph_file)
+        if path is not None
+    ]
+    stats = [(str(path.resolve()), path.stat()) for path in paths if path.is_file()]
+    return [[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
 def check_dataset_name(config: Config) -> None:
@@ -298,7 +373,7 @@ def check_dataset_name(config: Config) -> None:
 #: what Config derives from the rest, or what belongs to the machine and not to the run
 DERIVED_KEYS = {
     "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "valid_metric_bigger",
-    "valid_neg_sample_args", "test_neg_sample_args", "gpu_id", "use_gpu", "resume_checkpoint",
+    "valid_neg_sample_args", "test_neg_sample_args", "gpu_id", "use_gpu", "resume_checkpoint", "feature_fingerprint",
 }  # fmt: skip
 
 
@@ -335,4 +410,4 @@ def config_from_plain(values: dict, **changes) -> Config:
     return Config(model=values["model"], dataset=values["dataset"], config_dict=settings, check_keys=False)
 
 
-__all__ = ["Config", "config_from_plain", "parse_arguments", "parse_value", "plain_config", "properties_folder", "recbole_models"]
+__all__ = ["Config", "config_from_plain", "parse_arguments", "parse_value", "plain_config", "properties_folder"]

@@ -11,10 +11,10 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
-from recbole_ib.checkpoint import last_path
+from recbole_ib.checkpoint import checkpoint_path, last_path
 from recbole_ib.config import Config
-from recbole_ib.errors import CheckpointError
-from recbole_ib.registry import is_ours, recbole_models, register_model
+from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.registry import ensure_known, is_ours
 
 
 def run_recbole_ib(
@@ -42,8 +42,8 @@ def run_recbole_ib(
     Raises:
         RecBoleIBError: a wrong setting, feature file or checkpoint, before training starts.
     """
-    if isinstance(model, type) and model.__name__ not in recbole_models():
-        register_model(model)
+    if isinstance(model, type):
+        ensure_known(model)
     config = Config(model, dataset, config_file_list, config_dict, argv=argv)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -58,7 +58,7 @@ def run_recbole_ib(
     train_data, valid_data, test_data = data_preparation(config, dataset)
 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    network = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    network = _build_model(config, train_data._dataset).to(config["device"])
     logger.info(network)
     if not is_ours(config.model_class):
         # RecBole counts them here, on a copy of the model; left out, a model that draws random numbers in predict() would differ
@@ -66,6 +66,9 @@ def run_recbole_ib(
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, network)
+    if not is_ours(config.model_class) and hasattr(trainer, "saved_model_file"):
+        # RecBole's names have one-second resolution: two runs started together would test each other's weights
+        trainer.saved_model_file = str(checkpoint_path(config["checkpoint_dir"], config["model"], config["dataset"]))
     if config["resume_checkpoint"]:
         _resume(trainer, config)
     started = time.perf_counter()
@@ -97,6 +100,17 @@ def run_recbole_ib(
         "train_seconds": trained - started,
         "test_seconds": tested - trained,
     }
+
+
+def _build_model(config, dataset):
+    try:
+        return get_model(config["model"])(config, dataset)
+    except ConfigurationError:
+        raise
+    except (ValueError, TypeError) as error:
+        if not is_ours(config.model_class):
+            raise
+        raise ConfigurationError(f"{config['model']} cannot be built with these settings: {error}") from error
 
 
 def _resume(trainer, config) -> None:

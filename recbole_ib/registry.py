@@ -14,6 +14,7 @@ from types import ModuleType
 
 import recbole
 from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import get_model
 
 from recbole_ib.errors import ConfigurationError, nearest
 
@@ -27,7 +28,6 @@ class ModelEntry:
     paper: str
     backbone: str
     bottlenecks: str
-    modalities: str
 
 
 _IBMREC = "IBMRec, arXiv 2501.12175"
@@ -35,21 +35,21 @@ _IBMREC = "IBMRec, arXiv 2501.12175"
 CATALOGUE: dict[str, ModelEntry] = {
     entry.name: entry
     for entry in (
-        ModelEntry("VBPR", "vbpr", "He & McAuley, AAAI 2016", "BPR-MF", "-", "1 or more"),
-        ModelEntry("VLightGCN", "vlightgcn", _IBMREC, "LightGCN", "-", "1 or more"),
-        ModelEntry("LATTICE", "lattice", "Zhang et al., ACM MM 2021", "LightGCN + item graph", "-", "1 or more"),
-        ModelEntry("VLATTICE", "vlattice", _IBMREC, "VLightGCN + item graph", "-", "1 or more"),
-        ModelEntry("IBMRec", "ibmrec", _IBMREC, "VLATTICE", "FIB, GIB", "1 or more"),
-        ModelEntry("IBMRecWoFIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "GIB", "1 or more"),
-        ModelEntry("IBMRecWoGIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "FIB", "1 or more"),
-        ModelEntry("IBMRecVBPR", "ibmrec", _IBMREC + ", Table 3", "VBPR", "FIB", "1 or more"),
-        ModelEntry("IBMRecVLightGCN", "ibmrec", _IBMREC + ", Table 3", "VLightGCN", "FIB", "1 or more"),
-        ModelEntry("IBMRecLATTICE", "ibmrec", _IBMREC + ", Table 3", "LATTICE", "GIB", "1 or more"),
+        ModelEntry("VBPR", "vbpr", "He & McAuley, AAAI 2016", "BPR-MF", "-"),
+        ModelEntry("VLightGCN", "vlightgcn", _IBMREC, "LightGCN", "-"),
+        ModelEntry("LATTICE", "lattice", "Zhang et al., ACM MM 2021", "LightGCN + item graph", "-"),
+        ModelEntry("VLATTICE", "vlattice", _IBMREC, "VLightGCN + item graph", "-"),
+        ModelEntry("IBMRec", "ibmrec", _IBMREC, "VLATTICE", "FIB, GIB"),
+        ModelEntry("IBMRecWoFIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "GIB"),
+        ModelEntry("IBMRecWoGIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "FIB"),
+        ModelEntry("IBMRecVBPR", "ibmrec", _IBMREC + ", Table 3", "VBPR", "FIB"),
+        ModelEntry("IBMRecVLightGCN", "ibmrec", _IBMREC + ", Table 3", "VLightGCN", "FIB"),
+        ModelEntry("IBMRecLATTICE", "ibmrec", _IBMREC + ", Table 3", "LATTICE", "GIB"),
     )
 }
 
 #: keys that a MultimodalDataset reads; a saved data set is reused only where they are unchanged
-DATASET_KEYS = ("modalities", "use_modalities", "feature_path")
+DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_fingerprint")
 
 
 def list_models() -> list[str]:
@@ -122,6 +122,13 @@ def register_model(model_class: type) -> type:
         setattr(importlib.import_module("recbole.trainer"), f"{name}Trainer", MultimodalTrainer)
     _registered[name] = model_class
     return model_class
+
+
+def ensure_known(model_class: type) -> None:
+    """Register a model class unless RecBole finds this very class by its name already."""
+    name = getattr(model_class, "__name__", "")
+    if name not in recbole_models() or get_model(name) is not model_class:
+        register_model(model_class)
 
 
 def _check_free(name: str, model_class: type) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+
 import torch
 from recbole.trainer import Trainer
 from recbole.utils import ensure_dir, set_color
@@ -21,12 +24,37 @@ from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.base import NamedLosses
 
 #: torch's optimisers that have a fused step, by RecBole's ``learner`` names; one pass over the parameters instead of ten
-FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
+FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 #: settings that a resumed run may change without becoming another run
 FREE_KEYS = {
     "epochs", "stopping_step", "state", "show_progress", "checkpoint_dir", "data_path", "config_files", "save_last", "eval_batch_size",
-    "log_wandb", "wandb_project", "worker", "save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path", "gpu_id",
+    "log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "gpu_id",
 }  # fmt: skip
+
+
+def _named(losses) -> NamedLosses:
+    """What RecBole lets ``calculate_loss`` return, a tensor or a tuple of them, with names."""
+    if isinstance(losses, NamedLosses):
+        return losses
+    if isinstance(losses, tuple):
+        return NamedLosses({f"loss_{i}": value for i, value in enumerate(losses, start=1)})
+    return NamedLosses({"loss": losses})
+
+
+def data_digest(*loaders) -> str:
+    """A digest of the loaders' interactions, in the order of the ids, and of the features that go with them."""
+    digest = hashlib.sha256()
+    for loader in loaders:
+        if loader is not None:
+            matrix = loader._dataset.inter_matrix(form="csr")
+            matrix.sort_indices()
+            digest.update(repr(matrix.shape).encode())
+            for array in (matrix.indptr, matrix.indices):
+                digest.update(array.tobytes())
+    for name, table in (getattr(loaders[0]._dataset, "modalities", None) or {}).items():
+        digest.update(name.encode())
+        digest.update(table.numpy().data)
+    return digest.hexdigest()
 
 
 class MultimodalTrainer(Trainer):
@@ -45,16 +73,23 @@ class MultimodalTrainer(Trainer):
             raise ConfigurationError(
                 f"{config['model']} trains in one process; RecBole's multi-process mode (nproc > 1) needs NCCL and one loss a step"
             )
+        if config["enable_amp"]:
+            raise ConfigurationError("enable_amp: the sparse products and HSIC of these models need float32; leave it False")
         super().__init__(config, model)
         ensure_dir(self.checkpoint_dir)
         self.saved_model_file = str(checkpoint_path(self.checkpoint_dir, config["model"], config["dataset"]))
-        first, *others = model.training_phases
-        self.optimizers = {first.name: self.optimizer}
-        for phase in others:
-            self.optimizers[phase.name] = self._build_optimizer(params=list(getattr(model, phase.parameters)()))
+        self.optimizers = {phase.name: self._phase_optimizer(phase) for phase in model.training_phases}
+        self.optimizer = next(iter(self.optimizers.values()))
         self._train_data = None
+        self._data_digest = None
         self._latest_valid_result = None
         self._resumed: dict | None = None
+
+    def _phase_optimizer(self, phase):
+        parameters = [p for p in getattr(self.model, phase.parameters)() if p.requires_grad]
+        # weight decay belongs to the step that trains the whole model; twice a batch would be twice the decay
+        decay = self.weight_decay if phase.parameters == "parameters" else 0.0
+        return self._build_optimizer(params=parameters, weight_decay=decay)
 
     def _build_optimizer(self, **kwargs):
         learner = kwargs.get("learner", self.learner).lower()
@@ -74,6 +109,7 @@ class MultimodalTrainer(Trainer):
         model = self.model
         model.train()
         model.pre_epoch(epoch_idx)
+        self._set_learning_rate(epoch_idx)
         bar = (
             tqdm(train_data, total=len(train_data), dynamic_ncols=True, desc=set_color(f"Train {epoch_idx:>5}", "pink"))
             if show_progress
@@ -96,6 +132,13 @@ class MultimodalTrainer(Trainer):
             raise ConfigurationError("the training data has no batch")
         return NamedLosses(dict(zip(names, totals.tolist(), strict=True)))
 
+    def _set_learning_rate(self, epoch: int) -> None:
+        """lr(epoch) = learning_rate * learning_rate_decay^(epoch / 50), the schedule of LATTICE's release."""
+        decay = self.config["learning_rate_decay"] or 1.0
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate * decay ** (epoch / 50)
+
     def _step(self, phase, interaction, scaler) -> dict:
         """One optimiser step; the phase's loss terms, detached."""
         optimizer = self.optimizers[phase.name]
@@ -103,7 +146,7 @@ class MultimodalTrainer(Trainer):
         for parameter in parameters:
             parameter.grad = None
         with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
-            losses = getattr(self.model, phase.loss)(interaction)
+            losses = _named(getattr(self.model, phase.loss)(interaction))
         loss = sum(losses)
         if not bool(torch.isfinite(loss)):
             found = ", ".join(f"{n} = {v.item():g}" for n, v in zip(losses.names, losses, strict=True))
@@ -134,8 +177,15 @@ class MultimodalTrainer(Trainer):
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         """RecBole's ``fit``; a resumed run goes on after the checkpoint's epoch, and one that had ended does not train again."""
         self._train_data = train_data
+        self._data_digest = data_digest(train_data, valid_data)
         if self._resumed is not None:
-            restore_random_state(self._resumed["random_state"], train_data.generator)
+            state, self._resumed = self._resumed, None
+            if state["data_digest"] != self._data_digest:
+                raise CheckpointError(
+                    "the checkpoint's run saw other training or validation interactions or other features than this one does; with "
+                    "these data it would not continue to its numbers"
+                )
+            restore_random_state(state["random_state"], train_data.generator)
             stopped = self.cur_step > self.stopping_step
             if stopped or self.start_epoch >= self.epochs:
                 self.eval_collector.data_collect(train_data)
@@ -145,7 +195,7 @@ class MultimodalTrainer(Trainer):
 
         def after_evaluation(epoch, score):
             if saved and self.config["save_last"]:
-                write_checkpoint(self._state(epoch, best=self.best_valid_result), last_path(self.saved_model_file))
+                write_checkpoint(self._state(epoch, "last", self.best_valid_result), last_path(self.saved_model_file))
             if callback_fn:
                 callback_fn(epoch, score)
 
@@ -159,12 +209,15 @@ class MultimodalTrainer(Trainer):
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         # RecBole saves a new best epoch BEFORE it enters that epoch's result as the best one
-        write_checkpoint(self._state(epoch, best=self._latest_valid_result), path)
+        write_checkpoint(self._state(epoch, "best", self._latest_valid_result), path)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
-    def _state(self, epoch: int, best) -> dict:
+    def _state(self, epoch: int, kind: str, best) -> dict:
         return {
+            "kind": kind,
+            "best_file": os.path.basename(self.saved_model_file),
+            "data_digest": self._data_digest,
             "model": self.config["model"],
             "dataset": self.config["dataset"],
             "config": plain_config(self.config),
@@ -186,20 +239,27 @@ class MultimodalTrainer(Trainer):
             CheckpointError: not readable, of another model or data set, of a run with other settings, or without its best epoch's file.
         """
         resume_file = str(resume_file)
+        if self.config["save_dataloaders"] or self.config["dataloaders_save_path"]:
+            raise CheckpointError(
+                "a run with saved dataloaders cannot be resumed: RecBole drops their random state when it saves them"
+            )
         state = read_checkpoint(resume_file, map_location=self.device)
         for key in ("model", "dataset"):
             if state[key] != self.config[key]:
                 raise CheckpointError(f"{resume_file} is of the {key} {state[key]!r}, this run of {self.config[key]!r}")
         self._check_same_settings(resume_file, state["config"])
         best = resume_file
-        if resume_file.endswith("-last.pth"):
-            best = resume_file[: -len("-last.pth")] + ".pth"
+        if state["kind"] == "last":
+            best = os.path.join(os.path.dirname(resume_file), state["best_file"])
             try:
                 read_checkpoint(best)
             except CheckpointError as error:
                 raise CheckpointError(f"{resume_file} needs the best epoch's file beside it: {error}") from None
         self.saved_model_file = best
-        self.model.load_state_dict(state["state_dict"])
+        try:
+            self.model.load_state_dict(state["state_dict"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{resume_file} does not fit this model on this data set: {error}") from None
         self.model.load_other_parameter(state["other_parameter"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])

@@ -91,7 +91,7 @@ def test_arguments_come_from_the_shell(capsys, monkeypatch):
 def test_models_lists_the_catalogue_and_recboles_own(capsys):
     assert cli.main(["models"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == ["model", "backbone", "bottlenecks", "modalities", "paper"]
+    assert head.split() == ["model", "backbone", "bottlenecks", "paper"]
     assert [row.split()[0] for row in rows[: len(list_models())]] == list_models()
     assert rows[-1].endswith(", ".join(recbole_models()))
     assert {"BPR", "LightGCN", "SASRec"} <= set(recbole_models())

@@ -377,7 +377,8 @@ def test_recboles_keys_are_valid(model, key, value):
 
 @pytest.mark.parametrize("category", ["general", "training", "evaluation", "dataset"])
 def test_every_key_that_recbole_lists_is_valid(category):
-    listed = set(getattr(argument_list, f"{category}_arguments")) - {"config_file"}  # nothing in RecBole reads config_file
+    listed = set(getattr(argument_list, f"{category}_arguments")) - {"config_file"} - config_module.DERIVED_KEYS
+    # (nothing in RecBole reads config_file)
     assert listed <= recbole_keys() | config_module.our_keys()
 
 
@@ -710,3 +711,39 @@ def test_plain_config_is_loaded_without_unpickling():
 def test_plain_config_names_no_device():
     values = plain_config(Config("IBMRec", "ml-100k", config_dict={"use_gpu": False}))
     assert not {"device", "gpu_id", "use_gpu", "local_rank", "single_spec"} & set(values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"metrics": ["Recal"]}, ["'Recal'", "Did you mean recall"]),
+        ({"valid_metric": "Recal@20"}, ["'Recal@20'", "Recall@20"]),
+        ({"valid_metric": "Recall@50"}, ["'Recall@50'", "Computed: Recall@10, Recall@20"]),
+        ({"topk": 0}, ["positive integer"]),
+        ({"eval_args": {"splitt": {"RS": [0.8, 0.1, 0.1]}}}, ["'splitt'", "Did you mean split"]),
+        ({"train_neg_sample_args": {"distribution": "uniform", "sample_nums": 2}}, ["'sample_nums'", "Did you mean sample_num"]),
+    ],
+)
+def test_wrong_evaluation_settings_are_named_before_training(settings, parts):
+    with pytest.raises(ConfigurationError) as error:
+        Config("IBMRec", "ml-100k", config_dict=settings)
+    assert all(part in str(error.value) for part in parts), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "expected"),
+    [
+        ("IBMRec", {}, 1 << 24),
+        ("NeuMF", {}, config_module.PAIRS_SCORED_ONE_BY_ONE),
+        ("IBMRec", {"eval_args": {"mode": "uni100"}}, config_module.PAIRS_SCORED_ONE_BY_ONE),
+        ("NeuMF", {"eval_batch_size": 123}, 123),
+    ],
+)
+def test_pairs_scored_one_by_one_come_in_smaller_batches(model, settings, expected):
+    assert Config(model, "ml-100k", config_dict=settings)["eval_batch_size"] == expected
+
+
+def test_recboles_own_config_refuses_unknown_keys_for_our_models():
+    """Through RecBole's entry points too; the host process's command line is not ours to judge there."""
+    with pytest.raises(ConfigurationError, match="fib_weight"):
+        RecBoleConfig(model="IBMRec", dataset="ml-100k", config_dict={"fib_wieght": 3})

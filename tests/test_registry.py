@@ -95,7 +95,7 @@ def test_recbole_finds_our_trainer_and_data_set(name):
 def test_a_catalogue_entry_says_what_the_model_is(name):
     entry = CATALOGUE[name]
     assert entry.name == name
-    assert all([entry.paper, entry.backbone, entry.bottlenecks, entry.modalities])
+    assert all([entry.paper, entry.backbone, entry.bottlenecks])
     assert ("FIB" in entry.bottlenecks or "GIB" in entry.bottlenecks) is name.startswith("IBMRec")
 
 
@@ -425,3 +425,14 @@ def test_a_model_of_the_users_script_runs(decorator, call, tmp_path):
     out = run_script(USER_MODEL.format(decorator=decorator, call=call), tmp_path, as_file=True)
     assert out["same"]
     assert 0 < out["test_result"]["recall@20"] < 1
+
+
+def test_a_class_that_bears_the_name_of_a_recbole_model_is_not_swapped_for_it(tmp_path):
+    """``class LightGCN(RecBole's LightGCN)``: refused by name, never trained as RecBole's own."""
+
+    class LightGCN(MultimodalRecommender):
+        pass
+
+    with pytest.raises(ConfigurationError, match="'LightGCN' is taken"):
+        registry.ensure_known(LightGCN)
+    registry.ensure_known(get_model("LightGCN"))

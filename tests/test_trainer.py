@@ -10,7 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from recbole_ib.checkpoint import checkpoint_path, last_path, read_checkpoint, write_checkpoint
 from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.model.base import Phase
+from recbole_ib.model.vbpr import VBPR
 from recbole_ib.trainer import MultimodalTrainer
+from tests.conftest import planted, write_dataset
 
 
 def run(build, name, epochs, resume=None, **settings):
@@ -204,3 +207,83 @@ def test_recboles_full_ranking_equals_a_naive_one(build):
         ndcgs.append((hits * gains).sum() / gains[: min(10, wanted[user].sum())].sum())
     for name, values in (("recall", recalls), ("precision", precisions), ("ndcg", ndcgs)):
         assert float(result[f"{name}@10"]) == pytest.approx(np.mean(values), abs=6e-5)
+
+
+class Plain(VBPR):
+    """A user's own model: a frozen parameter, and losses without names."""
+
+    losses = "tuple"
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.frozen = torch.nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def calculate_loss(self, interaction):
+        terms = tuple(super().calculate_loss(interaction))
+        return terms if self.losses == "tuple" else sum(terms)
+
+
+@pytest.mark.parametrize(("kind", "names"), [("tuple", ("loss_1", "loss_2")), ("scalar", ("loss",))])
+def test_what_recbole_lets_a_model_return_is_accepted(build, kind, names):
+    config, _, train, _, _ = build("VBPR")
+    model = Plain(config, train._dataset)
+    model.losses = kind
+    assert MultimodalTrainer(config, model)._train_epoch(train, 0).names == names
+
+
+def test_every_phase_trains_its_own_parameters(build):
+    """Also the first one: a critic's step must not move the model."""
+    config, model, _, _, _ = build("IBMRec")
+    model.training_phases = (Phase("L_2", "contrastive_loss", "content_parameters"), Phase("L_1", "calculate_loss", "parameters"))
+    trainer = MultimodalTrainer(config, model)
+    sizes = {n: sum(p.numel() for g in o.param_groups for p in g["params"]) for n, o in trainer.optimizers.items()}
+    assert sizes["L_2"] == sum(p.numel() for p in model.content_parameters())
+    assert sizes["L_1"] == sum(p.numel() for p in model.parameters())
+
+
+def test_weight_decay_is_applied_once_a_batch(build):
+    config, model, _, _, _ = build("IBMRec", weight_decay=0.1)
+    decays = {n: o.param_groups[0]["weight_decay"] for n, o in MultimodalTrainer(config, model).optimizers.items()}
+    assert decays == {"L_1": 0.1, "L_2": 0.0}
+
+
+def test_learning_rate_decays_by_epoch(build):
+    config, model, train, _, _ = build("LATTICE", learning_rate=0.01, learning_rate_decay=0.5)
+    trainer = MultimodalTrainer(config, model)
+    trainer._train_epoch(train, 25)
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * 0.5**0.5)
+
+
+def test_a_renamed_last_checkpoint_is_still_the_last_one(build):
+    whole, expected, _ = run(build, "IBMRec", 6, learning_rate=0.05)
+    first, _, _ = run(build, "IBMRec", 4, learning_rate=0.05)
+    renamed = Path("saved") / "mine.pth"
+    renamed.write_bytes(last_path(first.saved_model_file).read_bytes())
+    resumed, got, _ = run(build, "IBMRec", 6, resume=renamed, learning_rate=0.05)
+    assert got == expected
+    assert resumed.best_valid_result == whole.best_valid_result
+
+
+def test_resuming_on_other_features_is_refused(build, tmp_path):
+    pairs, modalities, _, _ = planted(30, 20)
+    path = write_dataset(tmp_path / "data", "other", pairs, modalities)
+    settings = {"dataset": "other", "data_path": str(path)}
+    first, _, _ = run(build, "VBPR", 1, **settings)
+    np.save(path / "other" / "visual.npy", -modalities["visual"].astype(np.float32))
+    with pytest.raises(CheckpointError, match="other features"):
+        run(build, "VBPR", 2, resume=first.saved_model_file, **settings)
+    np.save(path / "other" / "visual.npy", modalities["visual"][:, :2].astype(np.float32))
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        run(build, "VBPR", 2, resume=first.saved_model_file, **settings)
+
+
+def test_a_run_with_saved_dataloaders_is_not_resumed(build):
+    first, _, _ = run(build, "VBPR", 1)
+    with pytest.raises(CheckpointError, match="saved dataloaders"):
+        run(build, "VBPR", 2, resume=first.saved_model_file, save_dataloaders=True)
+
+
+def test_mixed_precision_is_refused(build):
+    config, model, _, _, _ = build("VBPR", enable_amp=True)
+    with pytest.raises(ConfigurationError, match="enable_amp"):
+        MultimodalTrainer(config, model)

@@ -20,8 +20,12 @@ def conditional_contrast(users: Tensor, items: Tensor, positives: Tensor, temper
 
     Raises:
         ValueError: tau is not positive.
+
+    Without any pair the loss is 0.
     """
     if not temperature > 0:
         raise ValueError(f"the contrastive temperature must be positive, got {temperature}")
+    if not positives.numel():
+        return users.sum() * 0.0 + items.sum() * 0.0
     logits = F.normalize(users, dim=1) @ F.normalize(items, dim=1).T
     return F.cross_entropy(logits / temperature, positives)

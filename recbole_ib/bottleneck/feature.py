@@ -6,46 +6,44 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recbole_ib.bottleneck.hsic import rbf_hsic
-from recbole_ib.bottleneck.kernels import check_sigma2
+from recbole_ib.bottleneck.kernels import check_sigma2, rbf_kernel
 
 
 class FeatureBottleneck(nn.Module):
     """L_FIB = sum_k HSIC(Z^k, M^k) on the items of a batch (IBMRec Eq. 22). No parameters of its own.
 
     Args:
-        features: modality -> the pre-trained features M^k, ``[n_items, d_k]``; kept as unit rows, without gradient.
         sigma2: sigma^2 of the RBF kernel, on both sides.
     """
 
-    def __init__(self, features: Mapping[str, Tensor], sigma2: float):
+    def __init__(self, sigma2: float):
         super().__init__()
         self.sigma2 = check_sigma2(sigma2)
-        self.modalities = list(features)
-        for name, table in features.items():
-            self.register_buffer(f"unit_{name}", F.normalize(table.detach().float(), dim=1), persistent=False)
 
-    def forward(self, latents: Mapping[str, Tensor], items: Tensor) -> Tensor:
-        """The loss of the given items.
+    def forward(self, latents: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> Tensor:
+        """The loss of some items.
+
+        The rows of a modality must be DISTINCT items that have a feature of their own: an item given twice, or two items
+        with the same filled-in row, would be pushed away from each other, and a zero row has no direction.
 
         Args:
-            latents: modality -> Z^k of exactly these items, ``[n, d]``.
-            items: DISTINCT item ids, int64 ``[n]``; an item given twice would be pushed away from itself.
+            latents: modality -> Z^k, ``[n_k, d]``.
+            features: modality -> the pre-trained features M^k of the same items, ``[n_k, d_k]``, without gradient.
 
         Returns:
-            A scalar; 0 for fewer than two items.
+            A scalar; a modality with fewer than two items adds 0.
         """
-        if items.numel() < 2:
-            return next(iter(latents.values())).sum() * 0.0
-        total = 0.0
-        for name in self.modalities:
+        total = torch.zeros((), device=next(iter(latents.values())).device)
+        for name, z in latents.items():
+            if z.shape[0] < 2:
+                total = total + z.sum() * 0.0
+                continue
             with torch.no_grad():
-                unit = getattr(self, f"unit_{name}")[items]
-                kernel = (unit @ unit.T).sub_(1.0).div_(self.sigma2).exp_()
-            total = total + rbf_hsic(latents[name], sigma2=self.sigma2, kernel_y=kernel)
+                kernel = rbf_kernel(features[name], self.sigma2)
+            total = total + rbf_hsic(z, sigma2=self.sigma2, kernel_y=kernel)
         return total
 
     def extra_repr(self) -> str:
-        return f"modalities={self.modalities}, sigma2={self.sigma2}"
+        return f"sigma2={self.sigma2}"

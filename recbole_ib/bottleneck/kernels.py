@@ -14,7 +14,7 @@ def rbf_kernel(x: Tensor, sigma2: float) -> Tensor:
     the diagonal is 0 and so is every gradient.
 
     Args:
-        x: ``[n, d]``; an all-zero row stays zero.
+        x: ``[n, d]``, no row all zero (a zero row has no direction; leave such items out).
         sigma2: sigma^2 > 0.
 
     Returns:

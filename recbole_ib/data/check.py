@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from recbole.data import create_samplers
 from recbole.data.dataset import Dataset
 
 from recbole_ib.data.dataset import MultimodalDataset
@@ -27,6 +28,7 @@ class DatasetReport:
     cold_items: dict[str, int]
     modalities: list[ModalityReport]
     errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """The report for a person."""
@@ -53,6 +55,7 @@ class DatasetReport:
             lines += [f"  ERROR: {text}" for text in report.errors]
         if not self.modalities:
             lines.append("no modality is named: RecBole's own models run, multimodal ones do not")
+        lines += [f"warning: {text}" for text in self.warnings]
         lines += [f"ERROR: {text}" for text in self.errors if not any(text in r.errors for r in self.modalities)]
         lines.append("training would refuse this data set" if self.errors else "training would accept this data set")
         return "\n".join(lines)
@@ -96,10 +99,16 @@ def check_dataset(config_file_list: Sequence[str] | None = None, config_dict: di
         logger.setLevel(level)
     tokens = [str(t) for t in dataset.field2id_token[dataset.iid_field]]
     reports = [load_modality(spec, tokens, with_duplicates=True)[1] for spec in specs]
-    parts = dict(zip(("train", "valid", "test"), _split(dataset), strict=True))
+    built = _split(dataset)
+    parts = dict(zip(("train", "valid", "test"), built, strict=True))
     items = {name: np.unique(part.inter_feat[dataset.iid_field].numpy()) for name, part in parts.items()}
     errors = [text for report in reports for text in report.errors]
-    errors += [f"the {name} split is empty" for name, part in parts.items() if len(part) == 0]
+    if len(parts["train"]) == 0:
+        errors.append("the train split is empty")
+    try:
+        create_samplers(config, dataset, built)
+    except ValueError as error:
+        errors.append(f"no negative items can be sampled: {error}")
     return DatasetReport(
         name=config["dataset"],
         folder=str(config["data_path"]),
@@ -110,6 +119,7 @@ def check_dataset(config_file_list: Sequence[str] | None = None, config_dict: di
         cold_items={name: int(np.setdiff1d(items[name], items["train"]).size) for name in ("valid", "test")},
         modalities=reports,
         errors=errors,
+        warnings=[f"the {name} split is empty" for name in ("valid", "test") if len(parts[name]) == 0],
     )
 
 

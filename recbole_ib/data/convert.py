@@ -66,6 +66,8 @@ def convert_mmrec(source: str | Path, out: str | Path, name: str | None = None, 
     _check_target(source, out, folder)
     if folder.exists() and not force:
         raise ConversionError(f"{folder} is already there; choose another --name, or replace it with --force")
+    if folder.exists() and any(folder.iterdir()) and not any(folder.glob("*.inter")):
+        raise ConversionError(f"{folder} holds files but no .inter: it is no data set, and not replaced even with --force")
     frame = _read_inter(inter_file)
     features = _read_features(source, int(frame["itemID"].max()), inter_file)
     graphs = _read_graphs(source, features)
@@ -84,7 +86,8 @@ def convert_mmrec(source: str | Path, out: str | Path, name: str | None = None, 
             shutil.copyfile(path, made / path.name)
         (made / f"{name}.yaml").write_text(_yaml(name, source, features, graphs), encoding="utf-8")
         if folder.exists():
-            shutil.rmtree(folder)
+            # moved into the scratch folder, which goes when the new one is in place
+            folder.rename(Path(scratch) / "replaced")
         made.rename(folder)
     return Conversion(
         name=name,

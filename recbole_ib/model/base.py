@@ -66,6 +66,8 @@ class MultimodalRecommender(GeneralRecommender):
     modalities_required = 1
     #: what :class:`recbole_ib.trainer.MultimodalTrainer` does in every batch, in order
     training_phases: tuple[Phase, ...] = (Phase("model", "calculate_loss", "parameters"),)
+    #: False for a backbone that trains its latents in some batches alone (LATTICE: the first of an epoch)
+    latents_train_every_step = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -89,6 +91,10 @@ class MultimodalRecommender(GeneralRecommender):
     def latent_features(self) -> dict[str, Tensor]:
         """M^k: for every latent name the pre-trained features it is made of, ``[n_items, d_k]``."""
         return {}
+
+    def latent_masks(self, dataset) -> dict[str, Tensor]:
+        """For every latent name the items that have a feature of their own, bool ``[n_items]``."""
+        return dict(dataset.has_feature)
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         """User and item rows without the item graph; ``items`` restricts the item rows where :meth:`rows_needed` does."""

@@ -39,7 +39,10 @@ class InformationBottleneck:
         super().__init__(config, dataset)
         if FIB in self.bottlenecks:
             self.fib_weight = float(config["fib_weight"])
-            self.fib = FeatureBottleneck(self.latent_features(), float(config["sigma2"]))
+            self.fib = FeatureBottleneck(float(config["sigma2"]))
+            for name, mask in self.latent_masks(dataset).items():
+                self.register_buffer(f"has_{name}", mask, persistent=False)
+            self.register_buffer("has_content", torch.stack(list(dataset.has_feature.values())).any(dim=0), persistent=False)
             self.temperature = float(config["contrastive_temperature"])
             self.training_phases = (
                 Phase("L_1", "calculate_loss", "parameters"),
@@ -60,7 +63,10 @@ class InformationBottleneck:
             )
 
     def _gate_latents(self, latents: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return latents or (self.gate_projections() if self.gate_projections is not None else self.item_latents())
+        if self.gate_projections is not None:
+            return self.gate_projections()
+        latents = latents or self.item_latents()
+        return latents if self.latents_train_every_step else {m: z.detach() for m, z in latents.items()}
 
     def refined_graph(self, latents: Mapping[str, Tensor], graph: EdgeGraph) -> EdgeGraph:
         """S' = S * rho with rho from [z_i, q_i] and [z_j, q_j] (Eq. 23-24)."""
@@ -88,17 +94,26 @@ class InformationBottleneck:
             user, item = self.attach(encoded, graph)
         losses = self.ranking_losses(interaction, encoded, user, item, rows)
         if FIB in self.bottlenecks:
-            losses["fib"] = self.fib_weight * self.fib({m: z[here] for m, z in latents.items()}, items)
+            losses["fib"] = self.fib_weight * self.fib_loss(latents, items, here)
         if GIB in self.bottlenecks:
             _, original = self.attach(encoded, graph)
             losses["gib"] = self.gib_weight * self.gib(item[here], original[here])
         return NamedLosses(losses)
 
+    def fib_loss(self, latents: Mapping[str, Tensor], items: Tensor, here: Tensor) -> Tensor:
+        """L_FIB of the distinct ``items`` (at the rows ``here`` of the latents), each modality on the items that have it."""
+        z, m = {}, {}
+        for name, table in self.latent_features().items():
+            known = getattr(self, f"has_{name}")[items]
+            z[name], m[name] = latents[name][here[known]], table[items[known]]
+        return self.fib(z, m)
+
     def contrastive_loss(self, interaction) -> NamedLosses:
-        """L_2 (Algorithm 1, lines 11-12)."""
-        items, positives = torch.unique(interaction[self.ITEM_ID], return_inverse=True)
+        """L_2 (Algorithm 1, lines 11-12), on the pairs whose item has content."""
+        known = self.has_content[interaction[self.ITEM_ID]]
+        items, positives = torch.unique(interaction[self.ITEM_ID][known], return_inverse=True)
         content = torch.cat(list(self.item_latents(items).values()), dim=1)
-        users = self.user_content(interaction[self.USER_ID])
+        users = self.user_content(interaction[self.USER_ID][known])
         return NamedLosses({"contrastive": conditional_contrast(users, content, positives, self.temperature)})
 
 

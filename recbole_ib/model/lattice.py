@@ -27,6 +27,8 @@ class LATTICE(MultimodalRecommender):
     is trained too, as released), ``ui_norm`` (``row``: as released; ``sym``), ``reg_weight``.
     """
 
+    latents_train_every_step = False
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.n_layers = int(config["n_layers"])
@@ -53,10 +55,8 @@ class LATTICE(MultimodalRecommender):
     def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
         if self.latents is None:
             return {}
-        return self.latents() if items is None else {m: z[items] for m, z in self.latents().items()}
-
-    def latent_features(self) -> dict[str, Tensor]:
-        return {} if self.latents is None else {m: self.latents.table(m).detach() for m in self.modalities}
+        latents = self.latents()
+        return latents if items is None else {m: z[items] for m, z in latents.items()}
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight

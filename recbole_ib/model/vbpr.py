@@ -40,6 +40,9 @@ class VBPR(MultimodalRecommender):
     def latent_features(self) -> dict[str, Tensor]:
         return {self.LATENT: self.projections.table(self.LATENT)}
 
+    def latent_masks(self, dataset) -> dict[str, Tensor]:
+        return {self.LATENT: torch.stack(list(dataset.has_feature.values())).any(dim=0)}
+
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         ids = self.item_embedding.weight if items is None else self.item_embedding(items)
         item = torch.cat([ids, latents[self.LATENT]], dim=1)

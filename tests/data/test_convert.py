@@ -131,7 +131,10 @@ def test_ready_item_graph_is_taken_along(mmrec, tmp_path):
     dataset = built(tmp_path / "out")
     assert list(dataset.item_graphs) == ["image"]
     ids = dataset.field2id_token["item_id"][1:].astype(int)
-    np.testing.assert_array_equal(dataset.item_graphs["image"].toarray()[1:, 1:], dense[np.ix_(ids, ids)])
+    expected = dense[np.ix_(ids, ids)]
+    alone = np.flatnonzero(~expected.any(axis=1))
+    expected[alone, alone] = 1.0  # an item without an edge is linked to itself
+    np.testing.assert_array_equal(dataset.item_graphs["image"].toarray()[1:, 1:], expected)
 
 
 def test_id_mappings_are_copied(mmrec, tmp_path):
@@ -307,10 +310,20 @@ def test_force_replaces(mmrec, tmp_path):
     convert_mmrec(mmrec, tmp_path / "fresh")
     folder = tmp_path / "out" / "toy"
     folder.mkdir(parents=True)
+    (folder / "toy.train.inter").write_text("old")
     (folder / "old.txt").write_text("old")
     convert_mmrec(mmrec, tmp_path / "out", force=True)
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"toy"}
+
+
+def test_force_replaces_no_folder_that_is_no_data_set(mmrec, tmp_path):
+    folder = tmp_path / "out" / "toy"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("mine")
+    with pytest.raises(ConversionError, match="no data set"):
+        convert_mmrec(mmrec, tmp_path / "out", force=True)
+    assert tree(tmp_path / "out") == {os.path.join("toy", "thesis.tex"): b"mine"}
 
 
 def test_force_with_a_broken_source_keeps_the_old(mmrec, tmp_path):

@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+import yaml
+from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_ib.trainer import MultimodalTrainer
 from tests.bottleneck.test_hsic import naive_hsic
+from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import first_batch
 from tests.model.test_lattice import dense
 
@@ -165,3 +168,56 @@ def test_training_lowers_the_dependence_on_the_noise_modality(build):
             found[name] = float(rbf_hsic(z, m, sigma2=0.15))
     assert found["IBMRecVLightGCN"] < found["VLightGCN"]
     assert np.isfinite(list(found.values())).all()
+
+
+def with_missing_items(tmp_path, rule):
+    """The planted set, where every fourth item has no visual row and every eighth no row at all."""
+    pairs, modalities, _, _ = planted(40, 32)
+    path = write_dataset(tmp_path / rule, "gaps", pairs, modalities)
+    folder = path / "gaps"
+    for name, absent in (("visual", 4), ("text", 8)):
+        keep = [i for i in range(32) if i % absent]
+        np.save(folder / f"{name}.npy", modalities[name][keep].astype(np.float32))
+        (folder / f"{name}.tokens").write_text("".join(f"i{i}\n" for i in keep))
+    settings = yaml.safe_load((folder / "gaps.yaml").read_text())
+    for entry in settings["modalities"].values():
+        entry["missing"] = rule
+    (folder / "gaps.yaml").write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["IBMRec", "IBMRecVBPR", "IBMRecVLightGCN"])
+def test_items_without_a_feature_take_no_part_in_fib_and_l2(build, tmp_path, name):
+    """Neither filled-in rows (which repeat one another) nor zero rows (which have no direction, and an exploding gradient)."""
+    found = {}
+    for rule in ("zero", "mean"):
+        _, model, train, _, _ = build(name, dataset="gaps", data_path=with_missing_items(tmp_path, rule))
+        model.pre_epoch(0)
+        batch = first_batch(train)
+        losses = named(model.calculate_loss(batch))
+        (losses["fib"] + model.contrastive_loss(batch)[0]).backward()
+        largest = max(float(p.grad.abs().max()) for p in model.content_parameters())
+        assert largest < 10.0
+        found[rule] = (float(losses["fib"].detach()), float(model.contrastive_loss(batch)[0].detach()))
+    if name != "IBMRecVBPR":  # whose one latent joins both modalities: an item with one of them takes part, its gap filled
+        assert found["zero"][0] == pytest.approx(found["mean"][0], rel=1e-5)
+
+
+def test_a_batch_whose_items_have_no_content_adds_nothing(build, tmp_path):
+    _, model, _, _, _ = build("IBMRec", dataset="gaps", data_path=with_missing_items(tmp_path, "mean"))
+    nobody = torch.nonzero(~model.has_content).flatten()[1:3]
+    batch = Interaction({"user_id": torch.tensor([1, 2]), "item_id": nobody, "neg_item_id": nobody.flip(0)})
+    assert float(named(model.calculate_loss(batch))["fib"].detach()) == 0.0
+    assert float(model.contrastive_loss(batch)[0].detach()) == 0.0
+
+
+def test_the_gate_leaves_lattices_schedule_alone(build):
+    """LATTICE trains its feature transform in the first batch of an epoch; the gate reads it without a gradient."""
+    _, model, train, _, _ = build("IBMRecLATTICE")
+    model.train()
+    model.pre_epoch(0)
+    batch = first_batch(train)
+    model.calculate_loss(batch)
+    sum(model.calculate_loss(batch)).backward()
+    assert model.latents.linear["text"].weight.grad is None
+    assert model.gib.gate.source.weight.grad.abs().sum() > 0
