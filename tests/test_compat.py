@@ -25,24 +25,20 @@ from recbole.trainer import Trainer
 from recbole_ib import compat
 from recbole_ib.config import Config
 from recbole_ib.errors import CheckpointError
+from tests.conftest import COMPAT_ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
 PATCHES = {patch.name: patch for patch in compat.PATCHES}
 NAMES = sorted(PATCHES)
 
-#: loads compat alone (no other file of the package runs) and installs every patch that is needed but one
-ALL_BUT_ONE = """
-import importlib.util, sys, types
-package = types.ModuleType("recbole_ib")
-package.__path__ = [{package!r}]
-sys.modules["recbole_ib"] = package
-for name in ("errors", "compat"):
-    spec = importlib.util.spec_from_file_location("recbole_ib." + name, {package!r} + "/" + name + ".py")
-    module = sys.modules["recbole_ib." + name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+#: loads compat alone and installs every patch that is needed but one
+ALL_BUT_ONE = (
+    COMPAT_ALONE
+    + """
 module.PATCHES = tuple(patch for patch in module.PATCHES if patch.name != {without!r})
 module.apply()
 """
+)
 
 SETTINGS = {
     "data_path": "data",

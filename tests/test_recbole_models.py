@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import COMPAT_ALONE
+
 ROOT = Path(__file__).resolve().parents[1]
 #: model -> its settings; the models of one key run in the same pair of processes
 FAST = {"BPR": {"epochs": 2}, "LightGCN": {"epochs": 1}, "Pop": {"epochs": 1}, "ItemKNN": {"epochs": 1}}
@@ -18,16 +20,10 @@ SLOW = {
 }
 SHARED = {"show_progress": False, "state": "ERROR", "use_gpu": False, "gpu_id": "", "seed": 11, "dataset": "ml-100k"}
 
-#: plain RecBole: of recbole_ib, only compat is loaded, under a package that is empty otherwise
-PLAIN = """
-import importlib.util, json, sys, types
-package = types.ModuleType("recbole_ib")
-package.__path__ = [{package!r}]
-sys.modules["recbole_ib"] = package
-for name in ("errors", "compat"):
-    spec = importlib.util.spec_from_file_location("recbole_ib." + name, {package!r} + "/" + name + ".py")
-    module = sys.modules["recbole_ib." + name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+#: plain RecBole: of recbole_ib, only compat is loaded
+PLAIN = (
+    COMPAT_ALONE
+    + """
 module.apply()
 
 from recbole.quick_start import run_recbole
@@ -37,6 +33,7 @@ def run(model, settings):
     assert "recbole_ib.config" not in sys.modules
     return result
 """
+)
 
 OURS = """
 import json
