@@ -18,9 +18,9 @@ from torch import Tensor, nn
 # said once a process by torch.sparse_csr_tensor; nothing for a user to do about it
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
-# On one or two CPU threads scipy's product of a CSR matrix with a dense block is 1 to 3 times as fast as torch's
-# (benchmarks/sparse_product.py); with more threads torch's, which uses them all, wins.
-SCIPY_MAX_THREADS = 2
+# On one CPU thread scipy's product of a CSR matrix with a dense block is 1.3 to 3 times as fast as torch's
+# (benchmarks/sparse_product.py); with more threads torch's, which uses them all, is the faster one.
+SCIPY_MAX_THREADS = 1
 
 
 def _product(crow: Tensor, col: Tensor, values: Tensor, n_cols: int, x: Tensor) -> Tensor:
