@@ -114,14 +114,16 @@ class LearnedItemGraph(nn.Module):
         for share, name in zip(a, self.weights.modalities, strict=True):
             r, c, _ = cosine_knn(latents[name], self.k, valid[name])
             unit = F.normalize(latents[name], dim=1)
-            cosine = torch.where(r == c, torch.ones_like(r, dtype=unit.dtype), (unit[r] * unit[c]).sum(dim=1))
+            cosine = torch.where(
+                r == c, torch.ones_like(r, dtype=unit.dtype), (F.embedding(r, unit) * F.embedding(c, unit)).sum(dim=1)
+            )
             rows.append(r)
             cols.append(c)
             values.append(share * cosine)
         rows, cols, values = torch.cat(rows), torch.cat(cols), torch.cat(values)
         degree = values.new_zeros(n_items).index_add(0, rows, values)
         scale = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
-        learned = (1.0 - self.static_weight) * values * scale[rows] * scale[cols]
+        learned = (1.0 - self.static_weight) * values * scale.index_select(0, rows) * scale.index_select(0, cols)
         rows = torch.cat([rows, static.structure.rows])
         cols = torch.cat([cols, static.structure.cols])
         values = torch.cat([learned, self.static_weight * static.weights])

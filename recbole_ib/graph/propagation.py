@@ -171,7 +171,8 @@ class EdgeStructure(nn.Module):
         """``D^-1/2 S D^-1/2`` with ROW degrees on both sides; a degree that is not positive gives weight 0."""
         degree = self.row_sums(values)
         inverse_root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
-        return values * inverse_root[self.rows] * inverse_root[self.cols]
+        # index_select, not indexing: on several CPU threads the latter's backward adds in the order of the threads
+        return values * inverse_root.index_select(0, self.rows) * inverse_root.index_select(0, self.cols)
 
     def gather_ends(self, a: Tensor, b: Tensor) -> Tensor:
         """``a[row_e] + b[col_e]`` for every edge: two ``[n_nodes, d] -> [n_edges, d]``, no gradient."""

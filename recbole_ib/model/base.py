@@ -146,16 +146,16 @@ class MultimodalRecommender(GeneralRecommender):
     def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
         """``bpr`` and ``reg``, the terms that a backbone has without a bottleneck."""
         users, positives, negatives = self.batch_ids(interaction, rows)
-        # one gather each for positives and negatives together: the backward scatters once
-        both = item[torch.cat([positives, negatives])]
-        positive, negative = both.split(positives.numel())
-        u = user[users]
+        # one gather for positives and negatives together: the backward scatters once. F.embedding, not indexing, whose
+        # backward adds in the order of the threads: two runs with one seed would differ on several CPU threads
+        positive, negative = F.embedding(torch.cat([positives, negatives]), item).split(positives.numel())
+        u = F.embedding(users, user)
         bpr = F.softplus((u * (negative - positive)).sum(dim=1)).mean()
         return {"bpr": bpr, "reg": self.reg_weight * self.penalty(users, positives, negatives, encoded, user, item)}
 
     def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
         """Squared L2 norm of the batch's layer-0 rows over the batch size (IBMRec Eq. 29; LightGCN)."""
-        rows = (encoded.user0[users], encoded.item0[torch.cat([positives, negatives])])
+        rows = (F.embedding(users, encoded.user0), F.embedding(torch.cat([positives, negatives]), encoded.item0))
         return sum(r.square().sum() for r in rows) / users.numel()
 
     def predict(self, interaction) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_ib.graph import EdgeGraph, mean_propagation
 from recbole_ib.graph.adjacency import NORMALISATIONS
@@ -71,7 +72,7 @@ class LATTICE(MultimodalRecommender):
         return encoded.user, self.item_view.join(encoded.item, encoded.item0, graph)
 
     def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
-        rows = (user[users], item[torch.cat([positives, negatives])])
+        rows = (F.embedding(users, user), F.embedding(torch.cat([positives, negatives]), item))
         return sum(r.square().sum() for r in rows) / (2 * users.numel())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_ib.model.base import Encoded, FeatureProjections, MultimodalRecommender
 
@@ -54,7 +55,8 @@ class VBPR(MultimodalRecommender):
         return torch.unique(torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]]))
 
     def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
-        return (user[users].norm() + item[positives].norm() + item[negatives].norm()) / users.numel()
+        rows = (F.embedding(users, user), F.embedding(positives, item), F.embedding(negatives, item))
+        return sum(r.norm() for r in rows) / users.numel()
 
     def user_content(self, users: Tensor) -> Tensor:
         return self.user_embedding(users)[:, self.embedding_size :]

@@ -64,6 +64,27 @@ def test_two_runs_with_one_seed_are_equal(build, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_gradients_do_not_depend_on_the_order_of_threads(build, name):
+    """A gradient that several threads add up in any order differs in its last bits from run to run."""
+    _, model, train, _, _ = build(name, modality_weights="learned")
+    dataset = train._dataset
+    # items and users repeat many times in a batch this large: that is where threads meet
+    n = 20_000
+    torch.manual_seed(0)
+    fields = {"user_id": dataset.user_num, "item_id": dataset.item_num, "neg_item_id": dataset.item_num}
+    batch = Interaction({field: torch.randint(1, size, (n,)) for field, size in fields.items()})
+    torch.set_num_threads(4)
+    found = []
+    for _ in range(4):
+        torch.manual_seed(1)
+        model.zero_grad(set_to_none=True)
+        model.pre_epoch(0)
+        sum(sum(getattr(model, phase.loss)(batch)) for phase in model.training_phases).backward()
+        found.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_state_dict_round_trip_gives_equal_scores(build, name):
     config, model, train, _, _ = build(name, epochs=1)
     fit(config, model, train, None)
