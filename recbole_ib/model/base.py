@@ -221,6 +221,11 @@ class FeatureProjections(nn.Module):
         return {m: self.linear[m](t if items is None else t[items]) for m, t in tables.items()}
 
 
+def any_feature(dataset) -> Tensor:
+    """The items that have a feature of their own in at least one modality, bool ``[n_items]``."""
+    return torch.stack(list(dataset.has_feature.values())).any(dim=0)
+
+
 def training_adjacency(dataset, normalisation: str) -> SparseMatrix:
     """The normalised user-item graph of a training data set, as a module."""
     matrix = user_item_adjacency(dataset.inter_matrix(form="csr"), normalisation)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recbole_ib.bottleneck import FeatureBottleneck, GraphBottleneck, conditional_contrast
 from recbole_ib.graph import EdgeGraph
-from recbole_ib.model.base import FeatureProjections, NamedLosses, Phase
+from recbole_ib.model.base import FeatureProjections, NamedLosses, Phase, any_feature
 from recbole_ib.model.lattice import LATTICE
 from recbole_ib.model.vbpr import VBPR
 from recbole_ib.model.vlattice import VLATTICE
@@ -41,8 +41,8 @@ class InformationBottleneck:
             self.fib_weight = float(config["fib_weight"])
             self.fib = FeatureBottleneck(float(config["sigma2"]))
             for name, mask in self.latent_masks(dataset).items():
-                self.register_buffer(f"has_{name}", mask, persistent=False)
-            self.register_buffer("has_content", torch.stack(list(dataset.has_feature.values())).any(dim=0), persistent=False)
+                self.register_buffer(f"feature_mask_{name}", mask, persistent=False)
+            self.register_buffer("has_content", any_feature(dataset), persistent=False)
             self.temperature = float(config["contrastive_temperature"])
             self.training_phases = (
                 Phase("L_1", "calculate_loss", "parameters"),
@@ -104,7 +104,7 @@ class InformationBottleneck:
         """L_FIB of the distinct ``items`` (at the rows ``here`` of the latents), each modality on the items that have it."""
         z, m = {}, {}
         for name, table in self.latent_features().items():
-            known = getattr(self, f"has_{name}")[items]
+            known = getattr(self, f"feature_mask_{name}")[items]
             z[name], m[name] = latents[name][here[known]], table[items[known]]
         return self.fib(z, m)
 

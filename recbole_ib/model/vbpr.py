@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.model.base import Encoded, FeatureProjections, MultimodalRecommender
+from recbole_ib.model.base import Encoded, FeatureProjections, MultimodalRecommender, any_feature
 
 
 class VBPR(MultimodalRecommender):
@@ -42,7 +42,7 @@ class VBPR(MultimodalRecommender):
         return {self.LATENT: self.projections.table(self.LATENT)}
 
     def latent_masks(self, dataset) -> dict[str, Tensor]:
-        return {self.LATENT: torch.stack(list(dataset.has_feature.values())).any(dim=0)}
+        return {self.LATENT: any_feature(dataset)}
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         ids = self.item_embedding.weight if items is None else self.item_embedding(items)

@@ -221,3 +221,15 @@ def test_the_gate_leaves_lattices_schedule_alone(build):
     sum(model.calculate_loss(batch)).backward()
     assert model.latents.linear["text"].weight.grad is None
     assert model.gib.gate.source.weight.grad.abs().sum() > 0
+
+
+def test_a_modality_named_content_keeps_its_own_mask(build, tmp_path):
+    """The mask of one modality is not the one of items with any feature."""
+    pairs, modalities, _, _ = planted(30, 20)
+    path = write_dataset(tmp_path / "data", "named", pairs, {"content": modalities["visual"], "text": modalities["text"]})
+    keep = list(range(10))
+    np.save(path / "named" / "content.npy", modalities["visual"][keep].astype(np.float32))
+    (path / "named" / "content.tokens").write_text("".join(f"i{i}\n" for i in keep))
+    _, model, train, _, _ = build("IBMRec", dataset="named", data_path=str(path))
+    assert torch.equal(model.feature_mask_content, train._dataset.has_feature["content"])
+    assert int(model.feature_mask_content.sum()) < int(model.has_content.sum())
