@@ -39,6 +39,8 @@ CATALOGUE: dict[str, ModelEntry] = {
         ModelEntry("VLightGCN", "vlightgcn", _IBMREC, "LightGCN", "-"),
         ModelEntry("LATTICE", "lattice", "Zhang et al., ACM MM 2021", "LightGCN + item graph", "-"),
         ModelEntry("VLATTICE", "vlattice", _IBMREC, "VLightGCN + item graph", "-"),
+        ModelEntry("BM3", "bm3", "Zhou et al., WWW 2023", "LightGCN", "-"),
+        ModelEntry("FREEDOM", "freedom", "Zhou & Shen, ACM MM 2023", "LightGCN + item graph", "-"),
         ModelEntry("IBMRec", "ibmrec", _IBMREC, "VLATTICE", "FIB, GIB"),
         ModelEntry("IBMRecWoFIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "GIB"),
         ModelEntry("IBMRecWoGIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "FIB"),

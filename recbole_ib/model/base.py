@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import scipy.sparse as sp
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph, ModalityWeights, SparseMatrix, cosine_knn, top_k_per_row, user_item_adjacency
+from recbole_ib.model.losses import bpr
 
 
 class Phase(NamedTuple):
@@ -39,13 +41,15 @@ class Encoded(NamedTuple):
     """What a backbone knows before the item graph is applied.
 
     user: ``[n_users, D]``; item: ``[rows, D]``, from the user-item graph; item0: ``[rows, D]``, the layer-0 item rows that
-    the item graph propagates; user0: ``[n_users, D]``, the layer-0 user rows.
+    the item graph propagates; user0: ``[n_users, D]``, the layer-0 user rows; views: by name, what else a model's own graph
+    or loss reads.
     """
 
     user: Tensor
     item: Tensor
     user0: Tensor
     item0: Tensor
+    views: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class MultimodalRecommender(GeneralRecommender):
@@ -68,6 +72,8 @@ class MultimodalRecommender(GeneralRecommender):
     training_phases: tuple[Phase, ...] = (Phase("model", "calculate_loss", "parameters"),)
     #: False for a backbone that trains its latents in some batches alone (LATTICE: the first of an epoch)
     latents_train_every_step = True
+    #: False for a backbone whose latents act in the loss alone (BM3, FREEDOM): a ranking does not compute them
+    latents_in_score = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -79,7 +85,7 @@ class MultimodalRecommender(GeneralRecommender):
             )
         self.modalities = list(features)
         self.embedding_size = int(config["embedding_size"])
-        self.reg_weight = float(config["reg_weight"])
+        self.reg_weight = float(config["reg_weight"] or 0.0)
         self._cache: tuple[Tensor, Tensor] | None = None
 
     # -- what a backbone gives ------------------------------------------------------------------------------------
@@ -120,18 +126,26 @@ class MultimodalRecommender(GeneralRecommender):
         """The distinct items whose rows a batch needs, or ``None`` for all (a graph model's neighbours)."""
         return None
 
+    def latent_rows(self, interaction) -> Tensor | None:
+        """The distinct items whose LATENTS a batch needs, sorted, or ``None`` for all."""
+        return self.rows_needed(interaction)
+
     # -- what all models do with it -------------------------------------------------------------------------------
 
     def forward(self, latents: Mapping[str, Tensor] | None = None, item_graph: EdgeGraph | None = None):
         """All user and item outputs, ``[n_users, D]`` and ``[n_items, D]``, with replaced latents or item graph if given."""
-        latents = self.item_latents() if latents is None else latents
+        latents = self.scoring_latents() if latents is None else latents
         graph = self.item_graph(latents) if item_graph is None else item_graph
         return self.attach(self.encode(latents), graph)
+
+    def scoring_latents(self) -> dict[str, Tensor]:
+        """The latents that a ranking of all items reads."""
+        return self.item_latents() if self.latents_in_score else {}
 
     def calculate_loss(self, interaction) -> NamedLosses:
         """The batch's loss terms by name; their sum is minimised."""
         rows = self.rows_needed(interaction)
-        latents = self.item_latents(rows)
+        latents = self.item_latents(self.latent_rows(interaction))
         encoded = self.encode(latents, rows)
         user, item = self.attach(encoded, self.item_graph(latents))
         return NamedLosses(self.ranking_losses(interaction, encoded, user, item, rows))
@@ -150,8 +164,10 @@ class MultimodalRecommender(GeneralRecommender):
         # backward adds in the order of the threads: two runs with one seed would differ on several CPU threads
         positive, negative = F.embedding(torch.cat([positives, negatives]), item).split(positives.numel())
         u = F.embedding(users, user)
-        bpr = F.softplus((u * (negative - positive)).sum(dim=1)).mean()
-        return {"bpr": bpr, "reg": self.reg_weight * self.penalty(users, positives, negatives, encoded, user, item)}
+        return {
+            "bpr": bpr(u, positive, negative),
+            "reg": self.reg_weight * self.penalty(users, positives, negatives, encoded, user, item),
+        }
 
     def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
         """Squared L2 norm of the batch's layer-0 rows over the batch size (IBMRec Eq. 29; LightGCN)."""
@@ -189,38 +205,6 @@ class MultimodalRecommender(GeneralRecommender):
         """Called by the trainer before every epoch; a model that rebuilds something does it here."""
 
 
-class FeatureProjections(nn.Module):
-    """Z^k = M^k W_k + b_k, one linear layer a modality (IBMRec Eq. 21; one layer is our choice).
-
-    Args:
-        features: modality -> ``[n_items, d_k]``, constants that stay out of the state dict.
-        out_dim: d.
-        normalise: scale feature rows to length 1 first, so that no extractor's scale drowns the id embeddings.
-    """
-
-    def __init__(self, features: Mapping[str, Tensor], out_dim: int, normalise: bool):
-        super().__init__()
-        self.modalities = list(features)
-        for name, table in features.items():
-            table = F.normalize(table, dim=1) if normalise else table
-            self.register_buffer(f"features_{name}", table.float(), persistent=False)
-        self.linear = nn.ModuleDict({m: nn.Linear(features[m].shape[1], out_dim) for m in self.modalities})
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        for layer in self.linear.values():
-            nn.init.xavier_normal_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def table(self, name: str) -> Tensor:
-        """M^k, ``[n_items, d_k]``."""
-        return getattr(self, f"features_{name}")
-
-    def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        tables = {m: self.table(m) for m in self.modalities}
-        return {m: self.linear[m](t if items is None else t[items]) for m, t in tables.items()}
-
-
 def any_feature(dataset) -> Tensor:
     """The items that have a feature of their own in at least one modality, bool ``[n_items]``."""
     return torch.stack(list(dataset.has_feature.values())).any(dim=0)
@@ -249,14 +233,16 @@ def modality_graphs(config, dataset) -> dict:
 
 
 def modality_weights(config, modalities: list[str]) -> ModalityWeights:
-    """Yaml key ``modality_weights``: ``learned``, or a mapping modality -> weight."""
+    """Yaml key ``modality_weights``: ``learned``, ``equal``, or a mapping modality -> weight."""
     setting = config["modality_weights"]
+    if setting == "equal":
+        return ModalityWeights(modalities, dict.fromkeys(modalities, 1.0))
     if isinstance(setting, Mapping):
         return ModalityWeights(modalities, setting)
     if setting in (None, "learned"):
         return ModalityWeights(modalities)
     raise ConfigurationError(
-        f"modality_weights is {setting!r}; allowed: learned, or a weight a modality: {{{modalities[0]}: 1.0}}"
+        f"modality_weights is {setting!r}; allowed: learned, equal, or a weight a modality: {{{modalities[0]}: 1.0}}"
     )
 
 

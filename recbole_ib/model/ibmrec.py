@@ -9,8 +9,9 @@ from torch import Tensor
 
 from recbole_ib.bottleneck import FeatureBottleneck, GraphBottleneck, conditional_contrast
 from recbole_ib.graph import EdgeGraph
-from recbole_ib.model.base import FeatureProjections, NamedLosses, Phase, any_feature
+from recbole_ib.model.base import NamedLosses, Phase, any_feature
 from recbole_ib.model.lattice import LATTICE
+from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.model.vbpr import VBPR
 from recbole_ib.model.vlattice import VLATTICE
 from recbole_ib.model.vlightgcn import VLightGCN
@@ -74,7 +75,7 @@ class InformationBottleneck:
         return self.gib.refine(graph, nodes)
 
     def forward(self, latents: Mapping[str, Tensor] | None = None, item_graph: EdgeGraph | None = None):
-        latents = self.item_latents() if latents is None else latents
+        latents = self.scoring_latents() if latents is None else latents
         graph = self.item_graph(latents) if item_graph is None else item_graph
         if GIB in self.bottlenecks:
             graph = self.refined_graph(latents, graph)
@@ -83,7 +84,8 @@ class InformationBottleneck:
     def calculate_loss(self, interaction) -> NamedLosses:
         """L_1, by terms: bpr, reg, and the weighted fib and gib (Algorithm 1, lines 4-9)."""
         rows = self.rows_needed(interaction)
-        latents = self.item_latents(rows)
+        latent_rows = self.latent_rows(interaction)
+        latents = self.item_latents(latent_rows)
         encoded = self.encode(latents, rows)
         items = torch.unique(interaction[self.ITEM_ID])
         here = items if rows is None else torch.searchsorted(rows, items)
@@ -94,18 +96,19 @@ class InformationBottleneck:
             user, item = self.attach(encoded, graph)
         losses = self.ranking_losses(interaction, encoded, user, item, rows)
         if FIB in self.bottlenecks:
-            losses["fib"] = self.fib_weight * self.fib_loss(latents, items, here)
+            at = items if latent_rows is None else torch.searchsorted(latent_rows, items)
+            losses["fib"] = self.fib_weight * self.fib_loss(latents, items, at)
         if GIB in self.bottlenecks:
             _, original = self.attach(encoded, graph)
             losses["gib"] = self.gib_weight * self.gib(item[here], original[here])
         return NamedLosses(losses)
 
-    def fib_loss(self, latents: Mapping[str, Tensor], items: Tensor, here: Tensor) -> Tensor:
-        """L_FIB of the distinct ``items`` (at the rows ``here`` of the latents), each modality on the items that have it."""
+    def fib_loss(self, latents: Mapping[str, Tensor], items: Tensor, at: Tensor) -> Tensor:
+        """L_FIB of the distinct ``items`` (at the rows ``at`` of the latents), each modality on the items that have it."""
         z, m = {}, {}
         for name, table in self.latent_features().items():
             known = getattr(self, f"feature_mask_{name}")[items]
-            z[name], m[name] = latents[name][here[known]], table[items[known]]
+            z[name], m[name] = latents[name][at[known]], table[items[known]]
         return self.fib(z, m)
 
     def contrastive_loss(self, interaction) -> NamedLosses:

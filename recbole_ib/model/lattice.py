@@ -12,8 +12,7 @@ from recbole_ib.graph import EdgeGraph, mean_propagation
 from recbole_ib.graph.adjacency import NORMALISATIONS
 from recbole_ib.model.base import Encoded, MultimodalRecommender, choice, training_adjacency
 from recbole_ib.model.item_view import ItemView
-
-RAW_FEATURES = ("tuned", "frozen")
+from recbole_ib.model.projections import FeatureProjections, is_tuned
 
 
 class LATTICE(MultimodalRecommender):
@@ -38,26 +37,23 @@ class LATTICE(MultimodalRecommender):
         self.item_view = ItemView(config, dataset, frozen_order="normalise_first")
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
-        self.latents = None
+        self.projections = None
         if self.item_view.learned:
-            tuned = choice(config, "raw_features", RAW_FEATURES) == "tuned"
-            self.latents = _TunedProjections(dataset.modalities, int(config["feature_dim"]), tuned)
+            width = int(config["feature_dim"])
+            self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="xavier_uniform")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.user_embedding.weight)
         nn.init.xavier_uniform_(self.item_embedding.weight)
-        if self.latents is not None:
-            self.latents.reset_parameters()
+        if self.projections is not None:
+            self.projections.reset_parameters()
 
     def pre_epoch(self, epoch: int) -> None:
         self.item_view.start_epoch()
 
     def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        if self.latents is None:
-            return {}
-        latents = self.latents()
-        return latents if items is None else {m: z[items] for m, z in latents.items()}
+        return {} if self.projections is None else self.projections(items)
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
@@ -74,28 +70,3 @@ class LATTICE(MultimodalRecommender):
     def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
         rows = (F.embedding(users, user), F.embedding(torch.cat([positives, negatives]), item))
         return sum(r.square().sum() for r in rows) / (2 * users.numel())
-
-
-class _TunedProjections(nn.Module):
-    """F_m W_m + b_m with F_m a constant or, as LATTICE is released, a trained table that starts at the features."""
-
-    def __init__(self, features: Mapping[str, Tensor], out_dim: int, tuned: bool):
-        super().__init__()
-        self.modalities, self.tuned = list(features), tuned
-        for name, table in features.items():
-            if tuned:
-                self.register_parameter(f"features_{name}", nn.Parameter(table.clone()))
-            else:
-                self.register_buffer(f"features_{name}", table, persistent=False)
-        self.linear = nn.ModuleDict({m: nn.Linear(features[m].shape[1], out_dim) for m in self.modalities})
-
-    def reset_parameters(self) -> None:
-        for layer in self.linear.values():
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def table(self, name: str) -> Tensor:
-        return getattr(self, f"features_{name}")
-
-    def forward(self) -> dict[str, Tensor]:
-        return {m: self.linear[m](self.table(m)) for m in self.modalities}

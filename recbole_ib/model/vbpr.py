@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.model.base import Encoded, FeatureProjections, MultimodalRecommender, any_feature
+from recbole_ib.model.base import Encoded, MultimodalRecommender, any_feature
+from recbole_ib.model.losses import unsquared_norms
+from recbole_ib.model.projections import FeatureProjections
 
 
 class VBPR(MultimodalRecommender):
@@ -56,7 +58,7 @@ class VBPR(MultimodalRecommender):
 
     def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
         rows = (F.embedding(users, user), F.embedding(positives, item), F.embedding(negatives, item))
-        return sum(r.norm() for r in rows) / users.numel()
+        return unsquared_norms(*rows)
 
     def user_content(self, users: Tensor) -> Tensor:
         return self.user_embedding(users)[:, self.embedding_size :]

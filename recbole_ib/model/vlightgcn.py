@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_ib.graph import mean_propagation
-from recbole_ib.model.base import Encoded, FeatureProjections, MultimodalRecommender, training_adjacency
+from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
+from recbole_ib.model.projections import FeatureProjections
 
 
 class VLightGCN(MultimodalRecommender):

@@ -219,7 +219,7 @@ def test_the_gate_leaves_lattices_schedule_alone(build):
     batch = first_batch(train)
     model.calculate_loss(batch)
     sum(model.calculate_loss(batch)).backward()
-    assert model.latents.linear["text"].weight.grad is None
+    assert model.projections.linear["text"].weight.grad is None
     assert model.gib.gate.source.weight.grad.abs().sum() > 0
 
 

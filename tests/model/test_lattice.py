@@ -41,14 +41,14 @@ def test_the_first_batch_of_an_epoch_trains_the_graph_and_the_others_reuse_it(bu
     model.train()
     model.pre_epoch(0)
     sum(model.calculate_loss(batch)).backward()
-    assert model.latents.linear["text"].weight.grad.abs().sum() > 0
+    assert model.projections.linear["text"].weight.grad.abs().sum() > 0
     kept = model.item_graph(model.item_latents())
     assert not kept.weights.requires_grad
     model.zero_grad(set_to_none=True)
     sum(model.calculate_loss(batch)).backward()
-    assert model.latents.linear["text"].weight.grad is None
+    assert model.projections.linear["text"].weight.grad is None
     with torch.no_grad():
-        model.latents.linear["text"].weight.mul_(-2.0).add_(torch.randn_like(model.latents.linear["text"].weight))
+        model.projections.linear["text"].weight.mul_(-2.0).add_(torch.randn_like(model.projections.linear["text"].weight))
     assert model.item_graph(model.item_latents()) is kept
     model.pre_epoch(1)
     assert not torch.equal(dense(model.item_graph(model.item_latents())), dense(kept))
@@ -60,7 +60,7 @@ def test_evaluation_rebuilds_from_the_current_weights(build):
     model.pre_epoch(0)
     model.calculate_loss(first_batch(train))
     with torch.no_grad():
-        model.latents.linear["text"].weight.add_(torch.randn_like(model.latents.linear["text"].weight))
+        model.projections.linear["text"].weight.add_(torch.randn_like(model.projections.linear["text"].weight))
     model.eval()
     fresh = model.item_view.graph(model.item_latents(), model.item_view.has_feature)
     torch.testing.assert_close(dense(model.item_graph(model.item_latents())), dense(fresh))
@@ -70,8 +70,8 @@ def test_raw_features_tuned_are_parameters_that_start_at_the_features(build):
     _, tuned, train, _, _ = build("LATTICE", raw_features="tuned")
     _, frozen, _, _, _ = build("LATTICE", raw_features="frozen")
     names = {n for n, _ in tuned.named_parameters()}
-    assert {"latents.features_text", "latents.features_visual"} <= names
-    assert torch.equal(tuned.latents.table("text"), train._dataset.modalities["text"])
+    assert {"projections.features_text", "projections.features_visual"} <= names
+    assert torch.equal(tuned.projections.table("text"), train._dataset.modalities["text"])
     assert not any("features" in n for n, _ in frozen.named_parameters())
 
 
