@@ -39,8 +39,11 @@ CATALOGUE: dict[str, ModelEntry] = {
         ModelEntry("VLightGCN", "vlightgcn", _IBMREC, "LightGCN", "-"),
         ModelEntry("LATTICE", "lattice", "Zhang et al., ACM MM 2021", "LightGCN + item graph", "-"),
         ModelEntry("VLATTICE", "vlattice", _IBMREC, "VLightGCN + item graph", "-"),
+        ModelEntry("SLMRec", "slmrec", "Tao et al., IEEE TMM 2022", "LightGCN", "-"),
+        ModelEntry("MICRO", "micro", "Zhang et al., IEEE TKDE 2022", "LightGCN + item graphs", "-"),
         ModelEntry("BM3", "bm3", "Zhou et al., WWW 2023", "LightGCN", "-"),
         ModelEntry("FREEDOM", "freedom", "Zhou & Shen, ACM MM 2023", "LightGCN + item graph", "-"),
+        ModelEntry("MGCN", "mgcn", "Yu et al., ACM MM 2023", "LightGCN + item graphs", "-"),
         ModelEntry("IBMRec", "ibmrec", _IBMREC, "VLATTICE", "FIB, GIB"),
         ModelEntry("IBMRecWoFIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "GIB"),
         ModelEntry("IBMRecWoGIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "FIB"),
@@ -49,6 +52,9 @@ CATALOGUE: dict[str, ModelEntry] = {
         ModelEntry("IBMRecLATTICE", "ibmrec", _IBMREC + ", Table 3", "LATTICE", "GIB"),
     )
 }
+
+#: names of models that come from the user's checkout of MMRec, see recbole_ib.bridge.mmrec
+MMREC_PREFIX = "mmrec:"
 
 #: keys that a MultimodalDataset reads; a saved data set is reused only where they are unchanged
 DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_fingerprint")
@@ -83,7 +89,7 @@ def check_model_name(name: str) -> None:
     known = [*CATALOGUE, *_registered, *recbole_models()]
     raise ConfigurationError(
         f"there is no model {name!r}.{nearest(name, known)} recbole_ib has {', '.join(CATALOGUE)}; RecBole's own models work too: "
-        f"`recbole-ib models` lists all"
+        f"`recbole-ib models` lists all. A model of your checkout of MMRec is {MMREC_PREFIX}NAME with --mmrec_path=DIR"
     )
 
 

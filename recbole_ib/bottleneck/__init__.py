@@ -1,6 +1,6 @@
 """Information bottlenecks in pure torch: HSIC, the edge gate, feature- and graph-level bottlenecks, contrast."""
 
-from recbole_ib.bottleneck.contrastive import conditional_contrast
+from recbole_ib.bottleneck.contrastive import conditional_contrast, two_view_contrast
 from recbole_ib.bottleneck.feature import FeatureBottleneck
 from recbole_ib.bottleneck.gate import ConcreteEdgeGate
 from recbole_ib.bottleneck.graph import GraphBottleneck
@@ -16,4 +16,5 @@ __all__ = [
     "hsic",
     "rbf_hsic",
     "rbf_kernel",
+    "two_view_contrast",
 ]

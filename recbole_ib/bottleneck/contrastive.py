@@ -1,9 +1,14 @@
-"""The conditional contrastive loss of IBMRec's second step."""
+"""Contrastive losses: IBMRec's conditional one, and MICRO's between two views of all items."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+#: a block of logits holds at most this many numbers (64 MiB of float32)
+BLOCK_NUMBERS = 1 << 24
 
 
 def conditional_contrast(users: Tensor, items: Tensor, positives: Tensor, temperature: float) -> Tensor:
@@ -29,3 +34,40 @@ def conditional_contrast(users: Tensor, items: Tensor, positives: Tensor, temper
         return users.sum() * 0.0 + items.sum() * 0.0
     logits = F.normalize(users, dim=1) @ F.normalize(items, dim=1).T
     return F.cross_entropy(logits / temperature, positives)
+
+
+def two_view_contrast(anchor: Tensor, other: Tensor, temperature: float, block: int | None = None) -> Tensor:
+    """MICRO's contrast (Zhang et al., TKDE 2022, Eq. 15): the negatives are the other rows of BOTH views.
+
+    mean_i -log e(z_i, h_i) / [ sum_j e(z_i, h_j) + sum_{j != i} e(z_i, z_j) ], e(a, b) = exp(cos(a, b) / t).
+
+    The ``n x 2n`` logits are never held: row blocks are computed again in the backward pass. Two equal views still give a
+    loss above 0, because the anchor's own view stands in the denominator.
+
+    Args:
+        anchor: z, ``[n, d]``.
+        other: h, ``[n, d]``.
+        temperature: t > 0.
+        block: rows at a time; default: as many as fit 64 MiB.
+
+    Raises:
+        ValueError: t is not positive.
+    """
+    if not temperature > 0:
+        raise ValueError(f"the contrastive temperature must be positive, got {temperature}")
+    z, h = F.normalize(anchor, dim=1), F.normalize(other, dim=1)
+    n = z.shape[0]
+    block = block or max(1, BLOCK_NUMBERS // (2 * n))
+    total = z.new_zeros(())
+    for start in range(0, n, block):
+        total = total + checkpoint(_block_contrast, z, h, start, min(start + block, n), temperature, use_reentrant=False)
+    return total / n
+
+
+def _block_contrast(z: Tensor, h: Tensor, start: int, stop: int, temperature: float) -> Tensor:
+    rows = torch.arange(stop - start, device=z.device)
+    logits = z[start:stop] @ torch.cat([h, z]).T / temperature
+    own = torch.zeros_like(logits, dtype=torch.bool)
+    own[rows, h.shape[0] + start + rows] = True
+    logits = logits.masked_fill(own, float("-inf"))
+    return F.cross_entropy(logits, start + rows, reduction="sum")

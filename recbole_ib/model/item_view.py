@@ -1,4 +1,4 @@
-"""The item-graph half of LATTICE and VLATTICE: which graph S, and how its output joins the collaborative one."""
+"""The item-graph half of LATTICE, VLATTICE and MICRO: which graph S, and how its output joins the collaborative one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.graph import EdgeGraph, FrozenItemGraph, LearnedItemGraph
+from recbole_ib.graph import EdgeGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
 from recbole_ib.model.base import choice, modality_graphs, modality_weights
 
 ITEM_GRAPHS = ("frozen", "learned")
@@ -25,14 +25,18 @@ class ItemView(nn.Module):
     Args:
         config, dataset: as of the model.
         frozen_order: see :class:`recbole_ib.graph.FrozenItemGraph`.
+        graphs: modality -> kNN graph of the raw features; default: those of all modalities, with their yaml weights.
     """
 
-    def __init__(self, config, dataset, frozen_order: str):
+    def __init__(self, config, dataset, frozen_order: str, graphs: Mapping | None = None):
         super().__init__()
         self.learned = choice(config, "item_graph", ITEM_GRAPHS) == "learned"
         self.num_layers = int(config["n_item_layers"])
-        graphs = modality_graphs(config, dataset)
-        weights = modality_weights(config, list(graphs))
+        if graphs is None:
+            graphs = modality_graphs(config, dataset)
+            weights = modality_weights(config, list(graphs))
+        else:
+            weights = ModalityWeights(list(graphs), dict.fromkeys(graphs, 1.0))
         if self.learned:
             self.graph = LearnedItemGraph(graphs, weights, int(config["knn_k"]), float(config["static_weight"]))
             self.has_feature = dict(dataset.has_feature)

@@ -34,7 +34,7 @@ class LATTICE(MultimodalRecommender):
         self.n_layers = int(config["n_layers"])
         norm = choice(config, "ui_norm", NORMALISATIONS)
         self.adjacency = training_adjacency(dataset, norm)
-        self.item_view = ItemView(config, dataset, frozen_order="normalise_first")
+        self.item_view = self.build_item_view(config, dataset)
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
         self.projections = None
@@ -42,6 +42,9 @@ class LATTICE(MultimodalRecommender):
             width = int(config["feature_dim"])
             self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="xavier_uniform")
         self.reset_parameters()
+
+    def build_item_view(self, config, dataset) -> nn.Module:
+        return ItemView(config, dataset, frozen_order="normalise_first")
 
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.user_embedding.weight)

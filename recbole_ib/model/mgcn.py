@@ -1,0 +1,109 @@
+"""MGCN: features purified by behaviour, item views and a behaviour-aware fuser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.graph import EdgeGraph, FrozenItemGraph, ModalityWeights, mean_propagation, user_item_adjacency
+from recbole_ib.model.base import Encoded, MultimodalRecommender, modality_graphs, training_adjacency
+from recbole_ib.model.fusion import BehaviourGate, ViewAttention, collect_for_users, user_item_block
+from recbole_ib.model.losses import bpr, in_batch_contrast
+from recbole_ib.model.projections import FeatureProjections, is_tuned
+
+
+class MGCN(MultimodalRecommender):
+    """MGCN (Yu et al., ACM MM 2023, "Multi-View Graph Convolutional Network for Multimedia Recommendation").
+
+    T_m = F_m W_m + b_m, Q_m = Q * sigmoid(T_m A_m + c_m); C = LightGCN([P; Q]); I_m = S_m^n Q_m with S_m the normalised kNN graph
+    of the raw features; E_m = [R I_m ; I_m]. Fuser, with alpha the attention over the E_m and E* = sum_m alpha_m E_m:
+
+        side = (E* + sum_m (E_m - E*) * sigmoid(C G_m + g_m)) / (M + 1),   output X = C + side,   s = <x_u, x_i>
+        loss = BPR(X) + reg_weight |final rows of the batch|^2 / (2B) + cl_weight [ NCE(side_i, C_i) + NCE(side_u, C_u) ].
+
+    Yaml: ``embedding_size``, ``feature_dim``, ``n_layers``, ``n_item_layers`` n, ``knn_k``, ``reg_weight``, ``cl_weight``,
+    ``cl_temperature``, ``raw_features``.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        width = self.embedding_size
+        self.n_layers, self.n_item_layers = int(config["n_layers"]), int(config["n_item_layers"])
+        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), float(config["cl_temperature"])
+        if int(config["feature_dim"]) != width:
+            raise ConfigurationError(
+                f"feature_dim is {config['feature_dim']}, embedding_size {width}: the features gate the id embeddings, so they "
+                "must be equal"
+            )
+        self.adjacency = training_adjacency(dataset, "sym")
+        self.user_item = user_item_block(user_item_adjacency(dataset.inter_matrix(form="csr")), self.n_users)
+        self.item_graphs = view_graphs(modality_graphs(config, dataset))
+        self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="default")
+        self.purifier = BehaviourGate(self.modalities, width)
+        self.attention = ViewAttention(width)
+        self.preference = nn.ModuleDict({m: nn.Linear(width, width) for m in self.modalities})
+        self.user_embedding = nn.Embedding(self.n_users, width)
+        self.item_embedding = nn.Embedding(self.n_items, width)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.user_embedding.weight)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+        self.projections.reset_parameters()
+
+    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return self.projections(items)
+
+    def latent_features(self) -> dict[str, Tensor]:
+        return {m: self.projections.table(m) for m in self.modalities}
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        user0, item0 = self.user_embedding.weight, self.item_embedding.weight
+        nodes = mean_propagation(self.adjacency, torch.cat([user0, item0]), self.n_layers)
+        user, item = nodes.split([self.n_users, self.n_items])
+        return Encoded(user, item, user0, item0, self.purifier(item0, latents))
+
+    def item_graph(self, latents: Mapping[str, Tensor]) -> dict[str, EdgeGraph]:
+        """The frozen graph of every modality."""
+        return {m: self.item_graphs[m]() for m in self.modalities}
+
+    def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
+        views = {m: graph[m].propagate(q, self.n_item_layers) for m, q in encoded.views.items()}
+        behaviour = torch.cat([encoded.user, encoded.item])
+        side = self.fuse(collect_for_users(self.user_item, views), behaviour)
+        return (behaviour + side).split([self.n_users, self.n_items])
+
+    def fuse(self, views: Mapping[str, Tensor], behaviour: Tensor) -> Tensor:
+        """side: the shared part of the views E_m and what behaviour C lets through of their own, ``[U + N, d]``."""
+        stacked = [views[m] for m in self.modalities]
+        weights = self.attention(stacked)
+        shared = sum(w * x for w, x in zip(weights.split(1, dim=1), stacked, strict=True))
+        specific = [(x - shared) * torch.sigmoid(self.preference[m](behaviour)) for m, x in zip(views, stacked, strict=True)]
+        return (shared + sum(specific)) / (len(stacked) + 1)
+
+    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
+        users, positives, negatives = self.batch_ids(interaction)
+        u = F.embedding(users, user)
+        i, j = F.embedding(torch.cat([positives, negatives]), item).split(positives.numel())
+        losses = {"bpr": bpr(u, i, j)}
+        losses["reg"] = self.reg_weight * sum(x.square().sum() for x in (u, i, j)) / (2 * users.numel())
+        if self.cl_weight:
+            c_u, c_i = F.embedding(users, encoded.user), F.embedding(positives, encoded.item)
+            # the output is C + side, so the side is the difference
+            contrast = in_batch_contrast(i - c_i, c_i, self.cl_temperature) + in_batch_contrast(u - c_u, c_u, self.cl_temperature)
+            losses["contrast"] = self.cl_weight * contrast
+        return losses
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        return [*self.projections.parameters(), *self.purifier.parameters()]
+
+
+def view_graphs(graphs: Mapping) -> nn.ModuleDict:
+    """Every modality's own normalised kNN graph, frozen."""
+    return nn.ModuleDict(
+        {m: FrozenItemGraph({m: graph}, ModalityWeights([m], {m: 1.0}), "normalise_first") for m, graph in graphs.items()}
+    )
