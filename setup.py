@@ -30,6 +30,9 @@ setup(
         "torch>=2.6",
         "numpy>=1.26",
         "scipy>=1.13",
+        # clusters as labels for SGFD; RecBole needs it too
+        "scikit-learn>=1.3",
+        "threadpoolctl",
         # with pandas 3, 13 of 70 of RecBole's own data tests fail (copy-on-write)
         "pandas>=2.0,<3",
         "pyyaml",

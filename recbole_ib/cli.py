@@ -10,12 +10,12 @@ from recbole_ib.errors import RecBoleIBError
 
 USAGE = """\
 usage: recbole-ib [train] [--model=IBMRec] [--dataset=ml-100k] [--config_files "A.yaml B.yaml"] [--KEY=VALUE ...]
-       recbole-ib models
+       recbole-ib models [--mmrec_path=DIR]
        recbole-ib check --dataset=NAME [--data_path=DIR] [--KEY=VALUE ...]
        recbole-ib convert mmrec DIR OUT [--name NAME] [--force]
 
 train    train and test a model (the default command); any yaml key is a setting, such as --learning_rate=0.001
-models   print the catalogue
+models   print the catalogue, or the models of your checkout of MMRec (train with --model=mmrec:NAME --mmrec_path=DIR)
 check    check a data set and its feature files; exit status 1 if training would refuse it
 convert  turn another toolkit's data folder into RecBole's files with token-keyed features
 """
@@ -76,8 +76,13 @@ def _train(argv: Sequence[str]) -> int:
 
 
 def _models(argv: Sequence[str]) -> int:
+    if len(argv) == 1 and argv[0].startswith("--mmrec_path="):
+        from recbole_ib.bridge.mmrec import mmrec_models
+
+        print("\n".join(mmrec_models(argv[0].partition("=")[2])))
+        return 0
     if argv:
-        print(f"recbole-ib models takes no argument, got {' '.join(argv)}", file=sys.stderr)
+        print(f"recbole-ib models takes no argument but --mmrec_path=DIR, got {' '.join(argv)}", file=sys.stderr)
         return 2
     from recbole_ib.registry import CATALOGUE, recbole_models
 

@@ -24,8 +24,9 @@ from recbole.evaluator import metric_types
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, ModelType
 
+from recbole_ib.data.protocol import check_protocol, protocol_settings
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.registry import CATALOGUE, check_model_name, is_ours
+from recbole_ib.registry import CATALOGUE, MMREC_PREFIX, backbone_class, check_model_name, is_ours, is_plugin
 
 DEFAULTS = ("recbole_ib", "recbole")
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
@@ -131,9 +132,21 @@ class Config(RecBoleConfig):
             )
         if dataset is None:
             raise ConfigurationError("no data set is named: give --dataset=NAME, such as --dataset=ml-100k (bundled)")
-        if isinstance(model, str):
+        if isinstance(model, str) and model.lower().startswith(MMREC_PREFIX):
+            model = self._mmrec_model(model)
+        elif isinstance(model, str):
             check_model_name(model)
         return super()._get_model_and_dataset(model, str(dataset))
+
+    def _mmrec_model(self, name: str) -> str:
+        """Register a model of the user's checkout; its name as the checkout writes it."""
+        from recbole_ib.bridge.mmrec import mmrec_model
+
+        path = self.external_config_dict.get("mmrec_path")
+        found = mmrec_model(name, path)
+        # a checkpoint must find the checkout from any working directory
+        self.external_config_dict["mmrec_path"] = str(Path(path).expanduser().resolve())
+        return found.__name__
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         _layered_internal_config(self, model, model_class, dataset)
@@ -149,6 +162,7 @@ class Config(RecBoleConfig):
         if self.dataset == "ml-100k" and "data_path" in self.external_config_dict and (Path(data_path) / "ml-100k").is_dir():
             # RecBole takes a set of this name from its own wheel whatever data_path says
             self.final_config_dict["data_path"] = str(Path(data_path) / "ml-100k")
+        check_protocol(self)
         if self._check_keys:
             check_dataset_name(self)
             check_keys(self, self.external_config_dict)
@@ -197,7 +211,7 @@ def teach_recbole() -> None:
 
 
 def _layered_internal_config(config, model, model_class, dataset) -> None:
-    """RecBole's internal settings with ours: overall < model < data set."""
+    """RecBole's internal settings with ours: overall < protocol < a plug-in's backbone < model < data set."""
     RecBoleConfig._load_internal_config_dict.original(config, model, model_class, dataset)
     internal, external = config.internal_config_dict, config.external_config_dict
     defaults = external.get("defaults", DEFAULTS[0])
@@ -210,8 +224,13 @@ def _layered_internal_config(config, model, model_class, dataset) -> None:
     if ours or (general and defaults == "recbole_ib"):
         recbole_model = _read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
         layer = {k: v for k, v in our_yaml("overall").items() if k not in recbole_model}
+        layer.update(protocol_settings(_protocol(dataset, {**internal, **layer}, external)))
+        if is_plugin(model_class):
+            layer.update(model_yaml(_backbone_of(model_class, dataset, {**internal, **layer}, external)))
         if ours:
             layer.update(model_yaml(model_class))
+        if hasattr(model_class, "bridged_settings"):
+            layer.update(model_class.bridged_settings(external))
         layer.update(our_yaml(f"dataset/{dataset}"))
         internal.update(layer)
     internal.update(_dataset_folder_yaml(dataset, {**internal, **external}))
@@ -223,6 +242,19 @@ def model_yaml(model_class: type) -> dict:
         if cls.__name__ in CATALOGUE:
             return our_yaml(f"model/{cls.__name__}")
     return {}
+
+
+def _protocol(dataset: str, below: dict, external: dict) -> str:
+    """The key ``protocol``, which the data set's yaml may set too."""
+    folder = _dataset_folder_yaml(dataset, {**below, **our_yaml(f"dataset/{dataset}"), **external})
+    return {**below, **our_yaml(f"dataset/{dataset}"), **folder, **external}["protocol"]
+
+
+def _backbone_of(model_class: type, dataset: str, below: dict, external: dict) -> type:
+    """The class that the settings name as a plug-in's ``backbone``, given those below the plug-in's and the user's own."""
+    above = {**model_yaml(model_class), **our_yaml(f"dataset/{dataset}")}
+    folder = _dataset_folder_yaml(dataset, {**below, **above, **external})
+    return backbone_class({**above, **folder, **external}.get("backbone"))
 
 
 def _dataset_folder_yaml(dataset: str, settings: dict) -> dict:
@@ -286,8 +318,8 @@ def our_keys() -> frozenset[str]:
 
 
 def _class_keys(model_class: type) -> set[str]:
-    """The words quoted in the source of a user's own model class: the keys that it may read."""
-    words = set()
+    """The keys of a bridged model, and the words quoted in the source of a user's own model class: what it may read."""
+    words = set(model_class.bridged_keys()) if hasattr(model_class, "bridged_keys") else set()
     for cls in model_class.__mro__:
         if cls.__module__.split(".")[0] in ("recbole", "recbole_ib", "torch", "builtins"):
             continue
@@ -303,6 +335,8 @@ def check_keys(config: RecBoleConfig, external: dict) -> None:
     folder_yaml = _dataset_folder_yaml(config.dataset, {"data_path": str(Path(config["data_path"]).parent)})
     given = {**folder_yaml, **external}
     allowed = recbole_keys() | our_keys() | RUN_KEYS | _class_keys(config.model_class)
+    if is_plugin(config.model_class):
+        allowed |= _class_keys(backbone_class(config["backbone"]))
     # one value may set many columns: RecBole lets field names be keys inside dicts, never at the top
     unknown = [key for key in given if key not in allowed]
     if unknown:

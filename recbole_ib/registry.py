@@ -39,11 +39,17 @@ CATALOGUE: dict[str, ModelEntry] = {
         ModelEntry("VLightGCN", "vlightgcn", _IBMREC, "LightGCN", "-"),
         ModelEntry("LATTICE", "lattice", "Zhang et al., ACM MM 2021", "LightGCN + item graph", "-"),
         ModelEntry("VLATTICE", "vlattice", _IBMREC, "VLightGCN + item graph", "-"),
+        ModelEntry("MMGCN", "mmgcn", "Wei et al., ACM MM 2019", "a graph network a modality", "-"),
+        ModelEntry("GRCN", "grcn", "Wei et al., ACM MM 2020", "LightGCN, refined graph", "-"),
+        ModelEntry("DualGNN", "dualgnn", "Wang et al., IEEE TMM 2021", "LightGCN + user graph", "-"),
         ModelEntry("SLMRec", "slmrec", "Tao et al., IEEE TMM 2022", "LightGCN", "-"),
         ModelEntry("MICRO", "micro", "Zhang et al., IEEE TKDE 2022", "LightGCN + item graphs", "-"),
         ModelEntry("BM3", "bm3", "Zhou et al., WWW 2023", "LightGCN", "-"),
         ModelEntry("FREEDOM", "freedom", "Zhou & Shen, ACM MM 2023", "LightGCN + item graph", "-"),
         ModelEntry("MGCN", "mgcn", "Yu et al., ACM MM 2023", "LightGCN + item graphs", "-"),
+        ModelEntry("SOIL", "soil", "Su et al., ACM MM 2024", "LightGCN + item graphs", "-"),
+        ModelEntry("InvRL", "invrl", "Du et al., ACM MM 2022", "any that reads features", "-"),
+        ModelEntry("SGFD", "sgfd", "Liu et al., ACM MM 2023", "any that reads features", "-"),
         ModelEntry("IBMRec", "ibmrec", _IBMREC, "VLATTICE", "FIB, GIB"),
         ModelEntry("IBMRecWoFIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "GIB"),
         ModelEntry("IBMRecWoGIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "FIB"),
@@ -57,7 +63,7 @@ CATALOGUE: dict[str, ModelEntry] = {
 MMREC_PREFIX = "mmrec:"
 
 #: keys that a MultimodalDataset reads; a saved data set is reused only where they are unchanged
-DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_fingerprint")
+DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_fingerprint", "protocol")
 
 
 def list_models() -> list[str]:
@@ -80,6 +86,29 @@ def is_ours(model_class: type) -> bool:
     from recbole_ib.model.base import MultimodalRecommender
 
     return inspect.isclass(model_class) and issubclass(model_class, MultimodalRecommender)
+
+
+def is_plugin(model_class: type) -> bool:
+    """Does this class wrap the model that its ``backbone`` key names?"""
+    from recbole_ib.model.plugin import BackbonePlugin
+
+    return inspect.isclass(model_class) and issubclass(model_class, BackbonePlugin)
+
+
+def backbone_class(name: str) -> type:
+    """The class of a model that a plug-in may wrap: one of ours, itself neither a plug-in nor with a bottleneck.
+
+    Raises:
+        ConfigurationError: another name.
+    """
+    allowed = [
+        other
+        for other, model_class in _registered.items()
+        if is_ours(model_class) and not is_plugin(model_class) and (other not in CATALOGUE or CATALOGUE[other].bottlenecks == "-")
+    ]
+    if name not in allowed:
+        raise ConfigurationError(f"there is no backbone {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}")
+    return _registered[name]
 
 
 def check_model_name(name: str) -> None:
@@ -123,11 +152,12 @@ def register_model(model_class: type) -> type:
     setattr(package, name.lower(), alias)
     if is_ours(model_class):
         from recbole_ib.data.dataset import MultimodalDataset
-        from recbole_ib.trainer import MultimodalTrainer
 
+        # a model names a trainer of its own as text: models lie below trainers and import none
+        module, _, trainer = getattr(model_class, "trainer_class", "recbole_ib.trainer.MultimodalTrainer").rpartition(".")
         # RecBole looks for <Name>Dataset and <Name>Trainer before it takes the general ones
         setattr(importlib.import_module("recbole.data.dataset"), f"{name}Dataset", MultimodalDataset)
-        setattr(importlib.import_module("recbole.trainer"), f"{name}Trainer", MultimodalTrainer)
+        setattr(importlib.import_module("recbole.trainer"), f"{name}Trainer", getattr(importlib.import_module(module), trainer))
     _registered[name] = model_class
     return model_class
 
@@ -157,8 +187,10 @@ def register_all() -> None:
     from recbole.utils.argument_list import dataset_arguments
 
     from recbole_ib import config
+    from recbole_ib.data import protocol
 
     for entry in CATALOGUE.values():
         register_model(getattr(importlib.import_module(f"recbole_ib.model.{entry.module}"), entry.name))
     dataset_arguments += [key for key in DATASET_KEYS if key not in dataset_arguments]
     config.teach_recbole()
+    protocol.teach_recbole()

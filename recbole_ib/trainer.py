@@ -28,7 +28,7 @@ FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.opti
 #: settings that a resumed run may change without becoming another run
 FREE_KEYS = {
     "epochs", "stopping_step", "state", "show_progress", "checkpoint_dir", "data_path", "config_files", "save_last", "eval_batch_size",
-    "log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "gpu_id",
+    "log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "gpu_id", "protocol", "metrics", "topk",
 }  # fmt: skip
 
 
@@ -272,12 +272,10 @@ class MultimodalTrainer(Trainer):
         self.logger.info(f"Continue {resume_file} from epoch {self.start_epoch}")
 
     def _check_same_settings(self, resume_file: str, old: dict) -> None:
+        # a key that a version did not know yet is one that was not set
         new = plain_config(self.config)
-        missing = object()
         differing = [
-            f"{k}: {old.get(k)!r} then, {new.get(k)!r} now"
-            for k in sorted({*old, *new} - FREE_KEYS)
-            if old.get(k, missing) != new.get(k, missing)
+            f"{k}: {old.get(k)!r} then, {new.get(k)!r} now" for k in sorted({*old, *new} - FREE_KEYS) if old.get(k) != new.get(k)
         ]
         if differing:
             raise CheckpointError(

@@ -429,6 +429,9 @@ def test_every_key_of_a_model_of_ours_is_valid(model):
     own = config_module.our_yaml(f"model/{model}")
     config = Config(model, "ml-100k", config_dict=own)
     assert own
+    if own.pop("train_neg_sample_args", own) is None:
+        # RecBole spells "no negatives" out
+        assert config["train_neg_sample_args"]["distribution"] == "none"
     assert {key: config[key] for key in own} == own
 
 
@@ -436,7 +439,9 @@ def test_every_key_of_a_model_of_ours_is_valid(model):
 def test_a_catalogue_model_has_our_defaults(model):
     config = Config(model, "ml-100k")
     assert (config["metrics"], config["topk"], config["valid_metric"]) == (["Recall", "Precision", "NDCG"], [10, 20], "Recall@20")
-    above = {**config_module.our_yaml(f"model/{model}"), **config_module.our_yaml("dataset/ml-100k")}
+    model_yaml = config_module.our_yaml(f"model/{model}")
+    backbone = config_module.our_yaml(f"model/{model_yaml.get('backbone')}")
+    above = {**backbone, **model_yaml, **config_module.our_yaml("dataset/ml-100k")}
     defaults = {key: value for key, value in config_module.our_yaml("overall").items() if key not in above}
     assert {key: config[key] for key in defaults} == defaults
     assert list(config["modalities"]) == ["text", "visual"]

@@ -23,6 +23,7 @@ from recbole.utils import get_model, get_trainer
 from recbole_ib import registry
 from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.invrl_trainer import InvRLTrainer
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.vbpr import VBPR
 from recbole_ib.registry import CATALOGUE, check_model_name, is_ours, list_models, recbole_models, register_all, register_model
@@ -58,18 +59,25 @@ def run_script(code, folder, as_file=False):
 
 
 def test_list_models():
-    assert list_models() == [
+    """Every system that the IBMRec and MRdIB papers name, beside RecBole's own BPR, LightGCN and SGL."""
+    baselines = [
         "VBPR",
         "VLightGCN",
         "LATTICE",
         "VLATTICE",
-        "IBMRec",
-        "IBMRecWoFIB",
-        "IBMRecWoGIB",
-        "IBMRecVBPR",
-        "IBMRecVLightGCN",
-        "IBMRecLATTICE",
+        "MMGCN",
+        "GRCN",
+        "DualGNN",
+        "SLMRec",
+        "MICRO",
+        "BM3",
+        "FREEDOM",
+        "MGCN",
+        "SOIL",
     ]
+    plugins = ["InvRL", "SGFD"]
+    ours = ["IBMRec", "IBMRecWoFIB", "IBMRecWoGIB", "IBMRecVBPR", "IBMRecVLightGCN", "IBMRecLATTICE"]
+    assert list_models() == [*baselines, *plugins, *ours]
 
 
 def test_list_models_is_the_callers_own():
@@ -87,7 +95,8 @@ def test_get_model_finds_the_class_of_our_module(name):
 
 @pytest.mark.parametrize("name", list_models())
 def test_recbole_finds_our_trainer_and_data_set(name):
-    assert get_trainer(get_model(name).type, name) is MultimodalTrainer
+    trainer = get_trainer(get_model(name).type, name)
+    assert trainer is (InvRLTrainer if name == "InvRL" else MultimodalTrainer)
     assert getattr(recbole.data.dataset, f"{name}Dataset") is MultimodalDataset
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-NORMALISATIONS = ("sym", "row")
+NORMALISATIONS = ("sym", "row", "mean")
 
 
 def user_item_adjacency(interactions: sp.spmatrix, normalisation: str = "sym") -> sp.csr_array:
     """Normalise the bipartite graph A = [[0, R], [R^T, 0]] of the training interactions.
 
     ``sym``: D^-1/2 A D^-1/2 without self loops (LightGCN; IBMRec Eq. 6). ``row``: D^-1 (A + I), as LATTICE
-    and MICRO are released. A node without an edge gets an empty row under ``sym`` and its own self loop under ``row``.
+    and MICRO are released. ``mean``: D^-1 A, the mean over a node's neighbours without itself (MMGCN). A node without an edge gets an
+    empty row under ``sym`` and ``mean``, and its own self loop under ``row``.
 
     Args:
         interactions: R, sparse ``[n_users, n_items]``; repeated pairs count once, stored zeros count not at all.
-        normalisation: ``sym`` or ``row``.
+        normalisation: ``sym``, ``row`` or ``mean``.
 
     Returns:
         float32 CSR ``[n_users + n_items, n_users + n_items]`` with int32 indices, users first.
@@ -26,7 +27,7 @@ def user_item_adjacency(interactions: sp.spmatrix, normalisation: str = "sym") -
     """
     if normalisation not in NORMALISATIONS:
         raise ValueError(f"unknown normalisation {normalisation!r}; allowed: {', '.join(NORMALISATIONS)}")
-    r = sp.csr_array(interactions, dtype=np.float32)
+    r = sp.csr_array(interactions, dtype=np.float32, copy=True)
     r.sum_duplicates()
     r.eliminate_zeros()
     r.data[:] = 1.0
@@ -36,11 +37,34 @@ def user_item_adjacency(interactions: sp.spmatrix, normalisation: str = "sym") -
         scaled = sp.diags_array(1.0 / a.sum(axis=1)) @ a
     else:
         degree = np.asarray(a.sum(axis=1), dtype=np.float64)
-        inverse_root = np.zeros_like(degree)
-        np.power(degree, -0.5, out=inverse_root, where=degree > 0)
-        scaled = sp.diags_array(inverse_root) @ a @ sp.diags_array(inverse_root)
+        inverse = np.zeros_like(degree)
+        np.power(degree, -1.0 if normalisation == "mean" else -0.5, out=inverse, where=degree > 0)
+        scaled = sp.diags_array(inverse) @ a
+        if normalisation == "sym":
+            scaled = scaled @ sp.diags_array(inverse)
     result = sp.csr_array(scaled, dtype=np.float32)
     result.sort_indices()
     result.indices = result.indices.astype(np.int32)
     result.indptr = result.indptr.astype(np.int32)
     return result
+
+
+def normalise_by_row_degree(graph: sp.csr_array, smallest: float | None = None) -> sp.csr_array:
+    """D^-1/2 S D^-1/2 of a directed graph, with ROW degrees on both sides (LATTICE, MICRO, MGCN, SOIL).
+
+    Args:
+        graph: CSR ``[n, n]``; a row whose sum is not positive gets weight 0.
+        smallest: stored entries below it are raised to it.
+
+    Returns:
+        float32 CSR ``[n, n]`` with the same pattern.
+    """
+    scaled = sp.csr_array(graph, dtype=np.float64, copy=True)
+    degree = np.asarray(scaled.sum(axis=1)).ravel()
+    scale = np.zeros_like(degree)
+    np.power(degree, -0.5, out=scale, where=degree > 0)
+    # entry by entry: a product of sparse matrices would drop the pattern of a row without weight
+    scaled.data *= np.repeat(scale, np.diff(scaled.indptr)) * scale[scaled.indices]
+    if smallest is not None:
+        scaled.data = np.maximum(scaled.data, smallest)
+    return sp.csr_array(scaled, dtype=np.float32)

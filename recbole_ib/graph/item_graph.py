@@ -90,6 +90,19 @@ class FrozenItemGraph(nn.Module):
         return EdgeGraph(self.structure, self.structure.normalise(mixed) if self.order == "mix_first" else mixed)
 
 
+class ConstantGraph(nn.Module):
+    """A ready item graph, CSR ``[n_items, n_items]``, whose weights never change; ``forward`` gives it as an EdgeGraph."""
+
+    def __init__(self, graph: sp.csr_array):
+        super().__init__()
+        rows, cols, values = _edges(graph)
+        self.structure = EdgeStructure(rows, cols, graph.shape[0])
+        self.register_buffer("values", values[self.structure.order], persistent=False)
+
+    def forward(self) -> EdgeGraph:
+        return EdgeGraph(self.structure, self.values)
+
+
 class LearnedItemGraph(nn.Module):
     """LATTICE's latent structure: S = (1 - lam) normalise(sum_m a_m K_m) + lam sum_m a_m S0_m.
 

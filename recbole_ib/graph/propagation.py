@@ -68,33 +68,36 @@ class SparseMatrix(nn.Module):
         return _product(self.crow, self.col, self.values, self.shape[1], x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _ConstantProduct.apply(x, self)
+        return _ConstantProduct.apply(x, self, False)
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]}, {self.values.numel()} entries, symmetric={self.symmetric}"
 
 
+# Every backward pass below is made of these functions again, so that a gradient has a gradient (a penalty on gradients needs it).
+
+
 class _ConstantProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, matrix: SparseMatrix) -> Tensor:
-        ctx.matrix = matrix
-        return matrix.product(x.detach())
+    def forward(ctx, x: Tensor, matrix: SparseMatrix, transpose: bool) -> Tensor:
+        ctx.matrix, ctx.transpose = matrix, transpose
+        return matrix.product(x.detach(), transpose)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        return ctx.matrix.product(grad, transpose=True), None
+        return _ConstantProduct.apply(grad, ctx.matrix, not ctx.transpose), None, None
 
 
 class _MeanPropagation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, matrix: SparseMatrix, num_layers: int) -> Tensor:
-        ctx.matrix, ctx.num_layers = matrix, num_layers
-        return _layer_mean(matrix, x.detach(), num_layers, transpose=False)
+    def forward(ctx, x: Tensor, matrix: SparseMatrix, num_layers: int, transpose: bool) -> Tensor:
+        ctx.matrix, ctx.num_layers, ctx.transpose = matrix, num_layers, transpose
+        return _layer_mean(matrix, x.detach(), num_layers, transpose)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         # sum_l A^l is a polynomial in A: its transpose is the same polynomial in A^T, no layer needs to be kept.
-        return _layer_mean(ctx.matrix, grad, ctx.num_layers, transpose=True), None, None
+        return _MeanPropagation.apply(grad, ctx.matrix, ctx.num_layers, not ctx.transpose), None, None, None
 
 
 def _layer_mean(matrix: SparseMatrix, x: Tensor, num_layers: int, transpose: bool) -> Tensor:
@@ -121,7 +124,7 @@ def mean_propagation(matrix: SparseMatrix, x: Tensor, num_layers: int) -> Tensor
     """
     if num_layers < 0:
         raise ValueError(f"the number of layers must not be negative, got {num_layers}")
-    return _MeanPropagation.apply(x, matrix, num_layers)
+    return _MeanPropagation.apply(x, matrix, num_layers, False)
 
 
 class EdgeStructure(nn.Module):
@@ -219,29 +222,53 @@ class EdgeGraph:
     def propagate(self, x: Tensor, num_layers: int = 1) -> Tensor:
         """``S^L x`` (LATTICE; IBMRec Eq. 11): the last layer alone. ``[n_nodes, d] -> [n_nodes, d]``."""
         for _ in range(num_layers):
-            x = _EdgeProduct.apply(self.weights, x, self.structure)
+            x = _EdgeProduct.apply(self.weights, x, self.structure, False)
         return x
 
 
 class _EdgeProduct(torch.autograd.Function):
+    """``S x``, or ``S^T x``, with gradients for the edge weights and for x."""
+
     @staticmethod
-    def forward(ctx, weights: Tensor, x: Tensor, structure: EdgeStructure) -> Tensor:
-        weights, x = weights.detach(), x.detach().contiguous()
-        ctx.structure = structure
+    def forward(ctx, weights: Tensor, x: Tensor, structure: EdgeStructure, transpose: bool) -> Tensor:
+        ctx.structure, ctx.transpose = structure, transpose
         ctx.save_for_backward(weights, x)
-        return _product(structure.crow, structure.col, weights, structure.n_nodes, x)
+        s, weights, x = structure, weights.detach(), x.detach()
+        if transpose:
+            return _product(s.t_crow, s.t_col, weights[s.transposed], s.n_nodes, x)
+        return _product(s.crow, s.col, weights, s.n_nodes, x)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         weights, x = ctx.saved_tensors
-        s, grad = ctx.structure, grad.contiguous()
-        grad_weights = grad_x = None
+        s, grad_weights, grad_x = ctx.structure, None, None
         if ctx.needs_input_grad[0]:
-            pattern = torch.sparse_csr_tensor(
-                s.crow, s.col, torch.zeros_like(weights), size=(s.n_nodes, s.n_nodes), check_invariants=False
-            )
             # d/dw_ij = <grad_i, x_j>, at the edges alone
-            grad_weights = torch.sparse.sampled_addmm(pattern, grad, x.T, beta=0.0).values()
+            ends = (x, grad) if ctx.transpose else (grad, x)
+            grad_weights = EdgeDot.apply(*ends, s)
         if ctx.needs_input_grad[1]:
-            grad_x = _product(s.t_crow, s.t_col, weights[s.transposed], s.n_nodes, grad)
-        return grad_weights, grad_x, None
+            grad_x = _EdgeProduct.apply(weights, grad, s, not ctx.transpose)
+        return grad_weights, grad_x, None, None
+
+
+class EdgeDot(torch.autograd.Function):
+    """<a_row, b_col> of every edge: two ``[n_nodes, d] -> [n_edges]``."""
+
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor, structure: EdgeStructure) -> Tensor:
+        ctx.structure = structure
+        ctx.save_for_backward(a, b)
+        s, a, b = structure, a.detach().contiguous(), b.detach().contiguous()
+        zeros = torch.zeros(s.n_edges, dtype=a.dtype, device=a.device)
+        pattern = torch.sparse_csr_tensor(s.crow, s.col, zeros, size=(s.n_nodes, s.n_nodes), check_invariants=False)
+        return torch.sparse.sampled_addmm(pattern, a, b.T, beta=0.0).values()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        a, b = ctx.saved_tensors
+        s, grad_a, grad_b = ctx.structure, None, None
+        if ctx.needs_input_grad[0]:
+            grad_a = _EdgeProduct.apply(grad, b, s, False)
+        if ctx.needs_input_grad[1]:
+            grad_b = _EdgeProduct.apply(grad, a, s, True)
+        return grad_a, grad_b, None

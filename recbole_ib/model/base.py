@@ -55,8 +55,8 @@ class Encoded(NamedTuple):
 class MultimodalRecommender(GeneralRecommender):
     """The base of all models here: RecBole's ``GeneralRecommender`` on a data set with modalities.
 
-    A backbone implements :meth:`item_latents`, :meth:`encode` and, where it has an item graph, :meth:`item_graph` and
-    :meth:`attach`. Bottlenecks work on what these return; no backbone knows of one.
+    A backbone holds its ``projections`` (:class:`recbole_ib.model.projections.FeatureProjections`), implements :meth:`encode` and, where
+    it has an item graph, :meth:`item_graph` and :meth:`attach`. Bottlenecks work on what these return; no backbone knows of one.
 
     Args:
         config: RecBole's configuration.
@@ -91,12 +91,14 @@ class MultimodalRecommender(GeneralRecommender):
     # -- what a backbone gives ------------------------------------------------------------------------------------
 
     def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        """Z^k: latent name -> ``[n_items, d]``, or of the given items ``[n, d]``; empty where a model has none."""
-        return {}
+        """Z^k: latent name -> ``[n_items, d]``, or of the given items ``[n, d]``; empty where a model has no ``projections``."""
+        projections = getattr(self, "projections", None)
+        return {} if projections is None else projections(items)
 
     def latent_features(self) -> dict[str, Tensor]:
-        """M^k: for every latent name the pre-trained features it is made of, ``[n_items, d_k]``."""
-        return {}
+        """M^k: for every latent name the features it is made of, ``[n_items, d_k]``, as constants."""
+        projections = getattr(self, "projections", None)
+        return {} if projections is None else {m: projections.table(m).detach() for m in projections.modalities}
 
     def latent_masks(self, dataset) -> dict[str, Tensor]:
         """For every latent name the items that have a feature of their own, bool ``[n_items]``."""

@@ -42,6 +42,8 @@ class FREEDOM(MultimodalRecommender):
         super().__init__(config, dataset)
         self.n_layers, self.n_item_layers = int(config["n_layers"]), int(config["n_item_layers"])
         self.edge_dropout = float(config["edge_dropout"])
+        if self.edge_dropout >= 1:
+            raise ConfigurationError(f"edge_dropout, the share of dropped edges, must be below 1, got {self.edge_dropout}")
         self.interactions = dataset.inter_matrix(form="csr")
         self.adjacency = training_adjacency(dataset, "sym")
         self.sampled: SparseMatrix | None = None
@@ -71,12 +73,6 @@ class FREEDOM(MultimodalRecommender):
         if self.edge_dropout > 0:
             kept = degree_sensitive_edges(self.interactions, self.edge_dropout)
             self.sampled = SparseMatrix(user_item_adjacency(kept), symmetric=True).to(self.device)
-
-    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return self.projections(items)
-
-    def latent_features(self) -> dict[str, Tensor]:
-        return {m: self.projections.table(m) for m in self.modalities}
 
     def latent_rows(self, interaction) -> Tensor:
         # T_m acts in the loss of the batch alone

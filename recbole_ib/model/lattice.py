@@ -55,9 +55,6 @@ class LATTICE(MultimodalRecommender):
     def pre_epoch(self, epoch: int) -> None:
         self.item_view.start_epoch()
 
-    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return {} if self.projections is None else self.projections(items)
-
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
         nodes = mean_propagation(self.adjacency, torch.cat([user0, item0]), self.n_layers)

@@ -9,8 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.graph import EdgeGraph, FrozenItemGraph, ModalityWeights, mean_propagation, user_item_adjacency
-from recbole_ib.model.base import Encoded, MultimodalRecommender, modality_graphs, training_adjacency
+from recbole_ib.graph import (
+    ConstantGraph,
+    EdgeGraph,
+    SparseMatrix,
+    mean_propagation,
+    normalise_by_row_degree,
+    user_item_adjacency,
+)
+from recbole_ib.model.base import Encoded, MultimodalRecommender, modality_graphs
 from recbole_ib.model.fusion import BehaviourGate, ViewAttention, collect_for_users, user_item_block
 from recbole_ib.model.losses import bpr, in_batch_contrast
 from recbole_ib.model.projections import FeatureProjections, is_tuned
@@ -39,27 +46,31 @@ class MGCN(MultimodalRecommender):
                 f"feature_dim is {config['feature_dim']}, embedding_size {width}: the features gate the id embeddings, so they "
                 "must be equal"
             )
-        self.adjacency = training_adjacency(dataset, "sym")
-        self.user_item = user_item_block(user_item_adjacency(dataset.inter_matrix(form="csr")), self.n_users)
-        self.item_graphs = view_graphs(modality_graphs(config, dataset))
+        self.build_graphs(config, dataset)
         self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="default")
         self.purifier = BehaviourGate(self.modalities, width)
         self.attention = ViewAttention(width)
-        self.preference = nn.ModuleDict({m: nn.Linear(width, width) for m in self.modalities})
+        self.preference = self.build_preference(width)
         self.user_embedding = nn.Embedding(self.n_users, width)
         self.item_embedding = nn.Embedding(self.n_items, width)
         self.reset_parameters()
+
+    def build_graphs(self, config, dataset) -> None:
+        """The user-item graph, its block for the views' users, and the item graph of every modality."""
+        adjacency = user_item_adjacency(dataset.inter_matrix(form="csr"))
+        self.adjacency = SparseMatrix(adjacency, symmetric=True)
+        self.user_item = user_item_block(adjacency, self.n_users)
+        graphs = modality_graphs(config, dataset)
+        self.item_graphs = nn.ModuleDict({m: ConstantGraph(normalise_by_row_degree(g)) for m, g in graphs.items()})
+
+    def build_preference(self, width: int) -> nn.Module | None:
+        """The gates G_m of the views' specific parts."""
+        return nn.ModuleDict({m: nn.Linear(width, width) for m in self.modalities})
 
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.user_embedding.weight)
         nn.init.xavier_uniform_(self.item_embedding.weight)
         self.projections.reset_parameters()
-
-    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return self.projections(items)
-
-    def latent_features(self) -> dict[str, Tensor]:
-        return {m: self.projections.table(m) for m in self.modalities}
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
@@ -100,10 +111,3 @@ class MGCN(MultimodalRecommender):
 
     def content_parameters(self) -> list[nn.Parameter]:
         return [*self.projections.parameters(), *self.purifier.parameters()]
-
-
-def view_graphs(graphs: Mapping) -> nn.ModuleDict:
-    """Every modality's own normalised kNN graph, frozen."""
-    return nn.ModuleDict(
-        {m: FrozenItemGraph({m: graph}, ModalityWeights([m], {m: 1.0}), "normalise_first") for m, graph in graphs.items()}
-    )

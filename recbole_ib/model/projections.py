@@ -29,7 +29,8 @@ class FeatureProjections(nn.Module):
         out_dim: d.
         normalise: scale feature rows to length 1 first, so that no extractor's scale drowns the id embeddings.
         tuned: train the feature tables too.
-        init: of W_k; ``xavier_normal`` and ``xavier_uniform`` start b_k at zero, ``default`` is torch's for a linear layer.
+        init: of W_k: ``xavier_normal``, ``xavier_uniform``, or ``default``, torch's for a linear layer.
+        zero_bias: start b_k at zero; otherwise as torch's linear layers do.
     """
 
     def __init__(
@@ -39,9 +40,11 @@ class FeatureProjections(nn.Module):
         normalise: bool = False,
         tuned: bool = False,
         init: str = "xavier_normal",
+        zero_bias: bool = True,
     ):
         super().__init__()
-        self.modalities, self.out_dim, self.tuned, self.init = list(features), out_dim, tuned, init
+        self.modalities, self.out_dim, self.tuned = list(features), out_dim, tuned
+        self.init, self.zero_bias = init, zero_bias and init != "default"
         for name, table in features.items():
             table = (F.normalize(table, dim=1) if normalise else table).float()
             if tuned:
@@ -53,11 +56,11 @@ class FeatureProjections(nn.Module):
 
     def reset_parameters(self) -> None:
         for layer in self.linear.values():
-            if self.init == "default":
-                layer.reset_parameters()
-                continue
-            getattr(nn.init, f"{self.init}_")(layer.weight)
-            nn.init.zeros_(layer.bias)
+            layer.reset_parameters()
+            if self.init != "default":
+                getattr(nn.init, f"{self.init}_")(layer.weight)
+            if self.zero_bias:
+                nn.init.zeros_(layer.bias)
 
     def table(self, name: str) -> Tensor:
         """M^k, ``[n_items, d_k]``."""

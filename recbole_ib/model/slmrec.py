@@ -14,7 +14,7 @@ from recbole_ib.model.base import Encoded, MultimodalRecommender, choice, traini
 from recbole_ib.model.losses import in_batch_contrast
 from recbole_ib.model.projections import FeatureProjections
 
-TASKS = ("fac", "fd", "fm", "none")
+TASKS = ("fac", "fd", "fm")
 FUSIONS = ("concat", "mean")
 #: the name of the id branch beside those of the modalities
 ID = "id"
@@ -43,7 +43,9 @@ class SLMRec(MultimodalRecommender):
         self.n_layers = int(config["n_layers"])
         self.temperature, self.ssl_temperature = float(config["temperature"]), float(config["ssl_temperature"])
         self.ssl_weight, self.ssl_dropout = float(config["ssl_weight"]), float(config["ssl_dropout"])
-        self.task = choice(config, "ssl_task", TASKS) if self.ssl_weight else "none"
+        # the word is checked also where the task is off, as any other
+        task = choice(config, "ssl_task", TASKS)
+        self.task = task if self.ssl_weight else None
         self.fusion = choice(config, "fusion", FUSIONS)
         for key in ("temperature", "ssl_temperature"):
             if not getattr(self, key) > 0:
@@ -69,12 +71,6 @@ class SLMRec(MultimodalRecommender):
         for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
-
-    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return self.projections(items)
-
-    def latent_features(self) -> dict[str, Tensor]:
-        return {m: self.projections.table(m) for m in self.modalities}
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         inputs = {ID: self.item_embedding.weight, **{m: latents[m] for m in self.modalities}}
@@ -106,7 +102,7 @@ class SLMRec(MultimodalRecommender):
         losses = {"nce": in_batch_contrast(F.embedding(users, user), F.embedding(items, item), self.temperature)}
         if self.task == "fac":
             losses["fac"] = self.ssl_weight * self.fine_and_coarse(F.embedding(items + self.n_users, encoded.views["branches"]))
-        elif self.task != "none":
+        elif self.task is not None:
             losses[self.task] = self.ssl_weight * self.two_views(users, items, encoded.views)
         return losses
 

@@ -37,12 +37,6 @@ class VBPR(MultimodalRecommender):
         nn.init.xavier_uniform_(self.item_embedding.weight)
         self.projections.reset_parameters()
 
-    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return self.projections(items)
-
-    def latent_features(self) -> dict[str, Tensor]:
-        return {self.LATENT: self.projections.table(self.LATENT)}
-
     def latent_masks(self, dataset) -> dict[str, Tensor]:
         return {self.LATENT: any_feature(dataset)}
 

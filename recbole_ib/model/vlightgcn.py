@@ -38,12 +38,6 @@ class VLightGCN(MultimodalRecommender):
             nn.init.normal_(table.weight, std=self.init_std)
         self.projections.reset_parameters()
 
-    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return self.projections(items)
-
-    def latent_features(self) -> dict[str, Tensor]:
-        return {m: self.projections.table(m) for m in self.modalities}
-
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0 = torch.cat([self.user_embedding.weight, self.user_preference.weight], dim=1)
         item0 = torch.cat([self.item_embedding.weight, *(latents[m] for m in self.modalities)], dim=1)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from recbole_ib.bottleneck import conditional_contrast
+from recbole_ib.bottleneck import conditional_contrast, contrastive, two_view_contrast
 
 
 def test_equals_the_naive_loop():
@@ -48,3 +48,81 @@ def test_training_aligns_users_with_their_items():
 def test_temperature_must_be_positive():
     with pytest.raises(ValueError, match="temperature"):
         conditional_contrast(torch.ones(1, 1), torch.ones(1, 1), torch.tensor([0]), 0.0)
+
+
+def naive_two_views(z, h, t):
+    """The definition, term by term: own view and other view of every other row, and the other view of the row itself."""
+
+    def e(a, b):
+        return torch.exp(torch.dot(a, b) / (a.norm() * b.norm()) / t)
+
+    total = 0.0
+    for i in range(len(z)):
+        below = sum(e(z[i], h[j]) for j in range(len(h))) + sum(e(z[i], z[j]) for j in range(len(z)) if j != i)
+        total = total - torch.log(e(z[i], h[i]) / below)
+    return total / len(z)
+
+
+@pytest.mark.parametrize("block", [None, 1, 3, 7, 8, 100])
+@pytest.mark.parametrize("temperature", [0.2, 0.5, 3.0])
+def test_blocks_of_any_size_equal_the_naive_loop(block, temperature):
+    torch.manual_seed(0)
+    z, h = 2.0 * torch.randn(7, 4), torch.randn(7, 4)
+    expected = naive_two_views(z.double(), h.double(), temperature)
+    assert float(two_view_contrast(z, h, temperature, block)) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("block", [None, 1, 3, 100])
+def test_gradients_of_any_block_size_equal_those_of_the_naive_loop(block):
+    torch.manual_seed(0)
+    given = [torch.randn(7, 4, dtype=torch.double) for _ in range(2)]
+    found = []
+    for loss in (naive_two_views, lambda *a: two_view_contrast(*a, block)):
+        leaves = [x.clone().requires_grad_() for x in given]
+        found.append(torch.autograd.grad(loss(*leaves, 0.5), leaves))
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_two_view_gradient_check():
+    torch.manual_seed(0)
+    z, h = (torch.randn(5, 3, dtype=torch.double, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda a, b: two_view_contrast(a, b, 0.5, 2), (z, h))
+
+
+def test_default_block_stays_within_its_bound(monkeypatch):
+    """The value must not depend on how many numbers a block may hold; fewer than one row still makes a block of one."""
+    torch.manual_seed(0)
+    z, h = torch.randn(9, 4), torch.randn(9, 4)
+    expected = two_view_contrast(z, h, 0.5)
+    widest = []
+    inner = contrastive._block_contrast
+    monkeypatch.setattr(contrastive, "_block_contrast", lambda z, h, a, b, t: widest.append(b - a) or inner(z, h, a, b, t))
+    for numbers, rows in ((1, 1), (40, 2), (1 << 24, 9)):
+        monkeypatch.setattr(contrastive, "BLOCK_NUMBERS", numbers)
+        widest.clear()
+        torch.testing.assert_close(two_view_contrast(z, h, 0.5), expected)
+        assert max(widest) == rows
+
+
+def test_aligned_views_still_have_a_loss():
+    """The anchor's own view is in the denominator, so not even equal views with no other likeness bring the loss to 0."""
+    n, t = 6, 0.5
+    aligned = torch.eye(n)
+    expected = math.log(math.exp(1 / t) + 2 * (n - 1)) - 1 / t
+    assert float(two_view_contrast(aligned, aligned, t)) == pytest.approx(expected, rel=1e-5)
+    assert expected > 0
+    # nothing told apart: one of 2 n - 1
+    assert float(two_view_contrast(torch.ones(n, 3), torch.ones(n, 3), t)) == pytest.approx(math.log(2 * n - 1), rel=1e-5)
+
+
+def test_two_views_are_not_interchangeable():
+    torch.manual_seed(0)
+    z, h = torch.randn(6, 3), torch.randn(6, 3)
+    assert abs(float(two_view_contrast(z, h, 0.5) - two_view_contrast(h, z, 0.5))) > 1e-3
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.5, float("nan")])
+def test_two_view_temperature_must_be_positive(temperature):
+    with pytest.raises(ValueError, match="temperature must be positive, got"):
+        two_view_contrast(torch.ones(2, 2), torch.ones(2, 2), temperature)

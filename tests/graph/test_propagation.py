@@ -92,6 +92,29 @@ def test_edge_weighted_product_and_both_gradients(backend, layers):
     torch.testing.assert_close(values.grad, dense.grad[structure.rows, structure.cols])
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_gradients_of_gradients_of_constant_products(backend, symmetric):
+    a = random_matrix(5, 5, symmetric=symmetric)
+    matrix = SparseMatrix(a, symmetric).double()
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    for product in (matrix, lambda x: mean_propagation(matrix, x, 2)):
+        assert torch.autograd.gradcheck(lambda x, f=product: f(x).tanh(), x)
+        assert torch.autograd.gradgradcheck(lambda x, f=product: f(x).tanh(), x)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_gradients_of_gradients_of_edge_weighted_products(backend, layers):
+    structure, values, _ = edge_graph()
+    values = values.detach().double().requires_grad_()
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+
+    def product(values, x):
+        return EdgeGraph(structure, values).propagate(x, layers).tanh()
+
+    assert torch.autograd.gradcheck(product, (values, x))
+    assert torch.autograd.gradgradcheck(product, (values, x))
+
+
 def test_normalisation_uses_row_degrees_on_both_sides():
     structure, values, dense = edge_graph()
     degree = dense.sum(1)

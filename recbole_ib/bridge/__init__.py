@@ -1,0 +1,1 @@
+"""Bridges: models of other toolkits, trained and evaluated here."""

@@ -1,0 +1,177 @@
+"""What an MMRec model is given: a configuration, the training interactions, and a folder with features. Ids start from 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from recbole_ib.errors import ConfigurationError, nearest
+
+#: how our modalities are usually named, for each of the two that MMRec knows
+USUAL_NAMES = {"vision": ("image", "images", "visual", "vision", "img", "picture"), "text": ("text", "textual", "txt")}
+FEATURE_FILES = {"vision": "vision_feature_file", "text": "text_feature_file"}
+#: neighbours kept of every user in a user graph, as the published preparation of DualGNN keeps them
+USER_NEIGHBOURS = 200
+
+
+class ModelConfig(dict):
+    """Settings as MMRec models read them: ``config[key]`` is None for a key that nobody set."""
+
+    def __missing__(self, key):
+        return None
+
+    @property
+    def final_config_dict(self) -> dict:
+        return self
+
+
+class TrainingInteractions:
+    """The training interactions, as both of the objects that MMRec models know: the loader and its ``dataset``.
+
+    Args:
+        config: the model's settings.
+        users: int array ``[n]``, ids from 0.
+        items: int array ``[n]``, ids from 0.
+        n_users: users without the padding row.
+        n_items: items without the padding row.
+    """
+
+    def __init__(self, config: ModelConfig, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int):
+        self.config, self.device = config, config["device"]
+        self.uid_field, self.iid_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
+        self.df = pd.DataFrame({self.uid_field: users, self.iid_field: items})
+        self.user_num, self.item_num, self.inter_num = n_users, n_items, len(users)
+        self.n_users, self.n_items = n_users, n_items
+        self.dataset_name = config["dataset"]
+        self.dataset_path = str(Path(config["data_path"]) / config["dataset"])
+        self.batch_size = self.step = config["train_batch_size"]
+        self.sparsity = 1 - self.inter_num / max(n_users * n_items, 1)
+        self.shuffle, self.neg_sampling = True, bool(config["use_neg_sampling"])
+
+    def __getattr__(self, name: str):
+        # only for names that were not found; copying asks for some before __init__ has run
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"the model asks its training data for {name!r}, which the bridge does not offer; it offers "
+            f"{', '.join(sorted(n for n in {*vars(self), *vars(type(self))} if not n.startswith('_')))}"
+        )
+
+    @property
+    def dataset(self) -> TrainingInteractions:
+        return self
+
+    def get_user_num(self) -> int:
+        return self.user_num
+
+    def get_item_num(self) -> int:
+        return self.item_num
+
+    def __len__(self) -> int:
+        return math.ceil(self.inter_num / self.batch_size)
+
+    def inter_matrix(self, form: str = "coo", value_field: str | None = None):
+        """The training matrix ``[n_users, n_items]`` as ``coo`` or ``csr``; ones, or the values of a column of ``df``."""
+        if form not in ("coo", "csr"):
+            raise NotImplementedError(f"inter_matrix: form is {form!r}; allowed: coo, csr")
+        if value_field is not None and value_field not in self.df:
+            raise ValueError(f"inter_matrix: there is no column {value_field!r}; there are {', '.join(self.df)}")
+        values = np.ones(self.inter_num) if value_field is None else self.df[value_field].to_numpy()
+        pairs = (self.df[self.uid_field].to_numpy(), self.df[self.iid_field].to_numpy())
+        matrix = sp.coo_matrix((values, pairs), shape=(self.user_num, self.item_num))
+        return matrix if form == "coo" else matrix.tocsr()
+
+    @cached_property
+    def all_items(self) -> list[int]:
+        return self.df[self.iid_field].unique().tolist()
+
+    @cached_property
+    def all_uids(self) -> np.ndarray:
+        return self.df[self.uid_field].unique()
+
+    @cached_property
+    def all_items_set(self) -> set[int]:
+        return set(self.all_items)
+
+    @cached_property
+    def all_users_set(self) -> set[int]:
+        return set(self.all_uids.tolist())
+
+    @cached_property
+    def history_items_per_u(self) -> dict[int, set[int]]:
+        return {int(u): set(i.tolist()) for u, i in self.df.groupby(self.uid_field)[self.iid_field]}
+
+    @cached_property
+    def history_users_per_i(self) -> dict[int, set[int]]:
+        return {int(i): set(u.tolist()) for i, u in self.df.groupby(self.iid_field)[self.uid_field]}
+
+
+def choose_modalities(names: list[str], setting: Mapping[str, str] | None) -> dict[str, str]:
+    """Which of the data set's modalities are MMRec's ``vision`` and ``text``: ``{vision: image, text: text}``.
+
+    Args:
+        names: the data set's modalities.
+        setting: the yaml key ``mmrec_modalities``; without it the names decide.
+
+    Raises:
+        ConfigurationError: a setting that names something else, or names that do not decide.
+    """
+    here = f"the data set's modalities are {', '.join(names) or 'none'}"
+    if setting is None:
+        chosen = {}
+        for part, usual in USUAL_NAMES.items():
+            fitting = [name for name in names if name.lower() in usual]
+            if len(fitting) > 1:
+                raise ConfigurationError(f"several modalities may be MMRec's {part}: {', '.join(fitting)}. {_example(fitting)}")
+            if fitting:
+                chosen[part] = fitting[0]
+        unknown = [name for name in names if name not in chosen.values()]
+        if not chosen or (unknown and len(chosen) < len(USUAL_NAMES)):
+            raise ConfigurationError(
+                f"MMRec's models know vision and text; {here}, and not each name says which. {_example(names)}"
+            )
+        return chosen
+    if not isinstance(setting, Mapping) or not setting or set(setting) - set(USUAL_NAMES):
+        raise ConfigurationError(f"mmrec_modalities is {setting!r}; allowed are the keys vision and text. {_example(names)}")
+    for part, name in setting.items():
+        if name not in names:
+            raise ConfigurationError(f"mmrec_modalities: {part} is {name!r}, but {here}.{nearest(str(name), names)}")
+    return dict(setting)
+
+
+def _example(names: list[str]) -> str:
+    first, last = (names[0], names[-1]) if names else ("image", "text")
+    pair = f"vision: {first}" if first == last else f"vision: {first}, text: {last}"
+    return f'Say it with --mmrec_modalities="{{{pair}}}"'
+
+
+def user_neighbours(matrix: sp.csr_matrix, top: int = USER_NEIGHBOURS, block: int = 1024) -> dict[int, list[list]]:
+    """The users who share training items with each user: ``user -> [neighbour ids, numbers of shared items]``.
+
+    At most ``top`` neighbours, those with most shared items first, equal ones by id; a user who shares nothing has empty lists. The
+    numbers are floats, as models take a softmax of them.
+
+    Args:
+        matrix: training matrix ``[n_users, n_items]``.
+        top: neighbours kept.
+        block: users multiplied at a time, which bounds the memory.
+    """
+    binary = sp.csr_matrix((np.ones_like(matrix.data, dtype=np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+    binary.sum_duplicates()
+    binary.data[:] = 1.0
+    transposed, graph = binary.T.tocsr(), {}
+    for start in range(0, binary.shape[0], block):
+        shared = (binary[start : start + block] @ transposed).tocsr()
+        for row in range(shared.shape[0]):
+            user, span = start + row, slice(shared.indptr[row], shared.indptr[row + 1])
+            ids, counts = shared.indices[span], shared.data[span]
+            ids, counts = ids[ids != user], counts[ids != user]
+            order = np.lexsort((ids, -counts))[:top]
+            graph[user] = [ids[order].tolist(), counts[order].astype(float).tolist()]
+    return graph

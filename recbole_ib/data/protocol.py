@@ -1,0 +1,69 @@
+"""Which known items a ranking leaves out at test, and the cut-offs that go with it: RecBole's way, or MMRec's."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import recbole.data.utils
+from recbole.utils import ModelType
+
+from recbole_ib.errors import ConfigurationError, nearest
+
+RECBOLE, MMREC = "recbole", "mmrec"
+#: protocol -> the settings that it brings along, below the model's, the data set's and the user's own
+PROTOCOLS: dict[str, dict] = {
+    RECBOLE: {},
+    MMREC: {"metrics": ["Recall", "NDCG", "Precision", "MAP"], "topk": [5, 10, 20, 50]},
+}
+
+
+def protocol_settings(name) -> dict:
+    """What a protocol sets. Raises ConfigurationError for an unknown one."""
+    if name not in PROTOCOLS:
+        raise ConfigurationError(f"protocol is {name!r}.{nearest(str(name), PROTOCOLS)} Allowed: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def check_protocol(config) -> None:
+    """Raise ConfigurationError where MMRec's protocol has no meaning: it is a full ranking of a general recommender."""
+    if config["protocol"] != MMREC:
+        return
+    if config["MODEL_TYPE"] not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+        raise ConfigurationError(
+            f"protocol: mmrec is for general recommenders, {config['model']} is a {config['MODEL_TYPE'].name} one"
+        )
+    if config["eval_args"]["mode"]["test"] != "full":
+        mode = config["eval_args"]["mode"]["test"]
+        raise ConfigurationError(f"protocol: mmrec ranks all items at test, eval_args asks for {mode!r}; set mode: full")
+
+
+def items_by_user(dataset) -> np.ndarray:
+    """The items of every user of a data set, as RecBole's samplers hold them: an array of sets, ``[n_users]``."""
+    users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+    used = np.array([set() for _ in range(dataset.user_num)])
+    for user, item in zip(users, items, strict=True):
+        used[user].add(item)
+    return used
+
+
+def teach_recbole() -> None:
+    """Let RecBole's samplers follow the key ``protocol``, for every entry point and every general model.
+
+    At validation both protocols leave out the training items. At test RecBole leaves out the training and validation items,
+    MMRec the training items alone.
+    """
+    original = recbole.data.utils.create_samplers
+    if getattr(original, "_recbole_ib", False):
+        return
+
+    @functools.wraps(original)
+    def create_samplers(config, dataset, built_datasets):
+        train, valid, test = original(config, dataset, built_datasets)
+        if config["protocol"] == MMREC:
+            check_protocol(config)
+            test.used_ids = items_by_user(built_datasets[0])
+        return train, valid, test
+
+    create_samplers._recbole_ib = True
+    recbole.data.utils.create_samplers = create_samplers

@@ -1,0 +1,154 @@
+"""SOIL's graphs: second-order interactions, and item graphs that follow the users' interests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from recbole_ib.graph.knn import BLOCK_NUMBERS
+
+
+def _ones(interactions: sp.spmatrix | sp.sparray) -> sp.csr_array:
+    """R as a CSR matrix of ones, a copy: repeated pairs count once, stored zeros not at all."""
+    own = sp.csr_array(interactions, dtype=np.float32, copy=True)
+    own.sum_duplicates()
+    own.eliminate_zeros()
+    own.data[:] = 1.0
+    return own
+
+
+def attractive_items(features: Mapping[str, Tensor], k: int, valid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Every item's k most attractive others by S_a = the product over the modalities of their cosines (SOIL Eq. 2).
+
+    An item that lacks a modality attracts nobody and is attracted by nobody; so is the padding row 0.
+
+    Returns:
+        rows, cols: int64 ``[n_edges]``; values: float32 ``[n_edges]``; an item itself is not among its own.
+    """
+    with torch.no_grad():
+        ok = torch.stack([valid[m] & (features[m].norm(dim=1) > 0) for m in features]).all(dim=0)
+        ok[0] = False
+        ids = torch.nonzero(ok).flatten()
+        unit = [F.normalize(features[m][ids].float(), dim=1) for m in features]
+        k = min(k, max(0, ids.numel() - 1))
+        block = max(1, BLOCK_NUMBERS // max(1, ids.numel()))
+        rows, cols, values = [], [], []
+        for start in range(0, ids.numel() if k else 0, block):
+            here = torch.arange(start, min(start + block, ids.numel()), device=ids.device)
+            product = unit[0][here] @ unit[0].T
+            for u in unit[1:]:
+                product *= u[here] @ u.T
+            product[torch.arange(here.numel(), device=ids.device), here] = -torch.inf
+            top = product.topk(k, dim=1)
+            rows.append(ids[here].repeat_interleave(k))
+            cols.append(ids[top.indices.flatten()])
+            values.append(top.values.flatten())
+        if not rows:
+            empty = ids.new_zeros(0)
+            return empty, empty, torch.zeros(0)
+        return torch.cat(rows), torch.cat(cols), torch.cat(values)
+
+
+def second_order_interactions(
+    interactions: sp.spmatrix | sp.sparray, features: Mapping[str, Tensor], valid: Mapping[str, Tensor], k: int
+) -> sp.csr_array:
+    """R_a: every user's own items with 1, and the k most attractive cells of the block S_a[I(u), :] added by column (SOIL).
+
+    The release keeps the k + |I(u)| largest cells of the block; as every own item meets itself with the largest value, 1, those
+    take |I(u)| of the places, and a row of the block can give at most k more: so its k best are enough, and no
+    ``|I(u)| x n_items`` block is built. Cells between two own items count, as released.
+
+    Args:
+        interactions: R, the TRAINING interactions, sparse ``[n_users, n_items]``.
+        features, valid: modality -> ``[n_items, d]``, and the items that have it, bool ``[n_items]``.
+        k: k_a >= 0.
+
+    Returns:
+        CSR ``[n_users, n_items]``, float32.
+
+    Raises:
+        ValueError: k is negative.
+    """
+    if k < 0:
+        raise ValueError(f"the number of second-order interactions must not be negative, got {k}")
+    own = _ones(interactions)
+    if k == 0:
+        return own
+    rows, cols, values = (t.cpu().numpy() for t in attractive_items(features, k, valid))
+    starts = np.searchsorted(rows, np.arange(own.shape[1] + 1))
+    users, items = own.nonzero()
+    counts = np.diff(starts)[items]
+    users = np.repeat(users, counts)
+    cells = np.repeat(starts[items] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
+    order = np.lexsort((cols[cells], -values[cells], users))
+    users, cells = users[order], cells[order]
+    first = np.searchsorted(users, np.arange(own.shape[0] + 1))
+    keep = np.arange(users.size) - first[users] < k
+    # the constructor adds up cells that share a column
+    extra = sp.csr_array((values[cells[keep]], (users[keep], cols[cells[keep]])), shape=own.shape)
+    return sp.csr_array(own + extra, dtype=np.float32)
+
+
+def user_interests(
+    interactions: sp.spmatrix | sp.sparray, features: Mapping[str, Tensor], valid: Mapping[str, Tensor], k: int
+) -> sp.csr_array:
+    """J(u): for every modality the k items with the largest sum of cosines to the user's items, united. CSR of ones."""
+    if k < 1:
+        raise ValueError(f"the number of items of interest must be at least 1, got {k}")
+    own = _ones(interactions)
+    active = np.flatnonzero(np.diff(own.indptr))
+    users, items = [], []
+    with torch.no_grad():
+        for name, table in features.items():
+            ok = valid[name] & (table.norm(dim=1) > 0)
+            ok[0] = False
+            ids = torch.nonzero(ok).flatten()
+            unit = F.normalize(table.float(), dim=1) * ok[:, None]
+            candidates = unit[ids]
+            kept = min(k, ids.numel())
+            block = max(1, BLOCK_NUMBERS // max(1, ids.numel(), table.shape[1]))
+            for start in range(0, active.size if kept else 0, block):
+                here = active[start : start + block]
+                taste = torch.from_numpy(own[here] @ unit.cpu().numpy()).to(table.device)
+                # a user whose items all lack the modality has no interest in it
+                some = torch.nonzero(taste.abs().sum(dim=1) > 0).flatten()
+                top = (taste[some] @ candidates.T).topk(kept, dim=1).indices
+                users.append(np.repeat(here[some.cpu().numpy()], kept))
+                items.append(ids[top.flatten()].cpu().numpy())
+    users, items = (np.concatenate(x) if x else np.zeros(0, dtype=np.int64) for x in (users, items))
+    found = sp.csr_array((np.ones(users.size, dtype=np.float32), (users, items)), shape=own.shape)
+    found.data[:] = 1.0
+    return found
+
+
+def interest_item_graphs(
+    interactions: sp.spmatrix | sp.sparray, features: Mapping[str, Tensor], valid: Mapping[str, Tensor], k: int
+) -> dict[str, sp.csr_array]:
+    """W_m[i, j] = (number of users u with i in I(u) and j in J(u)) * cos_m(i, j): directed, one a modality (SOIL, as released).
+
+    Args and errors as :func:`second_order_interactions`, with k = k_i >= 1, see :func:`user_interests`.
+
+    Returns:
+        modality -> CSR ``[n_items, n_items]``, not normalised; pairs without the modality have no edge.
+    """
+    own = _ones(interactions)
+    counts = sp.coo_array(own.T @ user_interests(own, features, valid, k))
+    rows, cols = (torch.from_numpy(c.astype(np.int64)) for c in counts.coords)
+    graphs = {}
+    with torch.no_grad():
+        for name, table in features.items():
+            unit = F.normalize(table.float(), dim=1).cpu()
+            chunk = max(1, BLOCK_NUMBERS // table.shape[1])
+            cosine = torch.cat(
+                [(unit[r] * unit[c]).sum(dim=1) for r, c in zip(rows.split(chunk), cols.split(chunk), strict=True)]
+            )
+            ok = valid[name].cpu() & (unit.abs().sum(dim=1) > 0)
+            known = (ok[rows] & ok[cols]).numpy()
+            weights = counts.data * cosine.numpy()
+            graphs[name] = sp.csr_array((weights[known], (rows.numpy()[known], cols.numpy()[known])), shape=counts.shape)
+    return graphs

@@ -1,0 +1,7 @@
+"""Needs a module that this checkout lacks."""
+
+from common.absent import something
+
+
+class NeedsOwn:
+    thing = something

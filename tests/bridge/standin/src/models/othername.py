@@ -1,0 +1,5 @@
+"""No class of the file's name."""
+
+
+class Different:
+    pass

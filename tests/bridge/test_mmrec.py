@@ -1,0 +1,480 @@
+"""The bridge to MMRec, with a stand-in checkout of our own: what its models are given, how they train, every message."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+import yaml
+
+from recbole_ib import cli, read_checkpoint, run_recbole_ib
+from recbole_ib.bridge.checkout import open_checkout
+from recbole_ib.bridge.interface import USER_NEIGHBOURS, choose_modalities, user_neighbours
+from recbole_ib.bridge.mmrec import mmrec_models
+from recbole_ib.config import Config, config_from_plain, plain_config
+from recbole_ib.errors import ConfigurationError
+from tests.conftest import planted, write_dataset
+
+STANDIN = Path(__file__).parent / "standin"
+
+
+@pytest.fixture
+def bridged(build):
+    """``bridged(NAME, **settings)``: as ``build``, for a model of the stand-in."""
+    return lambda name, **settings: build(f"mmrec:{name}", **{"mmrec_path": str(STANDIN), **settings})
+
+
+def copy_of_standin(folder: Path) -> Path:
+    return Path(shutil.copytree(STANDIN, folder / "checkout", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def settings_of(planted_path, **changes) -> dict:
+    base = {"data_path": str(planted_path), "mmrec_path": str(STANDIN), "show_progress": False, "use_gpu": False, "seed": 1}
+    return {**base, "train_batch_size": 256, **changes}
+
+
+def run(planted_path, name="PlainBPR", **changes) -> dict:
+    return run_recbole_ib(f"mmrec:{name}", "planted", config_dict=settings_of(planted_path, **changes))
+
+
+def one_epoch(model, train, epoch=0):
+    model.train()
+    model.pre_epoch(epoch)
+    for batch in train:
+        losses = model.calculate_loss(batch)
+    model.eval()
+    return losses
+
+
+# -- what a model is given ----------------------------------------------------------------------------------------------
+
+
+def test_the_model_sees_ids_without_padding(bridged):
+    config, model, train, _, _ = bridged("PlainBPR")
+    network, data = model.network, train._dataset
+    assert (network.n_users, network.n_items) == (model.n_users - 1, model.n_items - 1)
+    ours = data.inter_matrix(form="csr")[1:, 1:]
+    assert (network.loader.inter_matrix(form="csr") != ours).nnz == 0
+    assert sp.issparse(network.loader.inter_matrix())
+    assert network.loader.inter_matrix().format == "coo"
+    assert network.loader.inter_num == len(data.inter_feat) < 1000
+    assert network.loader.dataset.df[config["ITEM_ID_FIELD"]].min() == 0
+    assert network.loader.dataset.user_num == network.loader.get_user_num() == model.n_users - 1
+    assert network.loader.history_items_per_u[0] == set(ours[[0]].indices.tolist())
+    assert max(network.loader.all_items) == model.n_items - 2
+    assert len(network.loader) == -(-network.loader.inter_num // 256)
+
+
+def test_a_batch_is_shifted(bridged):
+    _, model, train, _, _ = bridged("PlainBPR")
+    batch = next(iter(train))
+    before = batch[model.ITEM_ID].clone()
+    loss = model.calculate_loss(batch)
+    expected = torch.stack([batch[f] - 1 for f in (model.USER_ID, model.ITEM_ID, model.NEG_ITEM_ID)])
+    assert torch.equal(model.network.seen, expected)
+    assert torch.equal(batch[model.ITEM_ID], before)
+    assert loss.shape == ()
+    assert loss.requires_grad
+
+
+def test_features_follow_the_tokens(bridged, planted_path):
+    _, model, train, _, _ = bridged("PlainBPR")
+    tokens = train._dataset.field2id_token["item_id"][1:]
+    for part, name in (("t_feat", "text"), ("v_feat", "visual")):
+        raw = np.load(planted_path / "planted" / f"{name}.npy")
+        rows = np.array([int(token[1:]) for token in tokens])
+        assert np.allclose(getattr(model.network, part).numpy(), raw[rows])
+
+
+def test_mmrec_modalities_swaps(bridged):
+    _, model, _, _, _ = bridged("PlainBPR", mmrec_modalities={"text": "visual"})
+    assert model.network.t_feat.shape[1] == 6
+    assert model.network.v_feat is None
+
+
+def test_scores_by_hand_and_the_padding_item(bridged):
+    _, model, _train, _, _ = bridged("PlainBPR")
+    model.eval()
+    users = torch.tensor([1, 5, 9])
+    with torch.no_grad():
+        scores = model.full_sort_predict({model.USER_ID: users}).view(3, -1)
+        net = model.network
+        hand = net.user.weight[users - 1] @ (net.item.weight + net.t_feat @ net.text.weight.T + net.text.bias).T
+    assert torch.allclose(scores[:, 1:], hand, atol=1e-6)
+    assert torch.isneginf(scores[:, 0]).all()
+    pairs = {model.USER_ID: torch.tensor([5, 1, 5]), model.ITEM_ID: torch.tensor([3, 7, 1])}
+    with torch.no_grad():
+        assert torch.allclose(model.predict(pairs), torch.stack([scores[1, 3], scores[0, 7], scores[1, 1]]))
+
+
+def test_user_neighbours_by_hand():
+    matrix = sp.csr_matrix(np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]))
+    assert user_neighbours(matrix, block=2) == {
+        0: [[1, 2], [2.0, 1.0]],
+        1: [[0, 2], [2.0, 1.0]],
+        2: [[0, 1], [1.0, 1.0]],
+        3: [[], []],
+    }
+    assert user_neighbours(matrix, top=1)[0] == [[1], [2.0]]
+
+
+def test_user_neighbours_count_pairs_once_and_keep_the_most():
+    rng = np.random.default_rng(0)
+    dense = rng.random((260, 12)) < 0.5
+    graph = user_neighbours(sp.csr_matrix(dense.astype(float) * 3), block=100)
+    shared = dense.astype(int) @ dense.astype(int).T
+    ids, counts = graph[7]
+    assert len(ids) == USER_NEIGHBOURS
+    assert 7 not in ids
+    assert counts == shared[7, ids].tolist() == sorted(np.delete(shared[7], 7).tolist(), reverse=True)[:USER_NEIGHBOURS]
+
+
+def test_the_user_graph_is_made_of_training_interactions(bridged):
+    _, model, train, _, _ = bridged("UserGraph")
+    assert model.network.graph == user_neighbours(train._dataset.inter_matrix(form="csr")[1:, 1:].tocsr())
+
+
+def test_a_user_graph_of_ones_own(bridged, tmp_path):
+    graph = {u: [[], []] for u in range(80)}
+    np.save(tmp_path / "mine.npy", graph, allow_pickle=True)
+    _, model, _, _, _ = bridged("UserGraph", user_graph_dict_file=str(tmp_path / "mine.npy"))
+    assert model.network.graph == graph
+    with pytest.raises(ConfigurationError, match="user_graph_dict_file: there is no file"):
+        bridged("UserGraph", user_graph_dict_file=str(tmp_path / "absent.npy"))
+
+
+def test_the_folder_is_removed_with_all_caches(bridged, planted_path):
+    before = sorted(p.name for p in (planted_path / "planted").iterdir())
+    _, model, train, _, _ = bridged("Caching")
+    assert model.network.similar.shape == (60, 60)
+    assert not Path(model.network.folder).exists()
+    assert sorted(p.name for p in (planted_path / "planted").iterdir()) == before
+    assert one_epoch(model, train).requires_grad
+
+
+# -- settings -----------------------------------------------------------------------------------------------------------
+
+
+def test_precedence_of_settings(bridged, tmp_path):
+    config, model, _, _, _ = bridged("PlainBPR")
+    seen = model.network.config
+    assert (config["embedding_size"], seen["embedding_size"], model.network.item.embedding_dim) == (16, 16, 16)
+    assert (config["learning_rate"], seen["dropout"], seen["reg_weight"]) == (0.01, 0.8, 1e-4)
+    assert seen["layer_weights"] == [1, 2]
+    assert config["learning_rate_decay"] == pytest.approx(0.96**2)
+    # the data, the machine and the evaluation are RecBole's
+    assert (seen["seed"], seen["epochs"], seen["topk"], seen["USER_ID_FIELD"]) == (1, 300, [10, 20], "user_id")
+    assert (seen["overall_only"], seen["model"], seen["dataset"], seen["nobody_sets_this"]) == (7, "PlainBPR", "planted", None)
+    assert "nobody_sets_this" not in seen
+    seen["nobody_sets_this"] = 3
+    assert seen["nobody_sets_this"] == 3
+
+    config, model, _, _, _ = bridged("PlainBPR", embedding_size=4, dropout=0.5, overall_only=8, learning_rate_scheduler=[0.5, 50])
+    assert (model.network.item.embedding_dim, model.network.dropout, model.network.config["overall_only"]) == (4, 0.5, 8)
+    assert config["learning_rate_decay"] == 0.5
+
+
+def test_keys_of_the_checkout_are_known_and_others_refused(planted_path):
+    given = settings_of(planted_path, layer_weights=[1], read_late=False)
+    assert Config("mmrec:Caching", "planted", config_dict=settings_of(planted_path, read_late=True))["read_late"]
+    with pytest.raises(ConfigurationError, match="unknown setting 'read_late'"):
+        Config("mmrec:PlainBPR", "planted", config_dict=given)
+    with pytest.raises(ConfigurationError, match=r"'layer_weight'.*Did you mean layer_weights"):
+        Config("mmrec:PlainBPR", "planted", config_dict=settings_of(planted_path, layer_weight=[1]))
+
+
+def test_the_first_of_the_searched_values_is_said(bridged, caplog):
+    with caplog.at_level("INFO"):
+        bridged("PlainBPR", dropout=0.5)
+    assert "reg_weight=0.0001 of [0.0001, 0.001]" in caplog.text
+    assert "dropout=" not in caplog.text
+    assert "vision = visual, text = text" in caplog.text
+
+
+def test_the_config_can_be_made_again(planted_path, monkeypatch, tmp_path):
+    monkeypatch.chdir(STANDIN.parent)
+    config = Config("mmrec:plainbpr", "planted", config_dict=settings_of(planted_path, mmrec_path="standin"))
+    plain = json.loads(json.dumps(plain_config(config)))
+    assert plain["model"] == "mmrec:PlainBPR"
+    monkeypatch.chdir(tmp_path)
+    again = config_from_plain(plain)
+    assert again.model_class is config.model_class
+    assert again["mmrec_path"] == str(STANDIN)
+    assert plain_config(again) == plain
+
+
+# -- training -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["PlainBPR", "UserGraph"])
+def test_recommends_the_withheld_structure(planted_path, name):
+    result = run(planted_path, name, epochs=40, stopping_step=40)
+    assert result["model"] == f"mmrec:{name}"
+    # a group has 15 items, of which a user took 9; among 60 items 10 at random hold a sixth of what is withheld
+    assert result["test_result"]["recall@10"] > 0.5
+
+
+def test_scores_lead_to_the_users_own_group(planted_path):
+    from recbole.quick_start import load_data_and_model
+
+    result = run(planted_path, epochs=30)
+    _, model, _, train, _, _ = load_data_and_model(result["checkpoint"])
+    _, _, item_group, user_group = planted()
+    data = train._dataset
+    items = np.array([int(t[1:]) for t in data.field2id_token["item_id"][1:]])
+    users = np.array([int(t[1:]) for t in data.field2id_token["user_id"][1:]])
+    model.eval()
+    with torch.no_grad():
+        scores = model.full_sort_predict({"user_id": torch.arange(1, data.user_num)}).view(data.user_num - 1, -1)
+    top = item_group[items[scores.topk(10).indices.numpy() - 1]]
+    assert (top == user_group[users][:, None]).mean() > 0.9
+    assert (scores.topk(10).indices > 0).all()
+
+
+def test_two_runs_with_one_seed_are_equal(planted_path):
+    first, second = (run(planted_path, "UserGraph", epochs=3) for _ in range(2))
+    assert first["test_result"] == second["test_result"]
+    assert first["best_valid_result"] == second["best_valid_result"]
+    weights = [read_checkpoint(r["checkpoint"])["state_dict"] for r in (first, second)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+@pytest.mark.parametrize("name", ["PlainBPR", "UserGraph"])
+def test_a_resumed_run_ends_like_an_uninterrupted_one(planted_path, name):
+    whole = run(planted_path, name, epochs=4)
+    part = run(planted_path, name, epochs=2)
+    last = Path(part["checkpoint"]).with_name(Path(part["checkpoint"]).stem + "-last.pth")
+    assert read_checkpoint(last)["model"] == f"mmrec:{name}"
+    resumed = run(planted_path, name, epochs=4, resume_checkpoint=str(last))
+    assert resumed["test_result"] == whole["test_result"]
+    assert resumed["best_valid_result"] == whole["best_valid_result"]
+
+
+def test_state_dict_round_trip(bridged):
+    _, model, train, _, _ = bridged("UserGraph")
+    one_epoch(model, train)
+    assert "network.constant" in model.state_dict()
+    assert {"network.result", "network.alias"}.isdisjoint(model.state_dict())
+    assert model.other_parameter() == {"epochs_begun": 1}
+    users = {model.USER_ID: torch.arange(1, 9)}
+    with torch.no_grad():
+        scores = model.full_sort_predict(users)
+        _, fresh, _, _, _ = bridged("UserGraph")
+        for tensor in (*fresh.parameters(), *fresh.buffers()):
+            tensor.fill_(0.5)
+        fresh.eval()
+        assert not torch.allclose(fresh.full_sort_predict(users), scores)
+        fresh.load_state_dict(model.state_dict())
+        fresh.load_other_parameter(model.other_parameter())
+        assert torch.equal(fresh.full_sort_predict(users), scores)
+    assert fresh.network.epochs_begun == 1
+
+
+def test_left_tables_are_brought_up_to_date(bridged):
+    _, model, train, _, _ = bridged("UserGraph")
+    assert model.source.left_tables == {"result"}
+    one_epoch(model, train)
+    with torch.no_grad():
+        model.network.item.weight.zero_()
+        model.train()
+        model.eval()
+        scores = model.full_sort_predict({model.USER_ID: torch.tensor([1])})
+    assert (scores[1:] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["PlainBPR", "NoNeg", "Caching"])
+def test_models_that_compute_their_scores_need_no_extra_pass(name):
+    assert open_checkout(STANDIN).model(name).left_tables == frozenset()
+
+
+def test_hooks_around_the_epochs(bridged, caplog):
+    _, model, train, _, _ = bridged("UserGraph")
+    with caplog.at_level("INFO"):
+        for epoch in range(2):
+            one_epoch(model, train, epoch)
+            model.eval()
+        model.pre_epoch(2)  # no evaluation between this epoch and the next
+        model.pre_epoch(3)
+    assert model.network.events == ["pre", "post"] * 3 + ["pre"]
+    assert "epoch done" in caplog.text
+
+
+def test_without_negatives(bridged, planted_path):
+    _config, model, train, _, _ = bridged("NoNeg")
+    losses = model.calculate_loss(next(iter(train)))
+    assert model.network.rows == 2
+    assert len(losses) == 2
+    assert losses[1].item() == 0.0
+    assert run(planted_path, "NoNeg", epochs=2)["test_result"]["recall@20"] >= 0
+
+
+def test_a_model_without_training(planted_path):
+    result = run(planted_path, "Untrained")
+    assert result["test_result"]["recall@10"] > 0.5
+
+
+def test_a_model_without_features(bridged, tmp_path):
+    pairs, _, _, _ = planted()
+    write_dataset(tmp_path / "bare", "bare", pairs, {})
+    given = {"dataset": "bare", "data_path": str(tmp_path / "bare"), "modalities": None}
+    _, model, train, _, _ = bridged("PlainBPR", is_multimodal_model=False, **given)
+    assert model.network.t_feat is None
+    one_epoch(model, train)
+    with pytest.raises(ConfigurationError, match="needs features of vision or text; the data set 'bare' has no modality"):
+        bridged("PlainBPR", **given)
+
+
+# -- nothing is left behind ---------------------------------------------------------------------------------------------
+
+
+def test_modules_and_path_are_as_before(bridged, monkeypatch):
+    mine = {name: ModuleType(name) for name in ("utils", "common", "utils.helpers")}
+    for name, module in mine.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    path, finders, cuda = list(sys.path), list(sys.meta_path), torch.Tensor.cuda
+    _, model, train, _, _ = bridged("Caching")  # imports utils.helpers in the midst of training
+    one_epoch(model, train)
+    assert all(sys.modules[name] is module for name, module in mine.items())
+    assert "models" not in sys.modules
+    assert "common.abstract_recommender" not in sys.modules
+    assert (sys.path, sys.meta_path) == (path, finders)
+    assert torch.Tensor.cuda is cuda
+
+
+def test_a_package_on_the_path_does_not_win(bridged, tmp_path, monkeypatch):
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "__init__.py").write_text("raise RuntimeError('the wrong package')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    other = copy_of_standin(tmp_path)
+    _, model, _, _, _ = bridged("PlainBPR", mmrec_path=str(other))
+    assert model.source.file == other / "src" / "models" / "plainbpr.py"
+
+
+def test_two_checkouts_in_one_process(bridged, tmp_path):
+    other = copy_of_standin(tmp_path)
+    _, first, _, _, _ = bridged("PlainBPR")
+    _, second, _, _, _ = bridged("PlainBPR", mmrec_path=str(other / "src"))
+    _, third, _, _, _ = bridged("PlainBPR")
+    assert type(first) is type(third) is not type(second)
+    assert type(first.network) is not type(second.network)
+
+
+# -- messages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("PlainBPR", {"mmrec_path": None}, "say where it is with --mmrec_path=DIR"),
+        ("PlainBPR", {"mmrec_path": "nowhere"}, "there is no folder .*nowhere"),
+        ("PlainBPR", {"mmrec_path": str(STANDIN / "src" / "configs")}, "neither src/models nor models"),
+        ("PlainBRP", {}, "no model 'PlainBRP' in .*models. Did you mean PlainBPR.*It has: Caching, "),
+        ("Othername", {}, "othername.py defines no class named 'Othername'.*its classes: Different"),
+        (
+            "NeedsPackage",
+            {},
+            "needspackage.py, line 3 needs the package package_that_nobody_has.*pip install package_that_nobody_has",
+        ),
+        ("NeedsOwn", {}, "imports common.absent, which this checkout does not have"),
+        ("NeedsFile", {}, "reads the file that item_graph_dict_file names .*give --item_graph_dict_file=PATH"),
+        ("Caching", {"read_early": "other.npy"}, "reads other.npy from the data set's folder .*which the bridge does not make"),
+        ("Caching", {"item_list": True}, "asks its training data for 'item_popularity'.*inter_matrix"),
+        ("PlainBPR", {"embedding_size": "x"}, "PlainBPR cannot be built with these settings: .* in .*plainbpr.py, line 13"),
+        ("PlainBPR", {"use_full_sampling": True}, "use_full_sampling is set.*batches of users"),
+        ("PlainBPR", {"end2end": True}, "raw images and texts"),
+        ("PlainBPR", {"mmrec_modalities": {"vision": "pictures"}}, "vision is 'pictures', but .* are text, visual"),
+        ("PlainBPR", {"mmrec_modalities": {"audio": "text"}}, "allowed are the keys vision and text"),
+        ("PlainBPR", {"learning_rate_scheduler": 0.9}, r"a list \[g, epochs\]"),
+    ],
+)
+def test_messages(bridged, name, settings, message):
+    with pytest.raises(ConfigurationError, match=f"(?s){message}"):
+        bridged(name, **settings)
+
+
+def test_a_file_that_is_read_in_training(bridged):
+    _, model, train, _, _ = bridged("Caching", read_late=True)
+    with pytest.raises(ConfigurationError, match="after it is built"):
+        one_epoch(model, train)
+
+
+def test_a_file_that_is_no_python(tmp_path):
+    other = copy_of_standin(tmp_path)
+    (other / "src" / "models" / "broken.py").write_text("class Broken(:\n")
+    assert "mmrec:PlainBPR" in mmrec_models(other)
+    with pytest.raises(ConfigurationError, match=r"broken\.py is no valid Python"):
+        open_checkout(other).model("broken")
+
+
+def test_a_class_that_is_no_model(bridged, tmp_path):
+    other = copy_of_standin(tmp_path)
+    body = "class Nothing:\n    def __init__(self, config, dataset):\n        pass\n"
+    (other / "src" / "models" / "nothing.py").write_text(body)
+    with pytest.raises(ConfigurationError, match="is no model of MMRec"):
+        bridged("Nothing", mmrec_path=str(other))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n"])
+def test_a_broken_yaml(bridged, tmp_path, text):
+    other = copy_of_standin(tmp_path)
+    (other / "src" / "configs" / "model" / "PlainBPR.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"PlainBPR\.yaml"):
+        bridged("PlainBPR", mmrec_path=str(other))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["text"], {"text": "text"}),
+        (["visual", "text"], {"vision": "visual", "text": "text"}),
+        (["image", "audio", "textual"], {"vision": "image", "text": "textual"}),
+    ],
+)
+def test_modalities_by_name(names, expected):
+    assert choose_modalities(names, None) == expected
+
+
+@pytest.mark.parametrize("names", [["audio"], ["text", "clip"], ["image", "visual", "text"]])
+def test_names_that_do_not_decide(names):
+    with pytest.raises(ConfigurationError, match="mmrec_modalities="):
+        choose_modalities(names, None)
+
+
+# -- the command line ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_trains(planted_path, capsys):
+    words = [
+        "--model=mmrec:plainbpr",
+        f"--mmrec_path={STANDIN}",
+        "--dataset=planted",
+        f"--data_path={planted_path}",
+        "--epochs=1",
+    ]
+    assert cli.main([*words, "--layer_weights=[2]", "--show_progress=False"]) == 0
+    assert "mmrec:PlainBPR on planted" in capsys.readouterr().out
+    assert cli.main([*words, "--layer_weight=[2]"]) == 1
+    assert "unknown setting 'layer_weight'" in capsys.readouterr().err
+    assert cli.main(["--model=mmrec:PlainBPR", "--dataset=planted"]) == 1
+    assert "--mmrec_path=DIR" in capsys.readouterr().err
+
+
+def test_the_command_lists_the_models(capsys):
+    assert cli.main(["models", f"--mmrec_path={STANDIN}"]) == 0
+    listed = capsys.readouterr().out.split()
+    assert listed == mmrec_models(STANDIN)
+    assert "mmrec:NoNeg" in listed
+    assert "mmrec:Different" not in listed
+    assert cli.main(["models", "--mmrec_path=nowhere"]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_config_file_names_the_model(planted_path, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({"model": "mmrec:NoNeg", "dataset": "planted", **settings_of(planted_path, epochs=1)}))
+    assert run_recbole_ib(config_file_list=[str(file)])["model"] == "mmrec:NoNeg"

@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.projections import FeatureProjections, batch_items, is_tuned
+
+
+def features():
+    torch.manual_seed(0)
+    return {"text": 5 * torch.randn(6, 3), "visual": torch.randn(6, 4)}
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+@pytest.mark.parametrize("items", [None, torch.tensor([4, 1, 4])])
+def test_equals_the_loop(tuned, items):
+    given = features()
+    module = FeatureProjections(given, 2, tuned=tuned)
+    torch.nn.init.normal_(module.linear["text"].bias)
+    out = module(items)
+    assert list(out) == ["text", "visual"]
+    for name, z in out.items():
+        ids = range(6) if items is None else items.tolist()
+        for row, item in enumerate(ids):
+            torch.testing.assert_close(z[row], module.linear[name].weight @ given[name][item] + module.linear[name].bias)
+
+
+def test_normalise_scales_rows_to_length_one_and_leaves_empty_rows_empty():
+    given = features()
+    given["text"][0] = 0
+    table = FeatureProjections(given, 2, normalise=True).table("text")
+    torch.testing.assert_close(table[1:], given["text"][1:] / given["text"][1:].norm(dim=1, keepdim=True))
+    assert not bool(table[0].any())
+    assert torch.equal(FeatureProjections(given, 2).table("text"), given["text"])
+
+
+def test_frozen_features_stay_out_of_the_state_dict_and_tuned_ones_are_in_it():
+    layers = {f"linear.{m}.{p}" for m in ("text", "visual") for p in ("weight", "bias")}
+    tables = {"features_text", "features_visual"}
+    frozen, tuned = FeatureProjections(features(), 2), FeatureProjections(features(), 2, tuned=True)
+    assert set(frozen.state_dict()) == {n for n, _ in frozen.named_parameters()} == layers
+    assert set(tuned.state_dict()) == {n for n, _ in tuned.named_parameters()} == layers | tables
+
+
+def test_tuning_leaves_the_data_sets_own_features_alone():
+    given = features()
+    before = given["text"].clone()
+    module = FeatureProjections(given, 2, tuned=True)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    sum(z.square().sum() for z in module().values()).backward()
+    optimizer.step()
+    assert torch.equal(given["text"], before)
+    assert not torch.equal(module.table("text"), before)
+
+
+def test_a_tuned_table_takes_a_gradient_at_the_rows_asked_for():
+    module = FeatureProjections(features(), 2, tuned=True)
+    module(torch.tensor([1, 3]))["text"].sum().backward()
+    assert torch.nonzero(module.table("text").grad.abs().sum(1)).flatten().tolist() == [1, 3]
+
+
+def test_initial_weights():
+    wide = {"text": torch.zeros(2, 300)}
+    normal = FeatureProjections(wide, 200, init="xavier_normal").linear["text"]
+    uniform = FeatureProjections(wide, 200, init="xavier_uniform").linear["text"]
+    default = FeatureProjections(wide, 200, init="default").linear["text"]
+    # Glorot: variance 2 / (in + out); the uniform law ends at sqrt(6 / (in + out)); torch's at 1 / sqrt(in), with a bias
+    assert normal.weight.std().item() == pytest.approx((2 / 500) ** 0.5, rel=0.02)
+    assert normal.weight.abs().max().item() > 3 * (2 / 500) ** 0.5
+    assert uniform.weight.abs().max().item() == pytest.approx((6 / 500) ** 0.5, rel=0.01)
+    assert default.weight.abs().max().item() == pytest.approx(300**-0.5, rel=0.01)
+    assert not bool(normal.bias.any() or uniform.bias.any())
+    assert bool(default.bias.any())
+
+
+def test_reset_draws_anew():
+    module = FeatureProjections(features(), 2)
+    before = module.linear["text"].weight.clone()
+    module.reset_parameters()
+    assert not torch.equal(before, module.linear["text"].weight)
+
+
+def test_batch_items_are_distinct_and_sorted():
+    assert batch_items(torch.tensor([5, 2, 5]), torch.tensor([2, 9])).tolist() == [2, 5, 9]
+
+
+def test_raw_features_takes_two_words():
+    assert is_tuned({"raw_features": "tuned"})
+    assert not is_tuned({"raw_features": "frozen"})
+    with pytest.raises(ConfigurationError, match="raw_features is 'half'; allowed: tuned, frozen"):
+        is_tuned({"raw_features": "half"})
