@@ -30,6 +30,8 @@ def own_folder(tmp_path, monkeypatch):
     """RecBole writes log/, saved/ and log_tensorboard/ into the working directory."""
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
+    # RecBole's SINE switches this on for the whole process when it is imported: every backward pass would be checked
+    torch.autograd.set_detect_anomaly(False)
 
 
 def write_dataset(folder: Path, name: str, pairs, modalities: dict[str, np.ndarray], **settings) -> Path:

@@ -108,7 +108,7 @@ class FREEDOM(MultimodalRecommender):
         return [self.user_embedding.weight, *self.projections.parameters()]
 
     def user_content(self, users: Tensor) -> Tensor:
-        # the auxiliary losses score every modality with the users' id embedding
+        # the layer-0 rows of what the auxiliary losses score every modality with
         return self.user_embedding(users).repeat(1, len(self.modalities))
 
 

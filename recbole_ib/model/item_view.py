@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recbole_ib.graph import EdgeGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
 from recbole_ib.model.base import choice, modality_graphs, modality_weights
@@ -63,7 +62,14 @@ class ItemView(nn.Module):
 
     def join(self, collaborative: Tensor, item0: Tensor, graph: EdgeGraph) -> Tensor:
         """``[n_items, D]`` each; rows of the graph's output are scaled to length 1."""
-        return collaborative + F.normalize(graph.propagate(item0, self.num_layers), dim=1)
+        return collaborative + unit_rows(graph.propagate(item0, self.num_layers))
 
     def extra_repr(self) -> str:
         return f"learned={self.learned}, num_layers={self.num_layers}"
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """x_i / ||x_i||, ``[n, d]``; a zero row, such as padding's, stays zero and has gradients of every order, all zero."""
+    square = x.square().sum(dim=1, keepdim=True)
+    zero = square == 0
+    return x * torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).rsqrt())

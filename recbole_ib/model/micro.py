@@ -12,7 +12,7 @@ from recbole_ib.bottleneck import two_view_contrast
 from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.base import Encoded, NamedLosses, choice, modality_graphs
 from recbole_ib.model.fusion import ViewAttention
-from recbole_ib.model.item_view import ItemView
+from recbole_ib.model.item_view import ItemView, unit_rows
 from recbole_ib.model.lattice import LATTICE
 
 CONTRAST_ITEMS = ("all", "batch")
@@ -73,14 +73,14 @@ class MICRO(LATTICE):
         return sum(w * x for w, x in zip(self.attention(stacked).split(1, dim=1), stacked, strict=True))
 
     def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
-        return encoded.user, encoded.item + F.normalize(self.fuse(self.modality_rows(encoded, graph)), dim=1)
+        return encoded.user, encoded.item + unit_rows(self.fuse(self.modality_rows(encoded, graph)))
 
     def calculate_loss(self, interaction) -> NamedLosses:
         latents = self.item_latents()
         encoded = self.encode(latents)
         rows = self.modality_rows(encoded, self.item_graph(latents))
         fused = self.fuse(rows)
-        item = encoded.item + F.normalize(fused, dim=1)
+        item = encoded.item + unit_rows(fused)
         losses = self.ranking_losses(interaction, encoded, encoded.user, item)
         if self.cl_weight:
             # row 0 is padding: an all-zero row would count as everybody's negative

@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import cosine_knn
+from recbole_ib.model.item_view import unit_rows
 from tests.model.test_behaviour import first_batch
 
 
@@ -95,3 +96,17 @@ def test_frozen_neighbours_are_those_of_the_raw_features(build):
 def test_a_wrong_word_names_the_allowed_ones(build, key):
     with pytest.raises(ConfigurationError, match=f"{key} is 'banana'; allowed: "):
         build("LATTICE", **{key: "banana"})
+
+
+def test_unit_rows_and_their_gradients_of_both_orders():
+    x = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(unit_rows(x), F.normalize(x, dim=1))
+    x.requires_grad_(True)
+    assert torch.autograd.gradcheck(unit_rows, (x,))
+    assert torch.autograd.gradgradcheck(unit_rows, (x,))
+    zero = torch.zeros(2, 3, requires_grad=True)
+    (grad,) = torch.autograd.grad(unit_rows(zero).sum(), zero, create_graph=True)
+    assert torch.equal(grad, torch.zeros(2, 3))
+    with torch.autograd.detect_anomaly(check_nan=True):
+        (second,) = torch.autograd.grad(grad.square().sum(), zero)
+    assert torch.equal(second, torch.zeros(2, 3))

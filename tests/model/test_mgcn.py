@@ -154,7 +154,7 @@ def test_closed_preferences_leave_the_shared_part(build):
             layer.bias.fill_(-200.0)
     behaviour, side = naive_parts(model, train, raw_features(train))
     torch.testing.assert_close(torch.cat(model()).double() - behaviour, side, atol=1e-6, rtol=1e-3)
-    assert float(side.abs().max()) > 1e-3
+    assert side.abs().max().item() > 1e-3
 
 
 def test_the_gate_multiplies_the_ids_and_not_the_features(build):
