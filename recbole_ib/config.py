@@ -24,7 +24,7 @@ from recbole.evaluator import metric_types
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, ModelType
 
-from recbole_ib.data.protocol import check_protocol, protocol_settings
+from recbole_ib.data.protocol import RECBOLE, check_protocol, protocol_settings
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.registry import CATALOGUE, MMREC_PREFIX, backbone_class, check_model_name, is_ours, is_plugin
 
@@ -221,10 +221,13 @@ def _layered_internal_config(config, model, model_class, dataset) -> None:
     if ours and defaults == "recbole":
         raise ConfigurationError(f"defaults: recbole is for RecBole's own models; {model} needs the settings of recbole_ib")
     general = model_class.type in (ModelType.GENERAL, ModelType.TRADITIONAL)
-    if ours or (general and defaults == "recbole_ib"):
+    with_ours, layer = ours or (general and defaults == "recbole_ib"), {}
+    if with_ours:
         recbole_model = _read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
         layer = {k: v for k, v in our_yaml("overall").items() if k not in recbole_model}
-        layer.update(protocol_settings(_protocol(dataset, {**internal, **layer}, external)))
+    brought = protocol_settings(_protocol(dataset, {**internal, **layer}, external))
+    layer.update(brought if ours or general else {})
+    if with_ours:
         if is_plugin(model_class):
             layer.update(model_yaml(_backbone_of(model_class, dataset, {**internal, **layer}, external)))
         if ours:
@@ -232,7 +235,7 @@ def _layered_internal_config(config, model, model_class, dataset) -> None:
         if hasattr(model_class, "bridged_settings"):
             layer.update(model_class.bridged_settings(external))
         layer.update(our_yaml(f"dataset/{dataset}"))
-        internal.update(layer)
+    internal.update(layer)
     internal.update(_dataset_folder_yaml(dataset, {**internal, **external}))
 
 
@@ -247,7 +250,7 @@ def model_yaml(model_class: type) -> dict:
 def _protocol(dataset: str, below: dict, external: dict) -> str:
     """The key ``protocol``, which the data set's yaml may set too."""
     folder = _dataset_folder_yaml(dataset, {**below, **our_yaml(f"dataset/{dataset}"), **external})
-    return {**below, **our_yaml(f"dataset/{dataset}"), **folder, **external}["protocol"]
+    return {**below, **our_yaml(f"dataset/{dataset}"), **folder, **external}.get("protocol", RECBOLE)
 
 
 def _backbone_of(model_class: type, dataset: str, below: dict, external: dict) -> type:
@@ -347,6 +350,16 @@ def check_keys(config: RecBoleConfig, external: dict) -> None:
         for name in given.get(key) or {} if isinstance(given.get(key), dict) else ():
             if name not in inner:
                 raise ConfigurationError(f"{key}: unknown key {name!r}.{nearest(name, inner)} Allowed: {', '.join(inner)}")
+
+
+def unread_settings(config: Config) -> list[str]:
+    """Settings of the user's that only OTHER models of ours read: one config file may serve several, so they are no error."""
+    if not is_ours(config.model_class):
+        return []
+    read = {*our_yaml("overall"), *model_yaml(config.model_class), *recbole_keys(), *RUN_KEYS, *_class_keys(config.model_class)}
+    if is_plugin(config.model_class):
+        read |= {*model_yaml(backbone_class(config["backbone"])), *_class_keys(backbone_class(config["backbone"]))}
+    return [key for key in config.external_config_dict if key in our_keys() and key not in read]
 
 
 def _check_metrics(settings: dict) -> None:

@@ -12,7 +12,7 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_ib.checkpoint import checkpoint_path, last_path
-from recbole_ib.config import Config
+from recbole_ib.config import Config, unread_settings
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.registry import ensure_known, is_ours
 
@@ -50,6 +50,9 @@ def run_recbole_ib(
     logger = getLogger()
     logger.info(sys.argv)
     logger.info(config)
+    unread = unread_settings(config)
+    if unread:
+        logger.warning(f"{config['model']} does not read {', '.join(unread)}: other models do, this run is the same without")
     if not is_ours(config.model_class) and config["defaults"] == "recbole_ib":
         logger.info("Data, metrics and early stopping follow recbole_ib's defaults; --defaults=recbole keeps RecBole's own")
 

@@ -752,3 +752,15 @@ def test_recboles_own_config_refuses_unknown_keys_for_our_models():
     """Through RecBole's entry points too; the host process's command line is not ours to judge there."""
     with pytest.raises(ConfigurationError, match="fib_weight"):
         RecBoleConfig(model="IBMRec", dataset="ml-100k", config_dict={"fib_wieght": 3})
+
+
+# -- settings of other models -----------------------------------------------------------------------------------------
+
+
+def test_settings_that_only_other_models_read_are_named():
+    config = Config("MICRO", "ml-100k", config_dict={"modality_weights": "equal", "knn_k": 5, "fib_weight": 1.0, "seed": 3})
+    assert config_module.unread_settings(config) == ["modality_weights", "fib_weight"]
+    # a plug-in's backbone reads its own
+    config = Config("SGFD", "ml-100k", config_dict={"backbone": "FREEDOM", "edge_dropout": 0.5, "hidden_dim": 3})
+    assert config_module.unread_settings(config) == ["hidden_dim"]
+    assert config_module.unread_settings(Config("BPR", "ml-100k")) == []

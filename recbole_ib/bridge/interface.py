@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from recbole_ib.data.features import USUAL_NAMES
 from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.graph import user_co_occurrence
 
-#: how our modalities are usually named, for each of the two that MMRec knows
-USUAL_NAMES = {"vision": ("image", "images", "visual", "vision", "img", "picture"), "text": ("text", "textual", "txt")}
 FEATURE_FILES = {"vision": "vision_feature_file", "text": "text_feature_file"}
 #: neighbours kept of every user in a user graph, as the published preparation of DualGNN keeps them
 USER_NEIGHBOURS = 200
@@ -151,27 +151,14 @@ def _example(names: list[str]) -> str:
     return f'Say it with --mmrec_modalities="{{{pair}}}"'
 
 
-def user_neighbours(matrix: sp.csr_matrix, top: int = USER_NEIGHBOURS, block: int = 1024) -> dict[int, list[list]]:
-    """The users who share training items with each user: ``user -> [neighbour ids, numbers of shared items]``.
+def user_neighbours(matrix: sp.csr_matrix, top: int = USER_NEIGHBOURS) -> dict[int, list[list]]:
+    """:func:`recbole_ib.graph.user_co_occurrence` as MMRec keeps it: ``user -> [neighbour ids, numbers of shared items]``.
 
-    At most ``top`` neighbours, those with most shared items first, equal ones by id; a user who shares nothing has empty lists. The
-    numbers are floats, as models take a softmax of them.
-
-    Args:
-        matrix: training matrix ``[n_users, n_items]``.
-        top: neighbours kept.
-        block: users multiplied at a time, which bounds the memory.
+    Best first, equal ones by id; a user who shares nothing has empty lists. The numbers are floats, as models take a softmax of them.
     """
-    binary = sp.csr_matrix((np.ones_like(matrix.data, dtype=np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
-    binary.sum_duplicates()
-    binary.data[:] = 1.0
-    transposed, graph = binary.T.tocsr(), {}
-    for start in range(0, binary.shape[0], block):
-        shared = (binary[start : start + block] @ transposed).tocsr()
-        for row in range(shared.shape[0]):
-            user, span = start + row, slice(shared.indptr[row], shared.indptr[row + 1])
-            ids, counts = shared.indices[span], shared.data[span]
-            ids, counts = ids[ids != user], counts[ids != user]
-            order = np.lexsort((ids, -counts))[:top]
-            graph[user] = [ids[order].tolist(), counts[order].astype(float).tolist()]
+    counts = user_co_occurrence(matrix, top)
+    graph = {}
+    for user, (low, high) in enumerate(zip(counts.indptr[:-1], counts.indptr[1:], strict=True)):
+        order = low + np.lexsort((counts.indices[low:high], -counts.data[low:high]))
+        graph[user] = [counts.indices[order].tolist(), counts.data[order].astype(float).tolist()]
     return graph

@@ -21,6 +21,11 @@ from torch import nn
 from recbole_ib.errors import ConfigurationError, FeatureError, first_few, nearest
 
 MISSING_RULES = ("mean", "zero", "error")
+#: how modalities are usually named, for models that treat pictures and texts differently
+USUAL_NAMES = {
+    "vision": ("image", "images", "visual", "vision", "img", "picture", "pictures", "v"),
+    "text": ("text", "texts", "textual", "txt", "t"),
+}
 ENTRY_KEYS = ("file", "tokens", "missing", "encoder", "item_graph_file")
 # rows are checked in blocks of about this many numbers, so that a memory-mapped file stays on the disk
 BLOCK_NUMBERS = 1 << 22

@@ -14,7 +14,7 @@ RECBOLE, MMREC = "recbole", "mmrec"
 #: protocol -> the settings that it brings along, below the model's, the data set's and the user's own
 PROTOCOLS: dict[str, dict] = {
     RECBOLE: {},
-    MMREC: {"metrics": ["Recall", "NDCG", "Precision", "MAP"], "topk": [5, 10, 20, 50]},
+    MMREC: {"metrics": ["Recall", "NDCG", "Precision", "MAP"], "topk": [5, 10, 20, 50], "valid_metric": "Recall@20"},
 }
 
 

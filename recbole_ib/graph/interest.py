@@ -134,7 +134,8 @@ def interest_item_graphs(
     Args and errors as :func:`second_order_interactions`, with k = k_i >= 1, see :func:`user_interests`.
 
     Returns:
-        modality -> CSR ``[n_items, n_items]``, not normalised; pairs without the modality have no edge.
+        modality -> CSR ``[n_items, n_items]``, not normalised; pairs without the modality, or with a cosine of 0 or less, have no
+        edge.
     """
     own = _ones(interactions)
     counts = sp.coo_array(own.T @ user_interests(own, features, valid, k))
@@ -148,7 +149,8 @@ def interest_item_graphs(
                 [(unit[r] * unit[c]).sum(dim=1) for r, c in zip(rows.split(chunk), cols.split(chunk), strict=True)]
             )
             ok = valid[name].cpu() & (unit.abs().sum(dim=1) > 0)
-            known = (ok[rows] & ok[cols]).numpy()
+            # a negative weight could leave a row with a degree near zero, and its few edges with weights of 50 and more
+            known = (ok[rows] & ok[cols] & (cosine > 0)).numpy()
             weights = counts.data * cosine.numpy()
             graphs[name] = sp.csr_array((weights[known], (rows.numpy()[known], cols.numpy()[known])), shape=counts.shape)
     return graphs

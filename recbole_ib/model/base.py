@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph, ModalityWeights, SparseMatrix, cosine_knn, top_k_per_row, user_item_adjacency
 from recbole_ib.model.losses import bpr
+from recbole_ib.model.settings import count
 
 
 class Phase(NamedTuple):
@@ -84,7 +85,7 @@ class MultimodalRecommender(GeneralRecommender):
                 f"{len(features)}. Name feature files under the key 'modalities' of its yaml"
             )
         self.modalities = list(features)
-        self.embedding_size = int(config["embedding_size"])
+        self.embedding_size = count(config, "embedding_size", least=1)
         self.reg_weight = float(config["reg_weight"] or 0.0)
         self._cache: tuple[Tensor, Tensor] | None = None
 
@@ -223,7 +224,7 @@ def modality_graphs(config, dataset) -> dict:
 
     Yaml key ``knn_k``: neighbours an item, itself included. Returns modality -> CSR ``[n_items, n_items]``.
     """
-    k, graphs = int(config["knn_k"]), {}
+    k, graphs = count(config, "knn_k", least=1), {}
     for name, features in dataset.modalities.items():
         if name in dataset.item_graphs:
             graphs[name] = top_k_per_row(dataset.item_graphs[name], k)
@@ -246,11 +247,3 @@ def modality_weights(config, modalities: list[str]) -> ModalityWeights:
     raise ConfigurationError(
         f"modality_weights is {setting!r}; allowed: learned, equal, or a weight a modality: {{{modalities[0]}: 1.0}}"
     )
-
-
-def choice(config, key: str, allowed: tuple[str, ...]) -> str:
-    """The value of a yaml key that takes one of a few words."""
-    value = config[key]
-    if value not in allowed:
-        raise ConfigurationError(f"{key} is {value!r}; allowed: {', '.join(allowed)}")
-    return value

@@ -12,6 +12,7 @@ from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
 from recbole_ib.model.losses import unsquared_norms
 from recbole_ib.model.projections import FeatureProjections, batch_items, is_tuned
+from recbole_ib.model.settings import count, share
 
 
 class BM3(MultimodalRecommender):
@@ -32,8 +33,8 @@ class BM3(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers = int(config["n_layers"])
-        self.target_dropout = float(config["target_dropout"])
+        self.n_layers = count(config, "n_layers")
+        self.target_dropout = share(config, "target_dropout")
         self.cl_weight = float(config["cl_weight"])
         self.adjacency = training_adjacency(dataset, "sym")
         # as released, no bias starts at zero: ids are tiny at first, so a shared direction of all f(x) gives the cosines a start

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from recbole_ib.graph import SparseMatrix, mean_propagation, neighbour_weights, user_co_occurrence
 from recbole_ib.graph.user_graph import AGGREGATIONS
-from recbole_ib.model.base import Encoded, MultimodalRecommender, choice, training_adjacency
+from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
 from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.model.settings import choice, count
 
 
 class DualGNN(MultimodalRecommender):
@@ -28,12 +29,14 @@ class DualGNN(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers = int(config["n_layers"])
+        self.n_layers = count(config, "n_layers")
         aggregation = choice(config, "user_aggregation", AGGREGATIONS)
         interactions = dataset.inter_matrix(form="csr")
         self.adjacency = training_adjacency(dataset, "sym")
-        self.user_graph = SparseMatrix(neighbour_weights(user_co_occurrence(interactions, int(config["user_knn"])), aggregation))
-        self.projections = FeatureProjections(dataset.modalities, int(config["hidden_dim"]), init="default")
+        self.user_graph = SparseMatrix(
+            neighbour_weights(user_co_occurrence(interactions, count(config, "user_knn", least=1)), aggregation)
+        )
+        self.projections = FeatureProjections(dataset.modalities, count(config, "hidden_dim", least=1), init="default")
         self.second = nn.ModuleDict({m: nn.Linear(self.projections.out_dim, self.embedding_size) for m in self.modalities})
         self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, self.embedding_size) for m in self.modalities})
         self.user_weight = nn.Embedding(self.n_users, len(self.modalities))

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_ib.data.features import USUAL_NAMES
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import (
     EdgeGraph,
     FrozenItemGraph,
+    ModalityWeights,
     SparseMatrix,
     degree_sensitive_edges,
     mean_propagation,
@@ -20,9 +22,7 @@ from recbole_ib.graph import (
 from recbole_ib.model.base import Encoded, MultimodalRecommender, modality_graphs, modality_weights, training_adjacency
 from recbole_ib.model.losses import bpr
 from recbole_ib.model.projections import FeatureProjections, batch_items, is_tuned
-
-#: what the modality of the pictures is called in the data sets of the field
-IMAGE_NAMES = ("image", "visual", "vision", "img", "v")
+from recbole_ib.model.settings import count
 
 
 class FREEDOM(MultimodalRecommender):
@@ -32,7 +32,7 @@ class FREEDOM(MultimodalRecommender):
     LightGCN([P; Q]); y = X_i + S^n Q; s = <x, y>; loss BPR(x, y) + reg_weight sum_m BPR(x_u, T_m[i], T_m[j]), T_m = F_m W_m + b_m. Training
     propagates on a graph drawn anew every epoch (:func:`recbole_ib.graph.degree_sensitive_edges`), evaluation on the whole one.
 
-    Yaml: ``embedding_size``, ``feature_dim``, ``n_layers``, ``n_item_layers`` n, ``knn_k`` K, ``image_weight`` w, ``modality_weights``,
+    Yaml: ``embedding_size``, ``n_layers``, ``n_item_layers`` n, ``knn_k`` K, ``image_weight`` w, ``modality_weights``,
     ``edge_dropout`` rho, ``raw_features``, ``reg_weight``.
     """
 
@@ -40,7 +40,7 @@ class FREEDOM(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers, self.n_item_layers = int(config["n_layers"]), int(config["n_item_layers"])
+        self.n_layers, self.n_item_layers = count(config, "n_layers"), count(config, "n_item_layers")
         self.edge_dropout = float(config["edge_dropout"])
         if self.edge_dropout >= 1:
             raise ConfigurationError(f"edge_dropout, the share of dropped edges, must be below 1, got {self.edge_dropout}")
@@ -50,15 +50,9 @@ class FREEDOM(MultimodalRecommender):
         graphs = modality_graphs(config, dataset)
         for graph in graphs.values():
             graph.data[:] = 1.0
-        self.frozen_graph = FrozenItemGraph(graphs, _weights(config, list(graphs)), "normalise_first")
-        self.projections = FeatureProjections(
-            dataset.modalities, int(config["feature_dim"]), tuned=is_tuned(config), init="default"
-        )
-        if self.projections.out_dim != self.embedding_size:
-            raise ConfigurationError(
-                f"feature_dim is {self.projections.out_dim}, embedding_size {self.embedding_size}: FREEDOM scores the projected "
-                "features with the users' embeddings, so they must be equal"
-            )
+        self.frozen_graph = FrozenItemGraph(graphs, self._graph_weights(config, list(graphs)), "normalise_first")
+        # as wide as the users' rows, which score them
+        self.projections = FeatureProjections(dataset.modalities, self.embedding_size, tuned=is_tuned(config), init="default")
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
         self.reset_parameters()
@@ -111,16 +105,21 @@ class FREEDOM(MultimodalRecommender):
         # the layer-0 rows of what the auxiliary losses score every modality with
         return self.user_embedding(users).repeat(1, len(self.modalities))
 
-
-def _weights(config, modalities: list[str]):
-    """``modality_weights`` where it is set; otherwise ``image_weight`` for the pictures and equal shares for the rest."""
-    if config["modality_weights"] is not None:
-        return modality_weights(config, modalities)
-    images = [m for m in modalities if m.lower() in IMAGE_NAMES]
-    share = float(config["image_weight"])
-    if not 0 <= share <= 1:
-        raise ConfigurationError(f"image_weight must lie in [0, 1], got {share}")
-    if len(images) != 1 or len(modalities) == 1:
-        return modality_weights({"modality_weights": "equal"}, modalities)
-    others = (1 - share) / (len(modalities) - 1)
-    return modality_weights({"modality_weights": {m: share if m in images else others for m in modalities}}, modalities)
+    def _graph_weights(self, config, modalities: list[str]) -> ModalityWeights:
+        """``modality_weights`` where it is set; otherwise ``image_weight`` for the pictures and equal shares for the rest."""
+        if config["modality_weights"] is not None:
+            return modality_weights(config, modalities)
+        weight = float(config["image_weight"])
+        if not 0 <= weight <= 1:
+            raise ConfigurationError(f"image_weight must lie in [0, 1], got {weight}")
+        images = [m for m in modalities if m.lower() in USUAL_NAMES["vision"]]
+        if len(modalities) == 1:
+            return ModalityWeights(modalities, dict.fromkeys(modalities, 1.0))
+        if len(images) != 1:
+            self.logger.warning(
+                f"FREEDOM: image_weight is not used, since {len(images)} of the modalities {', '.join(modalities)} are named as pictures "
+                f"are ({', '.join(USUAL_NAMES['vision'])}); all weigh the same. modality_weights gives each one its own"
+            )
+            return ModalityWeights(modalities, dict.fromkeys(modalities, 1.0))
+        others = (1 - weight) / (len(modalities) - 1)
+        return ModalityWeights(modalities, {m: weight if m in images else others for m in modalities})

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph, EdgeStructure, edge_scores, edge_softmax
-from recbole_ib.model.base import Encoded, MultimodalRecommender, choice
+from recbole_ib.model.base import Encoded, MultimodalRecommender
 from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.model.settings import choice, count
 
 EDGE_WEIGHTS = ("confidence", "max", "mean")
 FUSIONS = ("concat", "mean", "id")
@@ -43,8 +44,8 @@ class GRCN(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers, self.routing_rounds = int(config["n_layers"]), int(config["routing_rounds"])
-        self.feature_dim = int(config["feature_dim"])
+        self.n_layers, self.routing_rounds = count(config, "n_layers"), count(config, "routing_rounds")
+        self.feature_dim = count(config, "feature_dim", least=1)
         self.legacy_routing, self.pruning = bool(config["legacy_routing"]), bool(config["pruning"])
         self.edge_weight = choice(config, "edge_weight", EDGE_WEIGHTS)
         self.fusion = choice(config, "fusion", FUSIONS)

@@ -12,6 +12,7 @@ from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.base import NamedLosses, Phase, any_feature
 from recbole_ib.model.lattice import LATTICE
 from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.model.settings import positive
 from recbole_ib.model.vbpr import VBPR
 from recbole_ib.model.vlattice import VLATTICE
 from recbole_ib.model.vlightgcn import VLightGCN
@@ -44,7 +45,7 @@ class InformationBottleneck:
             for name, mask in self.latent_masks(dataset).items():
                 self.register_buffer(f"feature_mask_{name}", mask, persistent=False)
             self.register_buffer("has_content", any_feature(dataset), persistent=False)
-            self.temperature = float(config["contrastive_temperature"])
+            self.temperature = positive(config, "contrastive_temperature")
             self.training_phases = (
                 Phase("L_1", "calculate_loss", "parameters"),
                 Phase("L_2", "contrastive_loss", "content_parameters"),
@@ -59,7 +60,7 @@ class InformationBottleneck:
                 node_dim=self.embedding_size + sum(z.shape[1] for z in self._gate_latents({}).values()),
                 sigma2=float(config["gib_sigma2"]),
                 hidden_dim=int(config["gate_hidden_size"]),
-                temperature=float(config["gate_temperature"]),
+                temperature=positive(config, "gate_temperature"),
                 bias=float(config["gate_bias"]),
             )
 

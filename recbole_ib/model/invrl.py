@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.plugin import BackbonePlugin
+from recbole_ib.model.settings import count
 
 REDRAWN_STD = 0.01
 NO_BIAS = 1e-6
@@ -40,9 +41,8 @@ class InvRL(BackbonePlugin):
     trainer_class = "recbole_ib.invrl_trainer.InvRLTrainer"
 
     def __init__(self, config, dataset):
-        for key in ("n_environments", "invrl_rounds", "environment_repeats"):
-            if int(config[key]) < 1:
-                raise ConfigurationError(f"{key} must be at least 1, got {config[key]}")
+        for key in ("n_environments", "invrl_rounds", "environment_repeats", "environment_epochs", "mask_epochs"):
+            count(config, key, least=1)
         super().__init__(config, dataset)
         self._config, self._dataset = config, dataset
         n_features = sum(table.shape[1] for table in dataset.modalities.values())

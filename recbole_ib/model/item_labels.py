@@ -79,8 +79,8 @@ def cluster_labels(dataset, n_classes: int, seed: int) -> Tensor:
     k = min(n_classes, items.numel() // MIN_ITEMS)
     if k < 2:
         raise ConfigurationError(
-            f"n_classes is {n_classes}, and {items.numel()} items have features: two clusters of {MIN_ITEMS} items are the least that "
-            "teaches anything"
+            f"n_classes is {n_classes}, and {items.numel()} items have features: labels teach something from two clusters of {MIN_ITEMS} "
+            "items on. Set n_classes to 2 or more, or name a field of the item file in sgfd_labels"
         )
     points = torch.cat([F.normalize(table[items].float(), dim=1) for table in dataset.modalities.values()], dim=1)
     # several threads add up a cluster's centre in any order, and two runs with one seed would differ

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_ib.graph import EdgeGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
-from recbole_ib.model.base import choice, modality_graphs, modality_weights
+from recbole_ib.model.base import modality_graphs, modality_weights
+from recbole_ib.model.settings import choice, count
 
 ITEM_GRAPHS = ("frozen", "learned")
 
@@ -30,14 +31,14 @@ class ItemView(nn.Module):
     def __init__(self, config, dataset, frozen_order: str, graphs: Mapping | None = None):
         super().__init__()
         self.learned = choice(config, "item_graph", ITEM_GRAPHS) == "learned"
-        self.num_layers = int(config["n_item_layers"])
+        self.num_layers = count(config, "n_item_layers")
         if graphs is None:
             graphs = modality_graphs(config, dataset)
             weights = modality_weights(config, list(graphs))
         else:
             weights = ModalityWeights(list(graphs), dict.fromkeys(graphs, 1.0))
         if self.learned:
-            self.graph = LearnedItemGraph(graphs, weights, int(config["knn_k"]), float(config["static_weight"]))
+            self.graph = LearnedItemGraph(graphs, weights, count(config, "knn_k", least=1), float(config["static_weight"]))
             self.has_feature = dict(dataset.has_feature)
         else:
             self.graph = FrozenItemGraph(graphs, weights, frozen_order)

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from recbole_ib.graph import EdgeGraph, mean_propagation
 from recbole_ib.graph.adjacency import NORMALISATIONS
-from recbole_ib.model.base import Encoded, MultimodalRecommender, choice, training_adjacency
+from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
 from recbole_ib.model.item_view import ItemView
 from recbole_ib.model.projections import FeatureProjections, is_tuned
+from recbole_ib.model.settings import choice, count
 
 
 class LATTICE(MultimodalRecommender):
@@ -31,7 +32,7 @@ class LATTICE(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers = int(config["n_layers"])
+        self.n_layers = count(config, "n_layers")
         norm = choice(config, "ui_norm", NORMALISATIONS)
         self.adjacency = training_adjacency(dataset, norm)
         self.item_view = self.build_item_view(config, dataset)
@@ -39,7 +40,7 @@ class LATTICE(MultimodalRecommender):
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
         self.projections = None
         if self.item_view.learned:
-            width = int(config["feature_dim"])
+            width = count(config, "feature_dim", least=1)
             self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="xavier_uniform")
         self.reset_parameters()
 

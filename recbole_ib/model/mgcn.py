@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import (
     ConstantGraph,
     EdgeGraph,
@@ -21,6 +20,7 @@ from recbole_ib.model.base import Encoded, MultimodalRecommender, modality_graph
 from recbole_ib.model.fusion import BehaviourGate, ViewAttention, collect_for_users, user_item_block
 from recbole_ib.model.losses import bpr, in_batch_contrast
 from recbole_ib.model.projections import FeatureProjections, is_tuned
+from recbole_ib.model.settings import count, positive
 
 
 class MGCN(MultimodalRecommender):
@@ -32,20 +32,15 @@ class MGCN(MultimodalRecommender):
         side = (E* + sum_m (E_m - E*) * sigmoid(C G_m + g_m)) / (M + 1),   output X = C + side,   s = <x_u, x_i>
         loss = BPR(X) + reg_weight |final rows of the batch|^2 / (2B) + cl_weight [ NCE(side_i, C_i) + NCE(side_u, C_u) ].
 
-    Yaml: ``embedding_size``, ``feature_dim``, ``n_layers``, ``n_item_layers`` n, ``knn_k``, ``reg_weight``, ``cl_weight``,
+    Yaml: ``embedding_size``, ``n_layers``, ``n_item_layers`` n, ``knn_k``, ``reg_weight``, ``cl_weight``,
     ``cl_temperature``, ``raw_features``.
     """
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         width = self.embedding_size
-        self.n_layers, self.n_item_layers = int(config["n_layers"]), int(config["n_item_layers"])
-        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), float(config["cl_temperature"])
-        if int(config["feature_dim"]) != width:
-            raise ConfigurationError(
-                f"feature_dim is {config['feature_dim']}, embedding_size {width}: the features gate the id embeddings, so they "
-                "must be equal"
-            )
+        self.n_layers, self.n_item_layers = count(config, "n_layers"), count(config, "n_item_layers")
+        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
         self.build_graphs(config, dataset)
         self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="default")
         self.purifier = BehaviourGate(self.modalities, width)
@@ -70,7 +65,9 @@ class MGCN(MultimodalRecommender):
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.user_embedding.weight)
         nn.init.xavier_uniform_(self.item_embedding.weight)
-        self.projections.reset_parameters()
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                module.reset_parameters()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
@@ -93,7 +90,9 @@ class MGCN(MultimodalRecommender):
         stacked = [views[m] for m in self.modalities]
         weights = self.attention(stacked)
         shared = sum(w * x for w, x in zip(weights.split(1, dim=1), stacked, strict=True))
-        specific = [(x - shared) * torch.sigmoid(self.preference[m](behaviour)) for m, x in zip(views, stacked, strict=True)]
+        specific = [
+            (x - shared) * torch.sigmoid(self.preference[m](behaviour)) for m, x in zip(self.modalities, stacked, strict=True)
+        ]
         return (shared + sum(specific)) / (len(stacked) + 1)
 
     def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:

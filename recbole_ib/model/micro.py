@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from recbole_ib.bottleneck import two_view_contrast
 from recbole_ib.graph import EdgeGraph
-from recbole_ib.model.base import Encoded, NamedLosses, choice, modality_graphs
+from recbole_ib.model.base import Encoded, NamedLosses, modality_graphs
 from recbole_ib.model.fusion import ViewAttention
 from recbole_ib.model.item_view import ItemView, unit_rows
 from recbole_ib.model.lattice import LATTICE
+from recbole_ib.model.settings import choice, count, positive
 
 CONTRAST_ITEMS = ("all", "batch")
 
@@ -55,9 +56,9 @@ class MICRO(LATTICE):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), float(config["cl_temperature"])
+        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
         self.contrast_items = choice(config, "cl_items", CONTRAST_ITEMS)
-        self.n_item_layers = int(config["n_item_layers"])
+        self.n_item_layers = count(config, "n_item_layers")
         self.attention = ViewAttention(self.embedding_size)
 
     def build_item_view(self, config, dataset) -> nn.Module:

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import SparseMatrix
-from recbole_ib.model.base import Encoded, MultimodalRecommender, choice, training_adjacency
+from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
 from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.model.settings import choice, count
 
 COMBINE = ("concat", "sum")
 
@@ -81,13 +82,15 @@ class MMGCN(MultimodalRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.combine = choice(config, "combine", COMBINE)
-        self.n_layers = int(config["n_layers"])
+        self.n_layers = count(config, "n_layers")
         if self.n_layers < 1:
             raise ConfigurationError(
                 f"n_layers must be at least 1, got {self.n_layers}: the first layer gives all modalities one width"
             )
         self.adjacency = training_adjacency(dataset, "mean")
-        self.projections = WideProjections(dataset.modalities, int(config["feature_dim"]), int(config["project_above"]))
+        self.projections = WideProjections(
+            dataset.modalities, count(config, "feature_dim", least=1), count(config, "project_above")
+        )
         width, widths = self.embedding_size, self.projections.widths
         self.user_embedding = nn.Embedding(self.n_users, width)
         self.item_embedding = nn.Embedding(self.n_items, width)

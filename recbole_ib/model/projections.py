@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.model.base import choice
+from recbole_ib.model.settings import choice
 
 RAW_FEATURES = ("tuned", "frozen")
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.base import NamedLosses, choice
+from recbole_ib.model.base import NamedLosses
 from recbole_ib.model.item_labels import KMEANS, UNKNOWN, item_labels
 from recbole_ib.model.plugin import BackbonePlugin
+from recbole_ib.model.settings import choice, positive
 
 #: between the layers of a teacher
 ACTIVATIONS = ("linear", "relu")
@@ -38,7 +39,7 @@ class SGFD(BackbonePlugin):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.ce_weight, self.kd_weight = float(config["ce_weight"]), float(config["kd_weight"])
-        self.temperature = float(config["sgfd_temperature"])
+        self.temperature = positive(config, "sgfd_temperature")
         self.legacy_softmax, self.detach_teacher = bool(config["legacy_softmax"]), bool(config["detach_teacher"])
         if not self.temperature > 0:
             raise ConfigurationError(f"sgfd_temperature must be positive, got {self.temperature}")

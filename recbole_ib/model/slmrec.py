@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import mean_propagation
-from recbole_ib.model.base import Encoded, MultimodalRecommender, choice, training_adjacency
+from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
 from recbole_ib.model.losses import in_batch_contrast
 from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.model.settings import choice, count, positive, share
 
 TASKS = ("fac", "fd", "fm")
 FUSIONS = ("concat", "mean")
@@ -40,9 +41,9 @@ class SLMRec(MultimodalRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         width = self.embedding_size
-        self.n_layers = int(config["n_layers"])
-        self.temperature, self.ssl_temperature = float(config["temperature"]), float(config["ssl_temperature"])
-        self.ssl_weight, self.ssl_dropout = float(config["ssl_weight"]), float(config["ssl_dropout"])
+        self.n_layers = count(config, "n_layers")
+        self.temperature, self.ssl_temperature = positive(config, "temperature"), positive(config, "ssl_temperature")
+        self.ssl_weight, self.ssl_dropout = float(config["ssl_weight"]), share(config, "ssl_dropout")
         # the word is checked also where the task is off, as any other
         task = choice(config, "ssl_task", TASKS)
         self.task = task if self.ssl_weight else None

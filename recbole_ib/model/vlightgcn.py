@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
 from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.model.settings import count
 
 
 class VLightGCN(MultimodalRecommender):
@@ -23,7 +24,7 @@ class VLightGCN(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers = int(config["n_layers"])
+        self.n_layers = count(config, "n_layers")
         self.init_std = float(config["init_std"])
         width = self.embedding_size
         self.adjacency = training_adjacency(dataset, "sym")

@@ -114,7 +114,7 @@ def test_scores_by_hand_and_the_padding_item(bridged):
 
 def test_user_neighbours_by_hand():
     matrix = sp.csr_matrix(np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]))
-    assert user_neighbours(matrix, block=2) == {
+    assert user_neighbours(matrix) == {
         0: [[1, 2], [2.0, 1.0]],
         1: [[0, 2], [2.0, 1.0]],
         2: [[0, 1], [1.0, 1.0]],
@@ -126,7 +126,7 @@ def test_user_neighbours_by_hand():
 def test_user_neighbours_count_pairs_once_and_keep_the_most():
     rng = np.random.default_rng(0)
     dense = rng.random((260, 12)) < 0.5
-    graph = user_neighbours(sp.csr_matrix(dense.astype(float) * 3), block=100)
+    graph = user_neighbours(sp.csr_matrix(dense.astype(float) * 3))
     shared = dense.astype(int) @ dense.astype(int).T
     ids, counts = graph[7]
     assert len(ids) == USER_NEIGHBOURS

@@ -94,3 +94,10 @@ def test_errors():
         Config("BPR", "ml-100k", config_dict={"protocol": "mmrec", "eval_args": {"mode": {"valid": "full", "test": "uni100"}}})
     with pytest.raises(ConfigurationError, match="general recommenders"):
         Config("GRU4Rec", "ml-100k", config_dict={"protocol": "mmrec", "train_neg_sample_args": None})
+
+
+def test_recboles_own_defaults_know_the_protocol_too():
+    config = Config("BPR", "ml-100k", config_dict={"defaults": "recbole", "protocol": "mmrec"})
+    assert config["topk"] == [5, 10, 20, 50]
+    with pytest.raises(ConfigurationError, match="protocol is 'bogus'"):
+        Config("BPR", "ml-100k", config_dict={"defaults": "recbole", "protocol": "bogus"})

@@ -192,7 +192,7 @@ def test_interest_graphs_equal_the_naive_loops(monkeypatch, k, block):
             for i in np.flatnonzero(r[u].toarray()):
                 for j in interests[u]:
                     if has(valid, m, i) and has(valid, m, j):
-                        expected[i, j] += cosine(features[m][i], features[m][j])
+                        expected[i, j] += max(0.0, cosine(features[m][i], features[m][j]))
         np.testing.assert_allclose(graph.toarray(), expected, atol=1e-5)
         assert (graph.toarray() != graph.toarray().T).any()  # directed
 

@@ -247,8 +247,9 @@ def test_a_resumed_run_keeps_the_mask_and_reaches_the_same_numbers(short):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_environments": 0}, "n_environments must be at least 1"),
-        ({"invrl_rounds": 0}, "invrl_rounds must be at least 1"),
+        ({"n_environments": 0}, "n_environments is 0; it takes a whole number, 1 or more"),
+        ({"invrl_rounds": 0}, "invrl_rounds is 0; it takes a whole number, 1 or more"),
+        ({"mask_epochs": 0}, "mask_epochs is 0"),
         ({"item_graph": "frozen"}, "set item_graph: learned"),
     ],
 )

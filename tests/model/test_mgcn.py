@@ -3,7 +3,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recbole_ib.errors import ConfigurationError
 from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import first_batch, scores_of
 from tests.model.test_freedom import bpr_loop, dense, dense_adjacency, interactions, light_gcn, losses_of, nearest, projected
@@ -191,6 +190,6 @@ def test_an_item_without_a_feature_is_its_own_neighbour_alone(build, tmp_path):
     assert s[0].sum() == s[:, 0].sum() == 0
 
 
-def test_features_as_wide_as_the_embeddings_are_needed(build):
-    with pytest.raises(ConfigurationError, match="feature_dim is 32, embedding_size 64"):
-        build("MGCN", feature_dim=32)
+def test_features_are_as_wide_as_the_embeddings(build):
+    _, model, _, _, _ = build("MGCN", embedding_size=8)
+    assert {z.shape[1] for z in model.item_latents().values()} == {8}

@@ -1,0 +1,52 @@
+"""Values of yaml keys, checked while a model is built."""
+
+import pytest
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.settings import choice, count, positive, share
+
+
+def test_right_values_are_returned_as_they_are():
+    config = {"word": "a", "n": 3, "whole": 2.0, "t": 0.5, "p": 0}
+    assert choice(config, "word", ("a", "b")) == "a"
+    assert (count(config, "n"), count(config, "whole", least=2)) == (3, 2)
+    assert (positive(config, "t"), share(config, "p")) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize("value", [-1, 0, 1.5, "2", None, True])
+def test_count_names_key_value_and_limit(value):
+    with pytest.raises(ConfigurationError, match=r"^n is .*; it takes a whole number, 1 or more"):
+        count({"n": value}, "n", least=1)
+
+
+@pytest.mark.parametrize("value", [0, -0.1, "x", None, float("nan"), float("inf")])
+def test_positive(value):
+    with pytest.raises(ConfigurationError, match=r"^t is .*; it takes a number"):
+        positive({"t": value}, "t")
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1, "x", None, True])
+def test_share(value):
+    with pytest.raises(ConfigurationError, match=r"^p is .*; it takes a number"):
+        share({"p": value}, "p")
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("FREEDOM", {"n_layers": -1}),
+        ("FREEDOM", {"n_item_layers": -1}),
+        ("GRCN", {"n_layers": -1}),
+        ("MGCN", {"cl_temperature": 0}),
+        ("SOIL", {"cl_temperature": -1}),
+        ("MICRO", {"cl_temperature": 0}),
+        ("BM3", {"target_dropout": 1.0}),
+        ("SLMRec", {"ssl_dropout": 2}),
+        ("DualGNN", {"user_knn": 0}),
+        ("LATTICE", {"knn_k": 0}),
+    ],
+)
+def test_models_refuse_wrong_values_when_they_are_built(build, model, settings):
+    key = next(iter(settings))
+    with pytest.raises(ConfigurationError, match=f"^{key} is .*; it takes a"):
+        build(model, **settings)
