@@ -12,6 +12,7 @@ from recbole_ib.model.base import modality_graphs, modality_weights
 from recbole_ib.model.settings import choice, count
 
 ITEM_GRAPHS = ("frozen", "learned")
+SMALLEST_SQUARE = 1e-24
 
 
 class ItemView(nn.Module):
@@ -70,7 +71,9 @@ class ItemView(nn.Module):
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """x_i / ||x_i||, ``[n, d]``; a zero row, such as padding's, stays zero and has gradients of every order, all zero."""
+    """x_i / max(||x_i||, 1e-12), ``[n, d]``, as ``F.normalize``, but with finite gradients of both orders at a zero row (padding)."""
     square = x.square().sum(dim=1, keepdim=True)
-    zero = square == 0
-    return x * torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).rsqrt())
+    # below the limit the scale is a constant, and the root is not taken at all: its derivatives overflow there
+    small = square < SMALLEST_SQUARE
+    scale = torch.where(small, torch.ones_like(square), square).rsqrt()
+    return x * torch.where(small, torch.full_like(square, SMALLEST_SQUARE**-0.5), scale)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import NamedLosses
 from recbole_ib.model.item_labels import KMEANS, UNKNOWN, item_labels
 from recbole_ib.model.plugin import BackbonePlugin
@@ -41,8 +40,6 @@ class SGFD(BackbonePlugin):
         self.ce_weight, self.kd_weight = float(config["ce_weight"]), float(config["kd_weight"])
         self.temperature = positive(config, "sgfd_temperature")
         self.legacy_softmax, self.detach_teacher = bool(config["legacy_softmax"]), bool(config["detach_teacher"])
-        if not self.temperature > 0:
-            raise ConfigurationError(f"sgfd_temperature must be positive, got {self.temperature}")
         self.backbone.projections = self.students = Students(self.backbone.projections)
         self.register_buffer("labels", item_labels(config, dataset))
         n_classes = int(self.labels.max()) + 1

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
 from recbole_ib.model.losses import in_batch_contrast
@@ -48,9 +47,6 @@ class SLMRec(MultimodalRecommender):
         task = choice(config, "ssl_task", TASKS)
         self.task = task if self.ssl_weight else None
         self.fusion = choice(config, "fusion", FUSIONS)
-        for key in ("temperature", "ssl_temperature"):
-            if not getattr(self, key) > 0:
-                raise ConfigurationError(f"{key} must be positive, got {getattr(self, key)}")
         self.adjacency = training_adjacency(dataset, "sym")
         self.projections = FeatureProjections(dataset.modalities, width, normalise=True)
         self.user_embedding = nn.Embedding(self.n_users, width)

@@ -253,6 +253,5 @@ def test_a_wrong_word_names_the_allowed_ones(build, key):
 def test_wrong_numbers_are_refused(build):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 1.5"):
         build("MICRO", static_weight=1.5)
-    _, model, train, _, _ = build("MICRO", **SMALL, cl_temperature=0.0)
-    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
-        model.calculate_loss(first_batch(train))
+    with pytest.raises(ConfigurationError, match=r"cl_temperature is 0.0; it takes a number above 0"):
+        build("MICRO", **SMALL, cl_temperature=0.0)

@@ -70,7 +70,7 @@ def test_an_item_with_fewer_entries_gives_its_last_one():
         ({"sgfd_labels": "path", "label_position": 2}, "'path' gives fewer than two classes"),
         ({"sgfd_labels": "path", "label_position": -1}, "label_position counts from 0"),
         ({"n_classes": 1}, "n_classes is 1"),
-        ({"sgfd_temperature": 0}, "sgfd_temperature must be positive"),
+        ({"sgfd_temperature": 0}, "sgfd_temperature is 0.0; it takes a number above 0"),
         ({"teacher_activation": "tanh"}, "teacher_activation is 'tanh'; allowed: linear, relu"),
     ],
 )

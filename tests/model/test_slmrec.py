@@ -240,5 +240,5 @@ def test_a_wrong_word_names_the_allowed_ones(build, key, ssl_weight):
 @pytest.mark.parametrize("key", ["temperature", "ssl_temperature"])
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_a_temperature_must_be_positive(build, key, value):
-    with pytest.raises(ConfigurationError, match=f"{key} must be positive, got {value}"):
+    with pytest.raises(ConfigurationError, match=f"^{key} is {value}; it takes a number above 0"):
         build("SLMRec", **{key: value})
