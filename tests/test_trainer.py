@@ -124,7 +124,7 @@ def test_resuming_with_another_model_or_setting_is_refused(build):
     first, _, _ = run(build, "VBPR", 1)
     with pytest.raises(CheckpointError, match="of the model 'VBPR', this run of 'VLightGCN'"):
         run(build, "VLightGCN", 2, resume=first.saved_model_file)
-    with pytest.raises(CheckpointError, match=r"reg_weight: 0\.01 then, 0\.5 now"):
+    with pytest.raises(CheckpointError, match=r"reg_weight: 1\.0 then, 0\.5 now"):
         run(build, "VBPR", 2, resume=first.saved_model_file, reg_weight=0.5)
 
 
