@@ -8,6 +8,15 @@ import scipy.sparse as sp
 NORMALISATIONS = ("sym", "row", "mean")
 
 
+def binary_interactions(interactions: sp.spmatrix | sp.sparray, dtype=np.float32) -> sp.csr_array:
+    """R as a CSR matrix of ones, a copy: repeated pairs count once, stored zeros not at all."""
+    ones = sp.csr_array(interactions, dtype=dtype, copy=True)
+    ones.sum_duplicates()
+    ones.eliminate_zeros()
+    ones.data[:] = 1
+    return ones
+
+
 def user_item_adjacency(interactions: sp.spmatrix, normalisation: str = "sym") -> sp.csr_array:
     """Normalise the bipartite graph A = [[0, R], [R^T, 0]] of the training interactions.
 
@@ -27,10 +36,7 @@ def user_item_adjacency(interactions: sp.spmatrix, normalisation: str = "sym") -
     """
     if normalisation not in NORMALISATIONS:
         raise ValueError(f"unknown normalisation {normalisation!r}; allowed: {', '.join(NORMALISATIONS)}")
-    r = sp.csr_array(interactions, dtype=np.float32, copy=True)
-    r.sum_duplicates()
-    r.eliminate_zeros()
-    r.data[:] = 1.0
+    r = binary_interactions(interactions)
     a = sp.csr_array(sp.block_array([[None, r], [r.T, None]]), dtype=np.float32)
     if normalisation == "row":
         a = sp.csr_array(a + sp.eye_array(a.shape[0], dtype=np.float32))

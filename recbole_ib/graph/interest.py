@@ -10,16 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_ib.graph.knn import BLOCK_NUMBERS
-
-
-def _ones(interactions: sp.spmatrix | sp.sparray) -> sp.csr_array:
-    """R as a CSR matrix of ones, a copy: repeated pairs count once, stored zeros not at all."""
-    own = sp.csr_array(interactions, dtype=np.float32, copy=True)
-    own.sum_duplicates()
-    own.eliminate_zeros()
-    own.data[:] = 1.0
-    return own
+from recbole_ib.graph.adjacency import binary_interactions
+from recbole_ib.graph.knn import BLOCK_NUMBERS, usable_rows
 
 
 def attractive_items(features: Mapping[str, Tensor], k: int, valid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -31,9 +23,7 @@ def attractive_items(features: Mapping[str, Tensor], k: int, valid: Mapping[str,
         rows, cols: int64 ``[n_edges]``; values: float32 ``[n_edges]``; an item itself is not among its own.
     """
     with torch.no_grad():
-        ok = torch.stack([valid[m] & (features[m].norm(dim=1) > 0) for m in features]).all(dim=0)
-        ok[0] = False
-        ids = torch.nonzero(ok).flatten()
+        ids = torch.nonzero(torch.stack([usable_rows(features[m], valid[m]) for m in features]).all(dim=0)).flatten()
         unit = [F.normalize(features[m][ids].float(), dim=1) for m in features]
         k = min(k, max(0, ids.numel() - 1))
         block = max(1, BLOCK_NUMBERS // max(1, ids.numel()))
@@ -76,7 +66,7 @@ def second_order_interactions(
     """
     if k < 0:
         raise ValueError(f"the number of second-order interactions must not be negative, got {k}")
-    own = _ones(interactions)
+    own = binary_interactions(interactions)
     if k == 0:
         return own
     rows, cols, values = (t.cpu().numpy() for t in attractive_items(features, k, valid))
@@ -100,21 +90,20 @@ def user_interests(
     """J(u): for every modality the k items with the largest sum of cosines to the user's items, united. CSR of ones."""
     if k < 1:
         raise ValueError(f"the number of items of interest must be at least 1, got {k}")
-    own = _ones(interactions)
+    own = binary_interactions(interactions)
     active = np.flatnonzero(np.diff(own.indptr))
     users, items = [], []
     with torch.no_grad():
         for name, table in features.items():
-            ok = valid[name] & (table.norm(dim=1) > 0)
-            ok[0] = False
+            ok = usable_rows(table, valid[name])
             ids = torch.nonzero(ok).flatten()
             unit = F.normalize(table.float(), dim=1) * ok[:, None]
-            candidates = unit[ids]
+            candidates, on_cpu = unit[ids], unit.cpu().numpy()
             kept = min(k, ids.numel())
             block = max(1, BLOCK_NUMBERS // max(1, ids.numel(), table.shape[1]))
             for start in range(0, active.size if kept else 0, block):
                 here = active[start : start + block]
-                taste = torch.from_numpy(own[here] @ unit.cpu().numpy()).to(table.device)
+                taste = torch.from_numpy(own[here] @ on_cpu).to(table.device)
                 # a user whose items all lack the modality has no interest in it
                 some = torch.nonzero(taste.abs().sum(dim=1) > 0).flatten()
                 top = (taste[some] @ candidates.T).topk(kept, dim=1).indices
@@ -137,7 +126,7 @@ def interest_item_graphs(
         modality -> CSR ``[n_items, n_items]``, not normalised; pairs without the modality, or with a cosine of 0 or less, have no
         edge.
     """
-    own = _ones(interactions)
+    own = binary_interactions(interactions)
     counts = sp.coo_array(own.T @ user_interests(own, features, valid, k))
     rows, cols = (torch.from_numpy(c.astype(np.int64)) for c in counts.coords)
     graphs = {}
@@ -148,7 +137,7 @@ def interest_item_graphs(
             cosine = torch.cat(
                 [(unit[r] * unit[c]).sum(dim=1) for r, c in zip(rows.split(chunk), cols.split(chunk), strict=True)]
             )
-            ok = valid[name].cpu() & (unit.abs().sum(dim=1) > 0)
+            ok = usable_rows(table, valid[name]).cpu()
             # a negative weight could leave a row with a degree near zero, and its few edges with weights of 50 and more
             known = (ok[rows] & ok[cols] & (cosine > 0)).numpy()
             weights = counts.data * cosine.numpy()

@@ -49,6 +49,11 @@ class ModalityWeights(nn.Module):
         self.logits = None
         self.register_buffer("values", values / values.sum(), persistent=False)
 
+    @classmethod
+    def equal(cls, modalities: list[str]) -> ModalityWeights:
+        """The same fixed weight for all."""
+        return cls(modalities, dict.fromkeys(modalities, 1.0))
+
     def forward(self) -> Tensor:
         """``[n_modalities]``, positive, summing to 1."""
         return self.values if self.logits is None else F.softmax(self.logits, dim=0)

@@ -12,6 +12,15 @@ from torch.nn import functional as F
 BLOCK_NUMBERS = 1 << 24
 
 
+def usable_rows(features: Tensor, valid: Tensor | None = None) -> Tensor:
+    """The rows that a cosine can be taken of: ``valid`` ones that are not all zero, never the padding row 0. Bool ``[n]``."""
+    ok = features.norm(dim=1) > 0
+    if valid is not None:
+        ok &= valid.to(ok.device)
+    ok[0] = False
+    return ok
+
+
 def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Every row's k most similar rows by cosine, itself among them (LATTICE; IBMRec Eq. 8-9).
 
@@ -38,9 +47,7 @@ def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None) -> tuple[T
         if not bool(torch.isfinite(norms).all()):
             bad = torch.nonzero(~torch.isfinite(norms)).flatten()
             raise ValueError(f"{bad.numel()} feature rows are not finite, the first at row {int(bad[0])}")
-        ok = norms > 0 if valid is None else valid.to(features.device) & (norms > 0)
-        ok = ok.clone()
-        ok[0] = False
+        ok = usable_rows(features, valid)
         ids = torch.nonzero(ok).flatten()
         alone = torch.nonzero(~ok).flatten()
         alone = alone[alone > 0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from recbole_ib.graph.adjacency import binary_interactions
+
 AGGREGATIONS = ("softmax", "mean")
 
 # A block of the co-occurrence matrix is made of at most this many counted pairs, or is a single row.
@@ -29,10 +31,7 @@ def user_co_occurrence(interactions: sp.sparray | sp.spmatrix, k: int) -> sp.csr
     """
     if k < 1:
         raise ValueError(f"the number of neighbours must be at least 1, got {k}")
-    r = sp.csr_array(interactions, dtype=np.int64)
-    r.sum_duplicates()
-    r.eliminate_zeros()
-    r.data[:] = 1
+    r = binary_interactions(interactions, np.int64)
     transposed = sp.csr_array(r.T)
     # what a row costs: the users of each of its items
     pairs = np.concatenate([[0], np.cumsum(r @ np.diff(transposed.indptr))])

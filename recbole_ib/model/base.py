@@ -239,7 +239,7 @@ def modality_weights(config, modalities: list[str]) -> ModalityWeights:
     """Yaml key ``modality_weights``: ``learned``, ``equal``, or a mapping modality -> weight."""
     setting = config["modality_weights"]
     if setting == "equal":
-        return ModalityWeights(modalities, dict.fromkeys(modalities, 1.0))
+        return ModalityWeights.equal(modalities)
     if isinstance(setting, Mapping):
         return ModalityWeights(modalities, setting)
     if setting in (None, "learned"):

@@ -114,12 +114,12 @@ class FREEDOM(MultimodalRecommender):
             raise ConfigurationError(f"image_weight must lie in [0, 1], got {weight}")
         images = [m for m in modalities if m.lower() in USUAL_NAMES["vision"]]
         if len(modalities) == 1:
-            return ModalityWeights(modalities, dict.fromkeys(modalities, 1.0))
+            return ModalityWeights.equal(modalities)
         if len(images) != 1:
             self.logger.warning(
                 f"FREEDOM: image_weight is not used, since {len(images)} of the modalities {', '.join(modalities)} are named as pictures "
                 f"are ({', '.join(USUAL_NAMES['vision'])}); all weigh the same. modality_weights gives each one its own"
             )
-            return ModalityWeights(modalities, dict.fromkeys(modalities, 1.0))
+            return ModalityWeights.equal(modalities)
         others = (1 - weight) / (len(modalities) - 1)
         return ModalityWeights(modalities, {m: weight if m in images else others for m in modalities})

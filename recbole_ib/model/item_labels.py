@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.model.base import any_feature
 
 #: the label of an item that has none
 UNKNOWN = -1
@@ -73,7 +74,7 @@ def merge_small_classes(values: Tensor, minimum: int = MIN_ITEMS) -> Tensor:
 
 def cluster_labels(dataset, n_classes: int, seed: int) -> Tensor:
     """k-means on [F_1 / |F_1| ; .. ; F_M / |F_M|] of the items that have a feature; at most one cluster for ten items."""
-    known = torch.stack(list(dataset.has_feature.values())).any(dim=0)
+    known = any_feature(dataset)
     known[0] = False
     items = torch.nonzero(known).flatten()
     k = min(n_classes, items.numel() // MIN_ITEMS)

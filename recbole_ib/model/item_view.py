@@ -37,7 +37,7 @@ class ItemView(nn.Module):
             graphs = modality_graphs(config, dataset)
             weights = modality_weights(config, list(graphs))
         else:
-            weights = ModalityWeights(list(graphs), dict.fromkeys(graphs, 1.0))
+            weights = ModalityWeights.equal(list(graphs))
         if self.learned:
             self.graph = LearnedItemGraph(graphs, weights, count(config, "knn_k", least=1), float(config["static_weight"]))
             self.has_feature = dict(dataset.has_feature)
@@ -70,10 +70,14 @@ class ItemView(nn.Module):
         return f"learned={self.learned}, num_layers={self.num_layers}"
 
 
-def unit_rows(x: Tensor) -> Tensor:
-    """x_i / max(||x_i||, 1e-12), ``[n, d]``, as ``F.normalize``, but with finite gradients of both orders at a zero row (padding)."""
+def unit_rows(x: Tensor, tiny: float = SMALLEST_SQUARE**-0.5) -> Tensor:
+    """x_i / ||x_i||, ``[n, d]``; a row shorter than 1e-12 is multiplied by ``tiny``.
+
+    With the default this is ``F.normalize``, but with finite gradients of both orders at a zero row (padding); with 0 such a row
+    is zero and takes no gradient.
+    """
     square = x.square().sum(dim=1, keepdim=True)
     # below the limit the scale is a constant, and the root is not taken at all: its derivatives overflow there
     small = square < SMALLEST_SQUARE
     scale = torch.where(small, torch.ones_like(square), square).rsqrt()
-    return x * torch.where(small, torch.full_like(square, SMALLEST_SQUARE**-0.5), scale)
+    return x * torch.where(small, torch.full_like(square, tiny), scale)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from recbole_ib.model.base import NamedLosses
 from recbole_ib.model.item_labels import KMEANS, UNKNOWN, item_labels
+from recbole_ib.model.item_view import unit_rows
 from recbole_ib.model.plugin import BackbonePlugin
 from recbole_ib.model.settings import choice, positive
 
@@ -81,9 +82,9 @@ class SGFD(BackbonePlugin):
 
 
 class Students(nn.Module):
-    """unit(lrelu(W_m f + b_m)), with the layers, tables and initial values of the projections that it replaces.
+    """unit(lrelu(W_m f + b_m)) with the layers, tables and initial values of the projections that it replaces.
 
-    It has what a backbone asks of its projections, see :class:`recbole_ib.model.projections.FeatureProjections`.
+    A row of zeros stays zero. It has what a backbone asks of its projections, see :class:`recbole_ib.model.projections.FeatureProjections`.
     """
 
     def __init__(self, replaced: nn.Module):
@@ -106,7 +107,7 @@ class Students(nn.Module):
         return self.replaced.rows(name, items)
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return {m: unit_rows(F.leaky_relu(self.linear[m](self.rows(m, items)))) for m in self.modalities}
+        return {m: unit_rows(F.leaky_relu(self.linear[m](self.rows(m, items))), tiny=0.0) for m in self.modalities}
 
 
 class Teacher(nn.Module):
@@ -138,7 +139,7 @@ class Teacher(nn.Module):
 
     def forward(self, items: Tensor) -> dict[str, Tensor]:
         (students,) = self._students
-        return {m: unit_rows(F.leaky_relu(chain(students.rows(m, items)))) for m, chain in self.chain.items()}
+        return {m: unit_rows(F.leaky_relu(chain(students.rows(m, items))), tiny=0.0) for m, chain in self.chain.items()}
 
     def fused_logits(self, outputs: dict[str, Tensor]) -> Tensor:
         """What all modalities say together, ``[n, C]``: the complementary information of the paper."""
@@ -151,12 +152,6 @@ def teacher_widths(features: int, out: int) -> list[int]:
     while widths[-1] // 4 > out:
         widths.append(widths[-1] // 4)
     return [*widths, out]
-
-
-def unit_rows(x: Tensor) -> Tensor:
-    """Rows of length 1, ``[n, d]``; a row of zeros stays one and takes no gradient, where x / max(|x|, eps) gives it 1 / eps."""
-    norm = x.norm(dim=1, keepdim=True)
-    return x * torch.where(norm > 1e-12, 1 / norm.clamp_min(1e-12), torch.zeros_like(norm))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
