@@ -11,7 +11,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "recbole_ib" / "__init__.
 setup(
     name="recbole-ib",
     version=VERSION,
-    description="Information-bottleneck recommenders (IBMRec) and multimodal baselines for RecBole",
+    description="Information-bottleneck recommenders (IBMRec, MRdIB) and multimodal baselines for RecBole",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
@@ -35,6 +35,8 @@ setup(
         "threadpoolctl",
         # with pandas 3, 13 of 70 of RecBole's own data tests fail (copy-on-write)
         "pandas>=2.0,<3",
+        # the curves of robustness and plot-information
+        "matplotlib>=3.7",
         "pyyaml",
         "tqdm",
         # recbole.quick_start imports ray; recbole 1.2.0 does not declare it, nor kmeans-pytorch

@@ -13,11 +13,18 @@ usage: recbole-ib [train] [--model=IBMRec] [--dataset=ml-100k] [--config_files "
        recbole-ib models [--mmrec_path=DIR]
        recbole-ib check --dataset=NAME [--data_path=DIR] [--KEY=VALUE ...]
        recbole-ib convert mmrec DIR OUT [--name NAME] [--force]
+       recbole-ib robustness --models=A,A+fib,... [--noise=planted] [--levels=0,0.5,0.9] [--seeds=0,1,2] --out=DIR [...]
+       recbole-ib decompose CHECKPOINT [--metric=NAME@K] [--repeats=3] [--part=test] [--out=FILE.csv]
+       recbole-ib plot-information FILE-diagnostics.csv ... [--out=DIR]
 
-train    train and test a model (the default command); any yaml key is a setting, such as --learning_rate=0.001
-models   print the catalogue, or the models of your checkout of MMRec (train with --model=mmrec:NAME --mmrec_path=DIR)
-check    check a data set and its feature files; exit status 1 if training would refuse it
-convert  turn another toolkit's data folder into RecBole's files with token-keyed features
+train             train and test a model (the default command); any yaml key is a setting, such as --learning_rate=0.001;
+                  --bottleneck=fib,gib or mrdib puts information bottlenecks on the model
+models            print the catalogue, or the models of your checkout of MMRec (train with --model=mmrec:NAME --mmrec_path=DIR)
+check             check a data set and its feature files; exit status 1 if training would refuse it
+convert           turn another toolkit's data folder into RecBole's files with token-keyed features
+robustness        train models on data with planted irrelevance or injected noise: table, curves, probe (docs/robustness.md)
+decompose         what a trained model takes from each modality: unique, redundant, synergistic (docs/decompose.md)
+plot-information  draw the information plane and the curves of runs with --diagnostics=True (docs/diagnostics.md)
 """
 
 
@@ -28,7 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0
     command, rest = ("train", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
-    commands = {"train": _train, "models": _models, "check": _check, "convert": _convert}
+    commands = {
+        "train": _train,
+        "models": _models,
+        "check": _check,
+        "convert": _convert,
+        "robustness": _robustness,
+        "decompose": _decompose,
+        "plot-information": _plot_information,
+    }
     if any(word in ("-h", "--help") for word in rest) and command in ("train", "models", "check"):
         print(USAGE, end="")
         return 0
@@ -124,6 +139,24 @@ def _convert(argv: Sequence[str]) -> int:
         print(f"  modality {name}: {shape[0]} x {shape[1]}{', with a ready item graph' if name in done.graphs else ''}")
     print(f"check it with: recbole-ib check --dataset={done.name} --data_path={given.out}")
     return 0
+
+
+def _robustness(argv: Sequence[str]) -> int:
+    from recbole_ib.comparison.robustness import command
+
+    return command(argv)
+
+
+def _decompose(argv: Sequence[str]) -> int:
+    from recbole_ib.comparison.decompose import command
+
+    return command(argv)
+
+
+def _plot_information(argv: Sequence[str]) -> int:
+    from recbole_ib.comparison.information_plots import command
+
+    return command(argv)
 
 
 if __name__ == "__main__":

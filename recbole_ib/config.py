@@ -26,7 +26,16 @@ from recbole.utils import EvaluatorType, ModelType
 
 from recbole_ib.data.protocol import RECBOLE, check_protocol, protocol_settings
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.registry import CATALOGUE, MMREC_PREFIX, backbone_class, check_model_name, is_ours, is_plugin
+from recbole_ib.model.base import backbone_of
+from recbole_ib.registry import (
+    CATALOGUE,
+    MMREC_PREFIX,
+    backbone_class,
+    check_model_name,
+    is_ours,
+    is_plugin,
+    with_bottlenecks,
+)
 
 DEFAULTS = ("recbole_ib", "recbole")
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
@@ -132,6 +141,7 @@ class Config(RecBoleConfig):
             )
         if dataset is None:
             raise ConfigurationError("no data set is named: give --dataset=NAME, such as --dataset=ml-100k (bundled)")
+        model = with_bottlenecks(model, external.get("bottleneck"))
         if isinstance(model, str) and model.lower().startswith(MMREC_PREFIX):
             model = self._mmrec_model(model)
         elif isinstance(model, str):
@@ -162,6 +172,9 @@ class Config(RecBoleConfig):
         if self.dataset == "ml-100k" and "data_path" in self.external_config_dict and (Path(data_path) / "ml-100k").is_dir():
             # RecBole takes a set of this name from its own wheel whatever data_path says
             self.final_config_dict["data_path"] = str(Path(data_path) / "ml-100k")
+        if is_ours(self.model_class):
+            # written one way, however the run was asked for: a checkpoint's settings are compared with it
+            self.final_config_dict["bottleneck"] = ",".join(self.model_class.bottlenecks) or None
         check_protocol(self)
         if self._check_keys:
             check_dataset_name(self)
@@ -198,6 +211,16 @@ def teach_recbole() -> None:
     _load_internal_config_dict._recbole_ib = True
     _load_internal_config_dict.original = original
     RecBoleConfig._load_internal_config_dict = _load_internal_config_dict
+
+    names = RecBoleConfig._get_model_and_dataset
+
+    def _get_model_and_dataset(self, model, dataset):
+        if not isinstance(self, Config):
+            model = self.external_config_dict.get("model") if model is None else model
+            model = with_bottlenecks(model, self.external_config_dict.get("bottleneck"))
+        return names(self, model, dataset)
+
+    RecBoleConfig._get_model_and_dataset = _get_model_and_dataset
 
     set_defaults = RecBoleConfig._set_default_parameters
 
@@ -240,11 +263,22 @@ def _layered_internal_config(config, model, model_class, dataset) -> None:
 
 
 def model_yaml(model_class: type) -> dict:
-    """The settings of a model class: its own yaml, or that of the nearest class it inherits from."""
-    for cls in model_class.__mro__:
-        if cls.__name__ in CATALOGUE:
-            return our_yaml(f"model/{cls.__name__}")
-    return {}
+    """The settings of a model class: backbone < its bottlenecks < its own yaml, or that of the nearest class it inherits from."""
+    bottlenecks = getattr(model_class, "bottlenecks", ())
+    layers = [f"bottleneck/{name}" for name in bottlenecks]
+    if bottlenecks:
+        layers.insert(0, _nearest_yaml(backbone_of(model_class)))
+    layers.append(_nearest_yaml(model_class))
+    merged = {}
+    for layer in layers:
+        merged.update(our_yaml(layer) if layer else {})
+    return merged
+
+
+def _nearest_yaml(model_class: type) -> str | None:
+    """The yaml of the nearest class of the catalogue; one with a bottleneck need not have any."""
+    found = next((cls.__name__ for cls in model_class.__mro__ if cls.__name__ in CATALOGUE), None)
+    return found and f"model/{found}"
 
 
 def _protocol(dataset: str, below: dict, external: dict) -> str:

@@ -13,6 +13,7 @@ from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_s
 
 from recbole_ib.checkpoint import checkpoint_path, last_path
 from recbole_ib.config import Config, unread_settings
+from recbole_ib.diagnostics import unavailable
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.registry import ensure_known, is_ours
 
@@ -53,6 +54,8 @@ def run_recbole_ib(
     unread = unread_settings(config)
     if unread:
         logger.warning(f"{config['model']} does not read {', '.join(unread)}: other models do, this run is the same without")
+    if unavailable(config):
+        logger.warning(unavailable(config))
     if not is_ours(config.model_class) and config["defaults"] == "recbole_ib":
         logger.info("Data, metrics and early stopping follow recbole_ib's defaults; --defaults=recbole keeps RecBole's own")
 

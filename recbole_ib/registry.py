@@ -31,6 +31,7 @@ class ModelEntry:
 
 
 _IBMREC = "IBMRec, arXiv 2501.12175"
+_MRDIB = "MRdIB, arXiv 2509.20225"
 
 CATALOGUE: dict[str, ModelEntry] = {
     entry.name: entry
@@ -56,6 +57,13 @@ CATALOGUE: dict[str, ModelEntry] = {
         ModelEntry("IBMRecVBPR", "ibmrec", _IBMREC + ", Table 3", "VBPR", "FIB"),
         ModelEntry("IBMRecVLightGCN", "ibmrec", _IBMREC + ", Table 3", "VLightGCN", "FIB"),
         ModelEntry("IBMRecLATTICE", "ibmrec", _IBMREC + ", Table 3", "LATTICE", "GIB"),
+        ModelEntry("MRdIBVBPR", "mrdib", _MRDIB, "VBPR", "MRdIB"),
+        ModelEntry("MRdIBMMGCN", "mrdib", _MRDIB, "MMGCN", "MRdIB"),
+        ModelEntry("MRdIBDualGNN", "mrdib", _MRDIB, "DualGNN", "MRdIB"),
+        ModelEntry("MRdIBLATTICE", "mrdib", _MRDIB, "LATTICE", "MRdIB"),
+        ModelEntry("MRdIBFREEDOM", "mrdib", _MRDIB, "FREEDOM", "MRdIB"),
+        ModelEntry("MRdIBMGCN", "mrdib", _MRDIB, "MGCN", "MRdIB"),
+        ModelEntry("MRdIBSOIL", "mrdib", _MRDIB, "SOIL", "MRdIB"),
     )
 }
 
@@ -104,11 +112,39 @@ def backbone_class(name: str) -> type:
     allowed = [
         other
         for other, model_class in _registered.items()
-        if is_ours(model_class) and not is_plugin(model_class) and (other not in CATALOGUE or CATALOGUE[other].bottlenecks == "-")
+        if is_ours(model_class) and not is_plugin(model_class) and not model_class.bottlenecks
     ]
     if name not in allowed:
         raise ConfigurationError(f"there is no backbone {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}")
     return _registered[name]
+
+
+def with_bottlenecks(model: str | type | None, bottleneck) -> str | type | None:
+    """The registered name of a model with the bottlenecks of the key ``bottleneck``, or of a name such as ``FREEDOM+fib+gib``.
+
+    A combination that the catalogue has a name for is that class: VLATTICE with fib and gib is IBMRec. Without bottlenecks the model
+    is returned as it is.
+
+    Raises:
+        ConfigurationError: an unknown model or bottleneck, two settings that differ, or bottlenecks that the model cannot take.
+    """
+    from recbole_ib.model.bottlenecked import PLUS, bottlenecked, parse_bottlenecks
+
+    name, plus, written = model.partition(PLUS) if isinstance(model, str) else (model, "", "")
+    if not plus and bottleneck in (None, "", [], ()):
+        return model
+    names = parse_bottlenecks(written if plus else bottleneck)
+    if plus and bottleneck not in (None, "", [], ()) and parse_bottlenecks(bottleneck) != names:
+        raise ConfigurationError(f"the model is {model}, but bottleneck is {bottleneck!r}; give the bottlenecks once")
+    if isinstance(name, str):
+        if name.lower().startswith(MMREC_PREFIX):
+            raise ConfigurationError(f"{name} is a model of MMRec's; a bottleneck needs a backbone of recbole_ib")
+        check_model_name(name)
+    backbone = name if inspect.isclass(name) else _registered.get(name)
+    if backbone is None:
+        raise ConfigurationError(f"{name} is RecBole's own model; a bottleneck needs a backbone that reads item features")
+    made = bottlenecked(backbone, names, (_registered[entry.name] for entry in CATALOGUE.values()))
+    return register_model(made).__name__
 
 
 def check_model_name(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 
 import torch
 from recbole.trainer import Trainer
@@ -20,6 +21,8 @@ from recbole_ib.checkpoint import (
     write_checkpoint,
 )
 from recbole_ib.config import plain_config
+from recbole_ib.diagnostics import BEFORE_TRAINING, Diagnostics, DiagnosticsFile, diagnostics_path
+from recbole_ib.diagnostics import settings as diagnostics_settings
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.base import NamedLosses
 
@@ -29,6 +32,7 @@ FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.opti
 FREE_KEYS = {
     "epochs", "stopping_step", "state", "show_progress", "checkpoint_dir", "data_path", "config_files", "save_last", "eval_batch_size",
     "log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "gpu_id", "protocol", "metrics", "topk",
+    "diagnostics", "diagnostics_items", "diagnostics_users",
 }  # fmt: skip
 
 
@@ -65,7 +69,7 @@ class MultimodalTrainer(Trainer):
 
     Checkpoints hold tensors and plain values. The best epoch (by ``valid_metric``) is kept in ``saved_model_file``; with
     ``save_last`` the latest evaluated epoch lies beside it (``...-last.pth``), and ``resume_checkpoint`` continues from either
-    to the same numbers as a run that was never interrupted.
+    to the same numbers as a run that was never interrupted. With ``diagnostics``, :mod:`recbole_ib.diagnostics` looks on.
     """
 
     def __init__(self, config, model):
@@ -83,12 +87,15 @@ class MultimodalTrainer(Trainer):
         self._train_data = None
         self._data_digest = None
         self._latest_valid_result = None
+        self._latest_losses: NamedLosses | None = None
         self._resumed: dict | None = None
+        self._diagnostics_settings = diagnostics_settings(config)
+        self._diagnostics: tuple[Diagnostics, DiagnosticsFile] | None = None
 
     def _phase_optimizer(self, phase):
         parameters = [p for p in getattr(self.model, phase.parameters)() if p.requires_grad]
         # weight decay belongs to the step that trains the whole model; twice a batch would be twice the decay
-        decay = self.weight_decay if phase.parameters == "parameters" else 0.0
+        decay = self.weight_decay if phase.loss == "calculate_loss" else 0.0
         return self._build_optimizer(params=parameters, weight_decay=decay)
 
     def _build_optimizer(self, **kwargs):
@@ -130,14 +137,15 @@ class MultimodalTrainer(Trainer):
                 bar.set_postfix_str(" ".join(f"{n}={v:.4g}" for n, v in zip(names, means, strict=True)), refresh=False)
         if totals is None:
             raise ConfigurationError("the training data has no batch")
-        return NamedLosses(dict(zip(names, totals.tolist(), strict=True)))
+        self._latest_losses = NamedLosses(dict(zip(names, totals.tolist(), strict=True)))
+        return self._latest_losses
 
     def _set_learning_rate(self, epoch: int) -> None:
         """lr(epoch) = learning_rate * learning_rate_decay^(epoch / 50), the schedule of LATTICE's release."""
         decay = self.config["learning_rate_decay"] or 1.0
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate * decay ** (epoch / 50)
+        for phase in self.model.training_phases:
+            for group in self.optimizers[phase.name].param_groups:
+                group["lr"] = phase.rate * self.learning_rate * decay ** (epoch / 50)
 
     def _step(self, phase, interaction, scaler) -> dict:
         """One optimiser step; the phase's loss terms, detached."""
@@ -178,7 +186,8 @@ class MultimodalTrainer(Trainer):
         """RecBole's ``fit``; a resumed run goes on after the checkpoint's epoch, and one that had ended does not train again."""
         self._train_data = train_data
         self._data_digest = data_digest(train_data, valid_data)
-        if self._resumed is not None:
+        resumed = self._resumed is not None
+        if resumed:
             state, self._resumed = self._resumed, None
             if state["data_digest"] != self._data_digest:
                 raise CheckpointError(
@@ -192,14 +201,42 @@ class MultimodalTrainer(Trainer):
                 reason = "it had stopped early" if stopped else f"it had reached its {self.epochs} epochs"
                 self.logger.info(f"Nothing to continue: {reason}")
                 return self.best_valid_score, self.best_valid_result
+        self._start_diagnostics(resumed)
 
         def after_evaluation(epoch, score):
+            # before the checkpoint: a run continued from it has this epoch's lines
+            self._diagnose(epoch, score)
             if saved and self.config["save_last"]:
                 write_checkpoint(self._state(epoch, "last", self.best_valid_result), last_path(self.saved_model_file))
             if callback_fn:
                 callback_fn(epoch, score)
 
         return super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)
+
+    def _start_diagnostics(self, resumed: bool) -> None:
+        if self._diagnostics_settings is None:
+            return
+        first = self.start_epoch if resumed else BEFORE_TRAINING
+        measures = Diagnostics(self.model, self._train_data._dataset, self._diagnostics_settings)
+        self._diagnostics = measures, DiagnosticsFile(diagnostics_path(self.saved_model_file), first)
+        self.logger.info(set_color("Information diagnostics", "blue") + f": {self._diagnostics[1].path}")
+        if first == BEFORE_TRAINING:
+            self._diagnose(BEFORE_TRAINING)
+
+    def _diagnose(self, epoch: int, score: float | None = None) -> None:
+        """Measure and write; with an evaluated epoch's losses and validation metric, which tensorboard has anyway."""
+        if self._diagnostics is None:
+            return
+        measures, file = self._diagnostics
+        values, trained = measures.measure(), {}
+        for name, value in values.items():
+            # characters that tensorboard would replace with a message for each
+            self.tensorboard.add_scalar("Information/" + re.sub(r"[^-/\w.]", "_", name), value, epoch)
+        if score is not None:
+            losses = self._latest_losses
+            trained = {f"loss/{name}": value for name, value in zip(losses.names, losses, strict=True)}
+            trained[f"valid/{self.valid_metric}"] = float(score)
+        file.append(epoch, {**values, **trained})
 
     def _valid_epoch(self, valid_data, show_progress=False):
         score, result = super()._valid_epoch(valid_data, show_progress)

@@ -426,7 +426,7 @@ def test_every_key_of_a_model_of_recbole_is_valid(model):
 
 @pytest.mark.parametrize("model", list_models())
 def test_every_key_of_a_model_of_ours_is_valid(model):
-    own = config_module.our_yaml(f"model/{model}")
+    own = config_module.model_yaml(get_model(model))
     config = Config(model, "ml-100k", config_dict=own)
     assert own
     if own.pop("train_neg_sample_args", own) is None:
@@ -439,10 +439,11 @@ def test_every_key_of_a_model_of_ours_is_valid(model):
 def test_a_catalogue_model_has_our_defaults(model):
     config = Config(model, "ml-100k")
     assert (config["metrics"], config["topk"], config["valid_metric"]) == (["Recall", "Precision", "NDCG"], [10, 20], "Recall@20")
-    model_yaml = config_module.our_yaml(f"model/{model}")
+    model_yaml = config_module.model_yaml(get_model(model))
     backbone = config_module.our_yaml(f"model/{model_yaml.get('backbone')}")
     above = {**backbone, **model_yaml, **config_module.our_yaml("dataset/ml-100k")}
     defaults = {key: value for key, value in config_module.our_yaml("overall").items() if key not in above}
+    defaults["bottleneck"] = ",".join(get_model(model).bottlenecks) or None
     assert {key: config[key] for key in defaults} == defaults
     assert list(config["modalities"]) == ["text", "visual"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import recbole_ib
+from recbole_ib.model.bottlenecked import BOTTLENECKS
 from recbole_ib.registry import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +38,8 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_yaml_features_and_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("overall.yaml", "dataset/ml-100k.yaml", *(f"model/{m}.yaml" for m in CATALOGUE)):
+    models = [f"model/{name}.yaml" for name, entry in CATALOGUE.items() if entry.bottlenecks == "-"]
+    for name in ("overall.yaml", "dataset/ml-100k.yaml", *models, *(f"bottleneck/{name}.yaml" for name in BOTTLENECKS)):
         assert f"recbole_ib/properties/{name}" in names
     for name in ("README.md", "text.npy", "text.tokens", "visual.npy", "visual.tokens"):
         assert f"recbole_ib/data/sample/{name}" in names
@@ -67,5 +69,7 @@ def test_the_version_is_one_number():
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_model_has_its_yaml_and_its_line_in_the_readme(name):
-    assert (ROOT / "properties" / "model" / f"{name}.yaml").is_file()
+    # one with a bottleneck reads its backbone's
+    entry = CATALOGUE[name]
+    assert (ROOT / "properties" / "model" / f"{name if entry.bottlenecks == '-' else entry.backbone}.yaml").is_file()
     assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")

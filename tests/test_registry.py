@@ -76,8 +76,9 @@ def test_list_models():
         "SOIL",
     ]
     plugins = ["InvRL", "SGFD"]
-    ours = ["IBMRec", "IBMRecWoFIB", "IBMRecWoGIB", "IBMRecVBPR", "IBMRecVLightGCN", "IBMRecLATTICE"]
-    assert list_models() == [*baselines, *plugins, *ours]
+    ibmrec = ["IBMRec", "IBMRecWoFIB", "IBMRecWoGIB", "IBMRecVBPR", "IBMRecVLightGCN", "IBMRecLATTICE"]
+    mrdib = ["MRdIBVBPR", "MRdIBMMGCN", "MRdIBDualGNN", "MRdIBLATTICE", "MRdIBFREEDOM", "MRdIBMGCN", "MRdIBSOIL"]
+    assert list_models() == [*baselines, *plugins, *ibmrec, *mrdib]
 
 
 def test_list_models_is_the_callers_own():

@@ -1,20 +1,42 @@
-"""Information bottlenecks in pure torch: HSIC, the edge gate, feature- and graph-level bottlenecks, contrast."""
+"""Information bottlenecks in pure torch: HSIC, edge gate, feature and graph bottlenecks, contrast, rate and redundancy."""
 
 from recbole_ib.bottleneck.contrastive import conditional_contrast, two_view_contrast
+from recbole_ib.bottleneck.disentangle import REDUNDANCY_ESTIMATORS, Redundancy, UniqueDecoders
 from recbole_ib.bottleneck.feature import FeatureBottleneck
 from recbole_ib.bottleneck.gate import ConcreteEdgeGate
 from recbole_ib.bottleneck.graph import GraphBottleneck
 from recbole_ib.bottleneck.hsic import hsic, rbf_hsic
 from recbole_ib.bottleneck.kernels import centre, rbf_kernel
+from recbole_ib.bottleneck.mutual_information import (
+    CLUB,
+    MINE,
+    club_bound,
+    donsker_varadhan,
+    gaussian_information,
+    infonce_bound,
+)
+from recbole_ib.bottleneck.variational import LogVarianceHead, gaussian_kl, reparameterise
 
 __all__ = [
+    "CLUB",
+    "MINE",
+    "REDUNDANCY_ESTIMATORS",
     "ConcreteEdgeGate",
     "FeatureBottleneck",
     "GraphBottleneck",
+    "LogVarianceHead",
+    "Redundancy",
+    "UniqueDecoders",
     "centre",
+    "club_bound",
     "conditional_contrast",
+    "donsker_varadhan",
+    "gaussian_information",
+    "gaussian_kl",
     "hsic",
+    "infonce_bound",
     "rbf_hsic",
     "rbf_kernel",
+    "reparameterise",
     "two_view_contrast",
 ]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import scipy.sparse as sp
 import torch
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
@@ -20,11 +21,15 @@ from recbole_ib.model.settings import count
 
 
 class Phase(NamedTuple):
-    """One optimiser step of every batch: ``loss`` and ``parameters`` name methods of the model."""
+    """One optimiser step of every batch: ``loss`` and ``parameters`` name methods of the model.
+
+    rate: the step's learning rate as a multiple of ``learning_rate``.
+    """
 
     name: str
     loss: str
     parameters: str
+    rate: float = 1.0
 
 
 class NamedLosses(tuple):
@@ -53,11 +58,48 @@ class Encoded(NamedTuple):
     views: Mapping[str, Tensor] = MappingProxyType({})
 
 
+class Joined(NamedTuple):
+    """What :meth:`MultimodalRecommender.join` makes of an encoding and an item graph: outputs ``[n_users, D]`` and ``[rows, D]``.
+
+    views: by name, what else a model's own loss reads.
+    """
+
+    user: Tensor
+    item: Tensor
+    views: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class BatchPass(NamedTuple):
+    """Everything that one batch's forward pass computes, for the losses to read.
+
+    rows, latent_rows: the item rows of ``encoded`` and ``joined``, and of ``latents``, as sorted distinct ids; ``None`` for all.
+    graph: the backbone's item graph(s); ranking_graph: the one that ``joined`` was made with.
+    """
+
+    interaction: Interaction
+    rows: Tensor | None
+    latent_rows: Tensor | None
+    latents: Mapping[str, Tensor]
+    encoded: Encoded
+    graph: EdgeGraph | Mapping[str, EdgeGraph] | None
+    ranking_graph: EdgeGraph | Mapping[str, EdgeGraph] | None
+    joined: Joined
+
+    def at(self, items: Tensor) -> Tensor:
+        """Where the given items stand in ``joined.item``."""
+        return items if self.rows is None else torch.searchsorted(self.rows, items)
+
+    def latents_at(self, items: Tensor) -> Tensor:
+        """Where the given items stand in ``latents``."""
+        return items if self.latent_rows is None else torch.searchsorted(self.latent_rows, items)
+
+
 class MultimodalRecommender(GeneralRecommender):
     """The base of all models here: RecBole's ``GeneralRecommender`` on a data set with modalities.
 
     A backbone holds its ``projections`` (:class:`recbole_ib.model.projections.FeatureProjections`), implements :meth:`encode` and, where
-    it has an item graph, :meth:`item_graph` and :meth:`attach`. Bottlenecks work on what these return; no backbone knows of one.
+    it has an item graph, :meth:`item_graph` and :meth:`attach`. Bottlenecks (:mod:`recbole_ib.model.bottlenecked`) work on what these
+    return; no backbone knows of one.
 
     Args:
         config: RecBole's configuration.
@@ -75,6 +117,10 @@ class MultimodalRecommender(GeneralRecommender):
     latents_train_every_step = True
     #: False for a backbone whose latents act in the loss alone (BM3, FREEDOM): a ranking does not compute them
     latents_in_score = True
+    #: what :meth:`item_graph` returns: None, ``shared`` (one graph of all modalities) or ``modality`` (a dict, one a modality)
+    item_graph_kind: str | None = None
+    #: the bottlenecks that a class puts on its backbone, see :mod:`recbole_ib.model.bottlenecked`
+    bottlenecks: tuple[str, ...] = ()
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -91,10 +137,23 @@ class MultimodalRecommender(GeneralRecommender):
 
     # -- what a backbone gives ------------------------------------------------------------------------------------
 
-    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+    def item_latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]:
         """Z^k: latent name -> ``[n_items, d]``, or of the given items ``[n, d]``; empty where a model has no ``projections``."""
+        return self.fuse_modalities(self.modality_latents(items))
+
+    def modality_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """The part of the latents that each modality makes: modality -> ``[n, d]``."""
         projections = getattr(self, "projections", None)
         return {} if projections is None else projections(items)
+
+    def modality_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """What those parts are made of: modality -> ``[n, d_m]``, as constants."""
+        projections = getattr(self, "projections", None)
+        return {} if projections is None else {m: projections.rows(m, items).detach() for m in projections.modalities}
+
+    def fuse_modalities(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The latents that :meth:`encode` takes, from the parts of the modalities."""
+        return parts
 
     def latent_features(self) -> dict[str, Tensor]:
         """M^k: for every latent name the features it is made of, ``[n_items, d_k]``, as constants."""
@@ -133,25 +192,48 @@ class MultimodalRecommender(GeneralRecommender):
         """The distinct items whose LATENTS a batch needs, sorted, or ``None`` for all."""
         return self.rows_needed(interaction)
 
+    # -- what a bottleneck changes --------------------------------------------------------------------------------
+
+    def ranking_graph(self, graph, latents: Mapping[str, Tensor]):
+        """The item graph(s) to rank with, given the backbone's own: these, unless a bottleneck refines them."""
+        return graph
+
+    def bottleneck_state(self, items: Tensor) -> dict[str, Tensor]:
+        """What the bottlenecks let through, by name, of the given distinct items: scalars for the diagnostics; ``{}`` without one."""
+        return {}
+
     # -- what all models do with it -------------------------------------------------------------------------------
 
-    def forward(self, latents: Mapping[str, Tensor] | None = None, item_graph: EdgeGraph | None = None):
-        """All user and item outputs, ``[n_users, D]`` and ``[n_items, D]``, with replaced latents or item graph if given."""
+    def forward(self, latents: Mapping[str, Tensor] | None = None, item_graph=None):
+        """All user and item outputs, ``[n_users, D]`` and ``[n_items, D]``, with replaced latents or item graph(s) if given."""
         latents = self.scoring_latents() if latents is None else latents
         graph = self.item_graph(latents) if item_graph is None else item_graph
-        return self.attach(self.encode(latents), graph)
+        return self.attach(self.encode(latents), self.ranking_graph(graph, latents))
 
-    def scoring_latents(self) -> dict[str, Tensor]:
+    def scoring_latents(self) -> Mapping[str, Tensor]:
         """The latents that a ranking of all items reads."""
         return self.item_latents() if self.latents_in_score else {}
 
+    def join(self, encoded: Encoded, graph) -> Joined:
+        """:meth:`attach`, with what the loss reads besides the outputs."""
+        return Joined(*self.attach(encoded, graph))
+
+    def batch_pass(self, interaction) -> BatchPass:
+        """The forward pass of a batch."""
+        rows, latent_rows = self.rows_needed(interaction), self.latent_rows(interaction)
+        latents = self.item_latents(latent_rows)
+        encoded = self.encode(latents, rows)
+        graph = self.item_graph(latents)
+        ranking = self.ranking_graph(graph, latents)
+        return BatchPass(interaction, rows, latent_rows, latents, encoded, graph, ranking, self.join(encoded, ranking))
+
+    def pass_losses(self, done: BatchPass) -> dict[str, Tensor]:
+        """The loss terms of a batch, by name."""
+        return self.ranking_losses(done.interaction, done.encoded, done.joined.user, done.joined.item, done.rows)
+
     def calculate_loss(self, interaction) -> NamedLosses:
         """The batch's loss terms by name; their sum is minimised."""
-        rows = self.rows_needed(interaction)
-        latents = self.item_latents(self.latent_rows(interaction))
-        encoded = self.encode(latents, rows)
-        user, item = self.attach(encoded, self.item_graph(latents))
-        return NamedLosses(self.ranking_losses(interaction, encoded, user, item, rows))
+        return NamedLosses(self.pass_losses(self.batch_pass(interaction)))
 
     def batch_ids(self, interaction, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Users, positive and negative items of a batch; item ids as positions in ``rows`` where that is given."""
@@ -206,6 +288,12 @@ class MultimodalRecommender(GeneralRecommender):
 
     def pre_epoch(self, epoch: int) -> None:
         """Called by the trainer before every epoch; a model that rebuilds something does it here."""
+
+
+def backbone_of(model_class: type) -> type:
+    """The backbone of a class with bottlenecks; a class without any is its own."""
+    plain = (c for c in model_class.__mro__ if issubclass(c, MultimodalRecommender) and not c.bottlenecks)
+    return next(plain) if model_class.bottlenecks else model_class
 
 
 def any_feature(dataset) -> Tensor:

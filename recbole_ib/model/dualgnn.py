@@ -53,7 +53,7 @@ class DualGNN(MultimodalRecommender):
         for layer in self.second.values():
             layer.reset_parameters()
 
-    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+    def modality_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
         # the second layer stands outside ``projections``: what a plug-in replaces there is one linear layer a modality, as everywhere
         return {m: self.second[m](F.leaky_relu(hidden)) for m, hidden in self.projections(items).items()}
 

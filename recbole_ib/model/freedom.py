@@ -37,6 +37,7 @@ class FREEDOM(MultimodalRecommender):
     """
 
     latents_in_score = False
+    item_graph_kind = "shared"
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -1,15 +1,17 @@
-"""IBMRec on its four backbones, and its ablations."""
+"""IBMRec: its two bottlenecks on any backbone, the published combinations, and the ablations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_ib.bottleneck import FeatureBottleneck, GraphBottleneck, conditional_contrast
+from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph
-from recbole_ib.model.base import NamedLosses, Phase, any_feature
+from recbole_ib.model.base import BatchPass, MultimodalRecommender, NamedLosses, Phase, any_feature, backbone_of
 from recbole_ib.model.lattice import LATTICE
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.model.settings import positive
@@ -18,21 +20,27 @@ from recbole_ib.model.vlattice import VLATTICE
 from recbole_ib.model.vlightgcn import VLightGCN
 
 FIB, GIB = "fib", "gib"
+#: an edge whose gate lies below the first counts as closed, above the second as open
+CLOSED, OPEN = 0.1, 0.9
 
 
 class InformationBottleneck:
-    """Algorithm 1 of IBMRec on any backbone that gives item latents (for FIB) or an item graph (for GIB).
+    """Algorithm 1 of IBMRec on any backbone that gives item latents (for FIB) or item graphs (for GIB).
 
     "Less is More: Information Bottleneck Denoised Multimedia Recommendation", arXiv 2501.12175. In every mini-batch:
 
-        L_1 = BPR + lambda |Theta_1|^2 + alpha HSIC(Z, M) + beta HSIC(Y', Y)     updates everything       (Eq. 30)
+        L_1 = L_backbone + alpha HSIC(Z, M) + beta HSIC(Y', Y)                   updates everything       (Eq. 30)
         L_2 = -mean log exp(cos(c_a, z_i)/tau) / sum_j exp(cos(c_a, z_j)/tau)    updates [C, Z] alone     (Eq. 31)
 
-    Y' is the output on the refined graph S' = S * rho, which also ranks. L_2 is the maximising half of FIB (section 4.2.1):
-    a model without FIB has no L_2. "The batch's items" are its distinct positive items.
+    L_backbone is BPR + lambda |Theta_1|^2 on the paper's backbones. Y' is the output on the refined graph S' = S * rho, which also
+    ranks; a backbone with a graph a modality has a gate for each. L_2 is the maximising half of FIB (section 4.2.1): a model without
+    FIB has no L_2, nor has one whose users have no content preferences c_a. "The batch's items" are its distinct positive items.
 
     Yaml: ``fib_weight`` alpha, ``gib_weight`` beta, ``sigma2`` (FIB) and ``gib_sigma2``, ``contrastive_temperature`` tau,
-    ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``.
+    ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``. A weight of 0 leaves that loss out, and its computation.
+
+    Raises:
+        ConfigurationError: the backbone has no latents (for FIB) or no item graph (for GIB).
     """
 
     bottlenecks: tuple[str, ...] = (FIB, GIB)
@@ -40,69 +48,85 @@ class InformationBottleneck:
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         if FIB in self.bottlenecks:
-            self.fib_weight = float(config["fib_weight"])
-            self.fib = FeatureBottleneck(float(config["sigma2"]))
-            for name, mask in self.latent_masks(dataset).items():
-                self.register_buffer(f"feature_mask_{name}", mask, persistent=False)
-            self.register_buffer("has_content", any_feature(dataset), persistent=False)
-            self.temperature = positive(config, "contrastive_temperature")
-            self.training_phases = (
-                Phase("L_1", "calculate_loss", "parameters"),
-                Phase("L_2", "contrastive_loss", "content_parameters"),
-            )
+            self._add_fib(config, dataset)
         if GIB in self.bottlenecks:
-            self.gib_weight = float(config["gib_weight"])
-            self.gate_projections = None
-            if not self.item_latents():
-                # content enters such a backbone through S alone; the gate needs z_i beside q_i (Eq. 24)
-                self.gate_projections = FeatureProjections(dataset.modalities, self.embedding_size, normalise=True)
-            self.gib = GraphBottleneck(
-                node_dim=self.embedding_size + sum(z.shape[1] for z in self._gate_latents({}).values()),
-                sigma2=float(config["gib_sigma2"]),
-                hidden_dim=int(config["gate_hidden_size"]),
-                temperature=positive(config, "gate_temperature"),
-                bias=float(config["gate_bias"]),
+            self._add_gib(config, dataset)
+
+    def _add_fib(self, config, dataset) -> None:
+        need_latents(self, config, FIB)
+        self.fib_weight = float(config["fib_weight"])
+        self.fib = FeatureBottleneck(float(config["sigma2"]))
+        for name, mask in self.latent_masks(dataset).items():
+            self.register_buffer(f"feature_mask_{name}", mask, persistent=False)
+        self.register_buffer("has_content", any_feature(dataset), persistent=False)
+        self.temperature = positive(config, "contrastive_temperature")
+        if type(self).user_content is MultimodalRecommender.user_content:
+            self.logger.info(
+                f"{config['model']}: the users have no preferences in the space of the item latents, so FIB is HSIC(Z, M) alone, "
+                "without L_2"
             )
+            return
+        self.training_phases = (
+            Phase("L_1", "calculate_loss", "parameters"),
+            Phase("L_2", "contrastive_loss", "content_parameters"),
+        )
+
+    def _add_gib(self, config, dataset) -> None:
+        if self.item_graph_kind is None:
+            raise ConfigurationError(
+                f"gib refines an item graph, and {backbone_of(type(self)).__name__} has none; LATTICE, VLATTICE, MICRO, FREEDOM, MGCN "
+                "and SOIL have one"
+            )
+        self.gib_weight = float(config["gib_weight"])
+        self.gate_projections = None
+        if getattr(self, "projections", None) is None:
+            # content enters such a backbone through S alone; the gate needs z_i beside q_i (Eq. 24)
+            self.gate_projections = FeatureProjections(dataset.modalities, self.embedding_size, normalise=True)
+        # the gate reads z_i of every item, also where the backbone's own ranking does not
+        self.latents_in_score = True
+        few = torch.zeros(1, dtype=torch.long)
+        latents = self.item_latents(few) if self.gate_projections is None else self.gate_projections(few)
+        widths = {m: z.shape[1] for m, z in latents.items()}
+        gate = {
+            "sigma2": float(config["gib_sigma2"]),
+            "hidden_dim": int(config["gate_hidden_size"]),
+            "temperature": positive(config, "gate_temperature"),
+            "bias": float(config["gate_bias"]),
+        }
+        if self.item_graph_kind == "modality":
+            self.gib = nn.ModuleDict({m: GraphBottleneck(self.embedding_size + w, **gate) for m, w in widths.items()})
+        else:
+            self.gib = GraphBottleneck(self.embedding_size + sum(widths.values()), **gate)
+
+    def latent_rows(self, interaction) -> Tensor | None:
+        return None if GIB in self.bottlenecks else super().latent_rows(interaction)
 
     def _gate_latents(self, latents: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if self.gate_projections is not None:
             return self.gate_projections()
-        latents = latents or self.item_latents()
         return latents if self.latents_train_every_step else {m: z.detach() for m, z in latents.items()}
 
-    def refined_graph(self, latents: Mapping[str, Tensor], graph: EdgeGraph) -> EdgeGraph:
+    def ranking_graph(self, graph: EdgeGraph | Mapping[str, EdgeGraph], latents: Mapping[str, Tensor]):
         """S' = S * rho with rho from [z_i, q_i] and [z_j, q_j] (Eq. 23-24)."""
-        nodes = torch.cat([*self._gate_latents(latents).values(), self.item_embedding.weight], dim=1)
-        return self.gib.refine(graph, nodes)
+        if GIB not in self.bottlenecks:
+            return graph
+        z, ids = self._gate_latents(latents), self.item_embedding.weight
+        if self.item_graph_kind == "modality":
+            return {m: self.gib[m].refine(g, torch.cat([z[m], ids], dim=1)) for m, g in graph.items()}
+        return self.gib.refine(graph, torch.cat([*z.values(), ids], dim=1))
 
-    def forward(self, latents: Mapping[str, Tensor] | None = None, item_graph: EdgeGraph | None = None):
-        latents = self.scoring_latents() if latents is None else latents
-        graph = self.item_graph(latents) if item_graph is None else item_graph
-        if GIB in self.bottlenecks:
-            graph = self.refined_graph(latents, graph)
-        return self.attach(self.encode(latents), graph)
-
-    def calculate_loss(self, interaction) -> NamedLosses:
-        """L_1, by terms: bpr, reg, and the weighted fib and gib (Algorithm 1, lines 4-9)."""
-        rows = self.rows_needed(interaction)
-        latent_rows = self.latent_rows(interaction)
-        latents = self.item_latents(latent_rows)
-        encoded = self.encode(latents, rows)
-        items = torch.unique(interaction[self.ITEM_ID])
-        here = items if rows is None else torch.searchsorted(rows, items)
-        graph = self.item_graph(latents)
-        if GIB in self.bottlenecks:
-            user, item = self.attach(encoded, self.refined_graph(latents, graph))
-        else:
-            user, item = self.attach(encoded, graph)
-        losses = self.ranking_losses(interaction, encoded, user, item, rows)
-        if FIB in self.bottlenecks:
-            at = items if latent_rows is None else torch.searchsorted(latent_rows, items)
-            losses["fib"] = self.fib_weight * self.fib_loss(latents, items, at)
-        if GIB in self.bottlenecks:
-            _, original = self.attach(encoded, graph)
-            losses["gib"] = self.gib_weight * self.gib(item[here], original[here])
-        return NamedLosses(losses)
+    def pass_losses(self, done: BatchPass) -> dict[str, Tensor]:
+        """L_1, by terms: the backbone's, and the weighted fib and gib (Algorithm 1, lines 4-9)."""
+        losses = super().pass_losses(done)
+        items = torch.unique(done.interaction[self.ITEM_ID])
+        if FIB in self.bottlenecks and self.fib_weight:
+            losses["fib"] = self.fib_weight * self.fib_loss(done.latents, items, done.latents_at(items))
+        if GIB in self.bottlenecks and self.gib_weight:
+            _, original = self.attach(done.encoded, done.graph)
+            here = done.at(items)
+            loss = next(iter(self.gib.values())) if self.item_graph_kind == "modality" else self.gib
+            losses["gib"] = self.gib_weight * loss(F.embedding(here, done.joined.item), F.embedding(here, original))
+        return losses
 
     def fib_loss(self, latents: Mapping[str, Tensor], items: Tensor, at: Tensor) -> Tensor:
         """L_FIB of the distinct ``items`` (at the rows ``at`` of the latents), each modality on the items that have it."""
@@ -119,6 +143,35 @@ class InformationBottleneck:
         content = torch.cat(list(self.item_latents(items).values()), dim=1)
         users = self.user_content(interaction[self.USER_ID][known])
         return NamedLosses({"contrastive": conditional_contrast(users, content, positives, self.temperature)})
+
+    def bottleneck_state(self, items: Tensor) -> dict[str, Tensor]:
+        """Of the gates: their mean, entropy in nats, and the shares of edges that are nearly closed and nearly open."""
+        state = super().bottleneck_state(items)
+        if GIB not in self.bottlenecks:
+            return state
+        latents = self.item_latents()
+        graph = self.item_graph(latents)
+        refined = self.ranking_graph(graph, latents)
+        pairs = {m: (graph[m], refined[m]) for m in graph} if self.item_graph_kind == "modality" else {"": (graph, refined)}
+        for name, (before, after) in pairs.items():
+            edges = before.weights != 0
+            rho = (after.weights[edges] / before.weights[edges]).clamp(1e-7, 1 - 1e-7)
+            last = f"/{name}" if name else ""
+            state[f"gate/mean{last}"] = rho.mean()
+            state[f"gate/closed{last}"] = (rho < CLOSED).float().mean()
+            state[f"gate/open{last}"] = (rho > OPEN).float().mean()
+            state[f"gate/entropy{last}"] = -(rho * rho.log() + (1 - rho) * (1 - rho).log()).mean()
+        return state
+
+
+def need_latents(model: MultimodalRecommender, config, bottleneck: str) -> None:
+    """Raise ConfigurationError for a backbone that does not project features."""
+    if getattr(model, "projections", None) is None:
+        remedy = "set item_graph: learned" if config["item_graph"] == "frozen" else "choose a backbone that projects features"
+        raise ConfigurationError(
+            f"{bottleneck} works on the item latents, and {backbone_of(type(model)).__name__} has none with these settings: features "
+            f"enter it through its item graph alone; {remedy}"
+        )
 
 
 class IBMRec(InformationBottleneck, VLATTICE):

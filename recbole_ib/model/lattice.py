@@ -29,6 +29,7 @@ class LATTICE(MultimodalRecommender):
     """
 
     latents_train_every_step = False
+    item_graph_kind = "shared"
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -36,6 +36,8 @@ class MGCN(MultimodalRecommender):
     ``cl_temperature``, ``raw_features``.
     """
 
+    item_graph_kind = "modality"
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         width = self.embedding_size

@@ -10,13 +10,15 @@ from torch.nn import functional as F
 
 from recbole_ib.bottleneck import two_view_contrast
 from recbole_ib.graph import EdgeGraph
-from recbole_ib.model.base import Encoded, NamedLosses, modality_graphs
+from recbole_ib.model.base import BatchPass, Encoded, Joined, modality_graphs
 from recbole_ib.model.fusion import ViewAttention
 from recbole_ib.model.item_view import ItemView, unit_rows
 from recbole_ib.model.lattice import LATTICE
 from recbole_ib.model.settings import choice, count, positive
 
 CONTRAST_ITEMS = ("all", "batch")
+#: beside the modalities' own rows in what the loss reads; no modality is named like this
+FUSED = "<fused>"
 
 
 class ModalityViews(nn.Module):
@@ -54,6 +56,8 @@ class MICRO(LATTICE):
     ``batch``: the batch's distinct positive items, a cheaper variant of ours).
     """
 
+    item_graph_kind = "modality"
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
@@ -73,22 +77,24 @@ class MICRO(LATTICE):
         stacked = list(rows.values())
         return sum(w * x for w, x in zip(self.attention(stacked).split(1, dim=1), stacked, strict=True))
 
-    def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
-        return encoded.user, encoded.item + unit_rows(self.fuse(self.modality_rows(encoded, graph)))
-
-    def calculate_loss(self, interaction) -> NamedLosses:
-        latents = self.item_latents()
-        encoded = self.encode(latents)
-        rows = self.modality_rows(encoded, self.item_graph(latents))
+    def join(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> Joined:
+        rows = self.modality_rows(encoded, graph)
         fused = self.fuse(rows)
-        item = encoded.item + unit_rows(fused)
-        losses = self.ranking_losses(interaction, encoded, encoded.user, item)
+        return Joined(encoded.user, encoded.item + unit_rows(fused), {**rows, FUSED: fused})
+
+    def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
+        return self.join(encoded, graph)[:2]
+
+    def pass_losses(self, done: BatchPass) -> dict[str, Tensor]:
+        losses = super().pass_losses(done)
         if self.cl_weight:
+            rows = dict(done.joined.views)
+            fused = rows.pop(FUSED)
             # row 0 is padding: an all-zero row would count as everybody's negative
             items = torch.arange(1, self.n_items, device=fused.device)
             if self.contrast_items == "batch":
-                items = torch.unique(interaction[self.ITEM_ID])
+                items = torch.unique(done.interaction[self.ITEM_ID])
             other = F.embedding(items, fused)
             terms = [two_view_contrast(F.embedding(items, x), other, self.cl_temperature) for x in rows.values()]
             losses["contrast"] = self.cl_weight * sum(terms)
-        return NamedLosses(losses)
+        return losses

@@ -48,8 +48,17 @@ class BackbonePlugin(MultimodalRecommender):
 
     # -- the backbone's part of the contract ----------------------------------------------------------------------
 
-    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+    def item_latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]:
         return self.backbone.item_latents(items)
+
+    def modality_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return self.backbone.modality_latents(items)
+
+    def modality_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return self.backbone.modality_features(items)
+
+    def fuse_modalities(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return self.backbone.fuse_modalities(parts)
 
     def latent_features(self) -> dict[str, Tensor]:
         return self.backbone.latent_features()

@@ -27,6 +27,7 @@ class VBPR(MultimodalRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         features = torch.cat([dataset.modalities[m] for m in self.modalities], dim=1)
+        self.widths = [dataset.modalities[m].shape[1] for m in self.modalities]
         self.projections = FeatureProjections({self.LATENT: features}, self.embedding_size, bool(config["normalize_features"]))
         self.user_embedding = nn.Embedding(self.n_users, 2 * self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
@@ -39,6 +40,27 @@ class VBPR(MultimodalRecommender):
 
     def latent_masks(self, dataset) -> dict[str, Tensor]:
         return {self.LATENT: any_feature(dataset)}
+
+    def item_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return self.projections(items)
+
+    def modality_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """W_m f_m, with W = [W_1 .. W_M] and f = [f_1 ; .. ; f_M]; the first one carries the bias. They sum to the latent."""
+        layer = self.projections.linear[self.LATENT]
+        weights = layer.weight.split(self.widths, dim=1)
+        parts = {m: x @ w.T for (m, x), w in zip(self._columns(items).items(), weights, strict=True)}
+        first = self.modalities[0]
+        return {**parts, first: parts[first] + layer.bias}
+
+    def modality_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return {m: x.detach() for m, x in self._columns(items).items()}
+
+    def fuse_modalities(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {self.LATENT: sum(parts.values())}
+
+    def _columns(self, items: Tensor | None) -> dict[str, Tensor]:
+        rows = self.projections.rows(self.LATENT, items)
+        return dict(zip(self.modalities, rows.split(self.widths, dim=1), strict=True))
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         ids = self.item_embedding.weight if items is None else self.item_embedding(items)

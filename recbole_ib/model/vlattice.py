@@ -22,6 +22,8 @@ class VLATTICE(VLightGCN):
     from the raw features, Algorithm 1 line 1; ``learned``: rebuilt each epoch from Z with ``static_weight``).
     """
 
+    item_graph_kind = "shared"
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.item_view = ItemView(config, dataset, frozen_order="mix_first")

@@ -108,3 +108,49 @@ def test_wrong_input_is_refused(pair):
         rbf_hsic(x[:1], y[:1], sigma2=0.1)
     with pytest.raises(ValueError, match="square"):
         hsic(rbf_kernel(x, 0.1), rbf_kernel(y[:-1], 0.1))
+
+
+def double_sum(x, y, sigma2):
+    """HSIC without any matrix product: the sum over all i and j of both centred kernels, each entry centred by hand."""
+    n = len(x)
+    kernels = [naive_kernel(z, sigma2) for z in (x, y)]
+    total = 0.0
+    for i in range(n):
+        for j in range(n):
+            a, b = (
+                k[i][j] - sum(k[i][m] for m in range(n)) / n - sum(k[m][j] for m in range(n)) / n + sum(map(sum, k)) / n**2
+                for k in kernels
+            )
+            total += a * b
+    return total / (n - 1) ** 2
+
+
+@pytest.mark.parametrize("sigma2", [0.15, 1.0])
+@pytest.mark.parametrize("n", [2, 3, 13])
+def test_equals_the_double_sum_over_centred_kernels(pair, sigma2, n):
+    x, y = (t[:n] for t in pair)
+    expected = double_sum(x.numpy(), y.numpy(), sigma2)
+    assert float(hsic(rbf_kernel(x, sigma2), rbf_kernel(y, sigma2))) == pytest.approx(expected, rel=1e-9)
+    assert float(rbf_hsic(x, y, sigma2=sigma2)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_dependent_rows_lie_above_all_of_200_permutations_and_independent_ones_among_them():
+    """Dependence without correlation as well: y = x^2 has no linear part. Rows are shifted, as this HSIC sees directions."""
+    torch.manual_seed(2)
+    shuffles = [torch.randperm(150) for _ in range(200)]
+    x = torch.randn(150, 2)
+    noise = 0.1 * torch.randn(150, 2)
+    shift = torch.tensor([[0.0, 0.0, 2.0]])
+    wide = torch.cat([x, torch.zeros(150, 1)], dim=1) + shift
+    linear = torch.cat([x.flip(1) + noise, torch.zeros(150, 1)], dim=1) + shift
+    square = torch.cat([x.square() + noise, torch.zeros(150, 1)], dim=1) + shift
+    assert permutation_rank(wide, linear, shuffles) == 0.0
+    assert permutation_rank(wide, square, shuffles) == 0.0
+    assert 0.05 < permutation_rank(wide, torch.cat([torch.randn(150, 2), torch.zeros(150, 1)], dim=1) + shift, shuffles) < 0.95
+
+
+@pytest.mark.parametrize("sigma2", [0.15, 0.5, 1.0])
+def test_value_does_not_depend_on_the_order_of_the_rows(pair, sigma2):
+    x, y = pair
+    order = torch.randperm(13)
+    torch.testing.assert_close(rbf_hsic(x[order], y[order], sigma2=sigma2), rbf_hsic(x, y, sigma2=sigma2))

@@ -1,0 +1,103 @@
+"""The variational information bottleneck of Gaussian latents: rate, draw and log-variance head (MRdIB's L_MIB)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mu, diag s^2) || N(0, I)) = 1/2 sum_d (mu^2 + s^2 - 1 - log s^2) of every row (Kingma & Welling 2014, App. B).
+
+    Args:
+        mean: mu, ``[n, d]``.
+        log_variance: log s^2, ``[n, d]``.
+
+    Returns:
+        ``[n]``, >= 0.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    _check(mean, log_variance)
+    if mean.ndim != 2:
+        raise ValueError(f"the mean and the log variance must be [n, d], got {tuple(mean.shape)}")
+    # expm1: exp(l) - 1 loses all its digits around l = 0, which is where this term pulls to
+    return 0.5 * (mean.square() + torch.expm1(log_variance) - log_variance).sum(dim=1)
+
+
+def reparameterise(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """z = mu + s * eps with eps ~ N(0, I) from torch's global generator (Kingma & Welling 2014, Eq. 10).
+
+    Args:
+        mean: mu, ``[..., d]``.
+        log_variance: log s^2, of the same shape.
+
+    Returns:
+        z, of the same shape, with gradients to both.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _check(mean, log_variance)
+    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+
+
+def _check(mean: Tensor, log_variance: Tensor) -> None:
+    if mean.shape != log_variance.shape:
+        raise ValueError(f"the mean and the log variance need one shape, got {tuple(mean.shape)} and {tuple(log_variance.shape)}")
+
+
+class LogVarianceHead(nn.Module):
+    """log s^2 = low + (high - low) * sigmoid(4 h / (high - low)), h = W x + b: a linear head, bounded smoothly.
+
+    The slope is 1 in the middle of the range and above 0 everywhere inside it, where a clamp would stop the gradient. W starts
+    at zero and b so that every item has the log variance ``initial``; W still moves at the first step, because the gradient of a
+    single linear layer does not pass through W.
+
+    W and b are plain parameters and not an ``nn.Linear``: RecBole's models initialise every ``nn.Linear`` in their tree anew
+    (``self.apply(xavier_...)``) after building it, and the chosen start would be lost.
+
+    Args:
+        in_dim: the width of the features x.
+        out_dim: d, the width of the latent.
+        bound: (low, high) of the log variance. The default allows standard deviations of 0.0009 to 7.4 around the prior's 1.
+        initial: the log variance at the start, strictly inside the bound. Choose it small against the scale of the backbone's own
+            latents, whose signal is drowned otherwise; the default is a standard deviation of 0.01.
+
+    Raises:
+        ValueError: not low < initial < high.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        bound: tuple[float, float] = (-14.0, 4.0),
+        initial: float = 2.0 * math.log(0.01),
+    ):
+        super().__init__()
+        low, high = (float(b) for b in bound)
+        if not low < initial < high:
+            raise ValueError(f"the initial log variance must lie inside its bound, got {initial} and ({low}, {high})")
+        self.low, self.high, self.initial = low, high, float(initial)
+        self.weight = nn.Parameter(torch.empty(out_dim, in_dim))
+        self.bias = nn.Parameter(torch.empty(out_dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        share = (self.initial - self.low) / (self.high - self.low)
+        nn.init.zeros_(self.weight)
+        nn.init.constant_(self.bias, 0.25 * (self.high - self.low) * math.log(share / (1.0 - share)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """log s^2 in [low, high], ``[n, in_dim] -> [n, out_dim]``."""
+        width = self.high - self.low
+        return self.low + width * torch.sigmoid(F.linear(features, self.weight, self.bias) * (4.0 / width))
+
+    def extra_repr(self) -> str:
+        out_dim, in_dim = self.weight.shape
+        return f"in_dim={in_dim}, out_dim={out_dim}, bound=({self.low}, {self.high}), initial={self.initial}"

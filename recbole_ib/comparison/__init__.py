@@ -1,0 +1,1 @@
+"""Many runs, and looking into trained ones: planted irrelevance, injected noise, probes, decomposition, plots."""

@@ -1,0 +1,537 @@
+"""What a trained model reads in each modality: unique, redundant and synergistic shares of its performance."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import logging
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.evaluator.register import metrics_dict
+from recbole.trainer import trainer as recbole_trainer
+from recbole.utils import get_model, get_trainer, init_seed
+from torch import Tensor, nn
+
+from recbole_ib.checkpoint import random_state, read_checkpoint, restore_random_state
+from recbole_ib.config import check_dataset_name, config_from_plain
+from recbole_ib.errors import CheckpointError, ConfigurationError, nearest
+from recbole_ib.model import sgfd
+from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.registry import is_ours
+from recbole_ib.trainer import data_digest
+
+PARTS = ("test", "valid")
+#: a gain of at most this part of the whole performance is not split: its shares would be rounding and chance
+TINY = 0.01
+#: width of the printed sentences
+LINE = 110
+#: settings of the training run that would write files or speak to a server
+QUIET = {"log_wandb": False, "save_dataset": False, "save_dataloaders": False, "show_progress": False, "resume_checkpoint": None}
+LIMITS = (
+    "These are read-outs of ONE trained model on altered inputs, not information in the data: another model, or another seed, "
+    "may read the modalities otherwise.",
+    "The model was not trained again without a modality, and a removed one is its mean row for every item and a graph without "
+    "neighbours: an input that the model has not seen.",
+    "The redundancy is the largest that is compatible with the performances (minimum mutual information): it makes the unique "
+    "parts the smallest, and the synergy the largest, that are possible.",
+    "Id embeddings hold what they learned from a modality in training: that stays when the modality is removed or shuffled.",
+)
+
+
+# -- the shares -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The parts of v(all) - v(none) for one modality against ``rest``, all the others together; see :func:`shares`."""
+
+    modality: str
+    rest: tuple[str, ...]
+    redundant: float
+    unique: float
+    unique_rest: float
+    synergistic: float
+
+    @property
+    def total(self) -> float:
+        """v(all) - v(none), the sum of the four."""
+        return self.redundant + self.unique + self.unique_rest + self.synergistic
+
+    def parts(self) -> list[tuple[str, float]]:
+        """The four by the names that are printed."""
+        rest = " + ".join(self.rest)
+        return [
+            ("redundant", self.redundant),
+            (f"unique to {self.modality}", self.unique),
+            (f"unique to {rest}", self.unique_rest),
+            ("synergistic", self.synergistic),
+        ]
+
+
+def shares(modality: str, rest: Sequence[str], alone: float, others: float, everything: float, nothing: float) -> Shares:
+    """Split v(all) - v(0) into what a modality m and the rest R say both, each alone, and only together.
+
+        redundant = min(v(m), v(R)) - v(0)                 unique of m = v(m) - v(0) - redundant, of R likewise
+        synergistic = v(all) - max(v(m), v(R))
+
+    The decomposition of Williams & Beer (arXiv 1004.2515, 2010) with the minimum-mutual-information redundancy (Barrett, Phys. Rev. E
+    91, 2015), on performance in the place of information. The four sum to v(all) - v(0); a redundancy or synergy may be negative.
+
+    Args:
+        modality, rest: names.
+        alone, others, everything, nothing: v(m), v(R), v(all), v(0).
+    """
+    redundant = min(alone, others) - nothing
+    return Shares(
+        modality=modality,
+        rest=tuple(rest),
+        redundant=redundant,
+        unique=alone - nothing - redundant,
+        unique_rest=others - nothing - redundant,
+        synergistic=everything - max(alone, others),
+    )
+
+
+# -- the report -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: ``condition`` (all, alone, removed, none, shuffled), and every metric; ``sd`` where several shuffles were run."""
+
+    condition: str
+    modality: str | None
+    values: Mapping[str, float]
+    sd: Mapping[str, float] | None = None
+
+    @property
+    def name(self) -> str:
+        fixed = {"all": "all, as trained", "none": "none, all removed"}
+        return fixed.get(self.condition) or f"{self.modality} {self.condition}"
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """The report of :func:`decompose`; ``shares`` is empty where ``reason`` says why."""
+
+    model: str
+    dataset: str
+    checkpoint: str
+    part: str
+    metric: str
+    modalities: tuple[str, ...]
+    repeats: int
+    seed: int
+    rows: list[Row]
+    shares: list[Shares] = field(default_factory=list)
+    reason: str | None = None
+
+    def row(self, condition: str, modality: str | None = None) -> Row:
+        """The line of a condition; the modality where it has one."""
+        return next(row for row in self.rows if (row.condition, row.modality) == (condition, modality))
+
+    def text(self) -> str:
+        """The report as it is printed."""
+        metrics = list(self.rows[0].values)
+        wide = max(len(row.name) for row in self.rows) + 1
+        head = " ".join([" " * wide, *(f"{m:>12}" for m in metrics)])
+        lines = [
+            f"{self.model} on {self.dataset}, {self.part} part: what the trained model reads in {', '.join(self.modalities)}",
+            f"checkpoint: {self.checkpoint}",
+            "",
+            head,
+            "-" * len(head),
+        ]
+        for row in self.rows:
+            lines.append(" ".join([f"{row.name:<{wide}}", *(f"{row.values[m]:>12.4f}" for m in metrics)]))
+            if row.sd is not None:
+                lines.append(" ".join([f"{'  +-':<{wide}}", *(f"{row.sd[m]:>12.4f}" for m in metrics)]))
+        lines += ["-" * len(head), "", *self._share_lines(), "", "Limits"]
+        for limit in (*LIMITS, self._spread()):
+            lines += textwrap.wrap(limit, LINE, initial_indent="- ", subsequent_indent="  ")
+        return "\n".join(lines)
+
+    def _share_lines(self) -> list[str]:
+        all_, none = self.row("all").values[self.metric], self.row("none").values[self.metric]
+        lines = [f"{self.metric}: {all_:.4f} with all modalities - {none:.4f} with none = {all_ - none:.4f}"]
+        if self.reason:
+            return [*lines, *textwrap.wrap(self.reason, LINE)]
+        for found in self.shares:
+            parts = found.parts()
+            wide = max(len(name) for name, _ in parts)
+            lines += ["", f"{found.modality} against {' + '.join(found.rest)}"]
+            lines += [f"  {name:<{wide}} {value:>9.4f} {100 * value / found.total:>8.1f} %" for name, value in parts]
+            if found.synergistic < 0:
+                lines.append(
+                    "  The synergy is negative, interference: the better of the two alone ranks better than all together."
+                )
+            if found.redundant < 0:
+                lines.append("  The redundancy is negative: the worse of the two alone ranks worse than none at all.")
+        return lines
+
+    def _spread(self) -> str:
+        if self.repeats == 1:
+            return f"A shuffle is one draw (seed {self.seed}); --repeats=3 and more give its spread."
+        return (
+            f"Shuffles are the mean of {self.repeats} draws (seed {self.seed}), +- their standard deviation; it is not the spread "
+            "between training seeds or users."
+        )
+
+    def to_csv(self, path: str | Path) -> None:
+        """All performances and shares, one line a number: quantity, modality, rest, metric, value, sd, share (of v(all) - v(none)).
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
+        lines = [("quantity", "modality", "rest", "metric", "value", "sd", "share")]
+        for row in self.rows:
+            for metric, value in row.values.items():
+                lines.append((row.condition, row.modality or "", "", metric, value, "" if row.sd is None else row.sd[metric], ""))
+        for found in self.shares:
+            for quantity in ("redundant", "unique", "unique_rest", "synergistic"):
+                value = getattr(found, quantity)
+                lines.append((quantity, found.modality, " ".join(found.rest), self.metric, value, "", value / found.total))
+        try:
+            with open(path, "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(lines)
+        except OSError as error:
+            raise ConfigurationError(f"cannot write {path}: {error.strerror}. Name a file in a folder that exists") from None
+
+
+# -- the intervention -------------------------------------------------------------------------------------------------
+
+
+class Shuffled:
+    """A modality whose rows are dealt out anew among the items that have one: item i gets that of ``source[i]``.
+
+    Args:
+        known: bool ``[n_items]``, items with a feature of their own; the others, and padding, keep their row.
+        rng: where the permutation comes from.
+    """
+
+    def __init__(self, known: Tensor, rng: np.random.Generator):
+        ids = torch.nonzero(known).flatten()
+        self.source = torch.arange(known.numel())
+        self.source[ids] = ids[torch.from_numpy(rng.permutation(ids.numel()))]
+
+    def table(self, table: Tensor) -> Tensor:
+        return table[self.source.to(table.device)]
+
+    def graph(self, graph: sp.csr_array) -> sp.csr_array:
+        source = self.source.numpy()
+        return sp.csr_array(graph[source][:, source])
+
+    def known(self, known: Tensor) -> Tensor:
+        return known
+
+
+class Removed:
+    """A modality that says nothing: the mean row of the items ``known`` to have one for all items, and no neighbours."""
+
+    def __init__(self, known: Tensor):
+        self.had = known
+
+    def table(self, table: Tensor) -> Tensor:
+        flat = table.clone()
+        flat[1:] = table[self.had.to(table.device)].mean(dim=0, dtype=torch.float64).to(table.dtype)
+        return flat
+
+    def graph(self, graph: sp.csr_array) -> sp.csr_array:
+        # an item without a neighbour is linked to itself, in graphs computed from features as in ready ones; padding is not
+        own = np.arange(1, graph.shape[0])
+        return sp.csr_array((np.ones(own.size, dtype=np.float32), (own, own)), shape=graph.shape)
+
+    def known(self, known: Tensor) -> Tensor:
+        # one item keeps it: models take means over the items that have a modality when they are built, and one item has no neighbours
+        kept = torch.zeros_like(known)
+        kept[torch.nonzero(known).max()] = True
+        return kept
+
+
+Change = Shuffled | Removed
+
+
+def altered_dataset(dataset, changes: Mapping[str, Change]):
+    """A view of a data set whose features, and ready item graphs, are changed; all else is shared with the original."""
+    view = copy.copy(dataset)
+    for attribute, method in (("modalities", "table"), ("has_feature", "known"), ("item_graphs", "graph")):
+        values = dict(getattr(dataset, attribute))
+        values.update({m: getattr(change, method)(values[m]) for m, change in changes.items() if m in values})
+        setattr(view, attribute, values)
+    return view
+
+
+def alter_trained_tables(network: nn.Module, widths: Mapping[str, int], changes: Mapping[str, Change]) -> None:
+    """Change the feature tables that a model has trained, in place: they are weights, and come from the checkpoint.
+
+    Args:
+        network: every :class:`recbole_ib.model.projections.FeatureProjections` in it with ``tuned`` tables is changed. A table is that
+            of the modality of its name, or all modalities side by side (VBPR).
+        widths: columns of every modality, in the model's order.
+
+    Raises:
+        ConfigurationError: a trained table that is neither.
+    """
+    for module in network.modules():
+        if not isinstance(module, FeatureProjections) or not module.tuned:
+            continue
+        for name in module.modalities:
+            table = module.table(name)
+            if name in widths:
+                parts = {name: table}
+            elif table.shape[1] == sum(widths.values()):
+                parts = dict(zip(widths, table.split(list(widths.values()), dim=1), strict=True))
+            else:
+                raise ConfigurationError(
+                    f"the trained table {name!r} has {table.shape[1]} columns: it is no modality ({', '.join(widths)}) nor all of "
+                    "them side by side, so what to change in it is unknown. raw_features: frozen leaves the features as they are"
+                )
+            with torch.no_grad():
+                for m, part in parts.items():
+                    if m in changes:
+                        part.copy_(changes[m].table(part))
+
+
+@contextmanager
+def _replaced(module, name: str, value) -> Iterator[None]:
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log below an error, and the random state as it was: every rebuilt model would repeat what the training run has said."""
+    level, state = logging.root.manager.disable, random_state(None)
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        restore_random_state(state, None)
+
+
+class TrainedModel:
+    """A checkpoint's model with its data and split, evaluated as its run evaluated it, on changed data.
+
+    Args:
+        checkpoint: a file that a run of ours wrote.
+        part: ``test`` or ``valid``.
+
+    Raises:
+        CheckpointError: no checkpoint of ours, or the data are not those of the run.
+        ConfigurationError: the model has no modalities, is a bridged one, or the run has no such part.
+    """
+
+    def __init__(self, checkpoint: str | Path, part: str):
+        self.path, self.state = str(checkpoint), read_checkpoint(checkpoint)
+        self.config = config = config_from_plain(self.state["config"], **QUIET, checkpoint_dir=str(Path(checkpoint).parent))
+        model_class = config.model_class
+        if hasattr(model_class, "bridged_settings"):
+            raise ConfigurationError(
+                f"{self.path} is of {config['model']}, a model of another toolkit: which of its weights are feature tables is unknown. "
+                "decompose takes the models of recbole_ib"
+            )
+        if not is_ours(model_class):
+            raise ConfigurationError(
+                f"{self.path} is of {config['model']}, which is RecBole's own and reads no modality. decompose takes the models of "
+                "recbole_ib"
+            )
+        check_dataset_name(config)
+        self._seed()
+        self.train, valid, test = data_preparation(config, create_dataset(config))
+        self.dataset = self.train._dataset
+        if not getattr(self.dataset, "modalities", None):
+            raise ConfigurationError(
+                f"the data set {config['dataset']!r} of {self.path} names no modalities: there is nothing to split"
+            )
+        if data_digest(self.train, valid) != self.state["data_digest"]:
+            raise CheckpointError(
+                f"the interactions or features of {config['dataset']!r} below {config['data_path']} are not those that {self.path} was "
+                "trained on; put back the files of its run, or train again"
+            )
+        self.loader = {"test": test, "valid": valid}[part]
+        if not self.loader:
+            raise ConfigurationError(
+                f"the run of {self.path} has no {part} part (eval_args: {config['eval_args']}); choose the other"
+            )
+        # the labels teach in training alone, and a checkpoint holds them; clusters of CHANGED features would have other sizes, or
+        # not exist
+        read_labels = sgfd.item_labels
+        self._labels: Callable = lambda config, dataset: read_labels(config, self.dataset)
+        self.widths = {name: table.shape[1] for name, table in self.dataset.modalities.items()}
+        self.trainer = None
+
+    @property
+    def modalities(self) -> list[str]:
+        return list(self.widths)
+
+    def _seed(self) -> None:
+        init_seed(self.config["seed"], self.config["reproducibility"])
+
+    def network(self, changes: Mapping[str, Change]) -> nn.Module:
+        """The trained model as it would be on the changed data: graphs from the data, weights from the checkpoint."""
+        self._seed()
+        with _replaced(sgfd, "item_labels", self._labels):
+            network = get_model(self.config["model"])(self.config, altered_dataset(self.dataset, changes))
+            network = network.to(self.config["device"])
+            try:
+                network.load_state_dict(self.state["state_dict"])
+            except RuntimeError as error:
+                raise CheckpointError(f"{self.path} does not fit {self.config['model']} on its data set: {error}") from None
+        network.load_other_parameter(self.state["other_parameter"])
+        alter_trained_tables(network, self.widths, changes)
+        return network
+
+    def performance(self, changes: Mapping[str, Change]) -> dict[str, float]:
+        """All metrics of the run, by RecBole's evaluator, on the changed data."""
+        network = self.network(changes)
+        if self.trainer is None:
+            # a Trainer opens an event file of tensorboard when it is made; nothing is trained here
+            with _replaced(recbole_trainer, "get_tensorboard", lambda logger: None):
+                self.trainer = get_trainer(self.config["MODEL_TYPE"], self.config["model"])(self.config, network)
+            self.trainer.eval_collector.data_collect(self.train)
+        self.trainer.model = network
+        # where negatives are sampled, all conditions rank against the same ones
+        self._seed()
+        result = self.trainer.evaluate(self.loader, load_best_model=False, show_progress=False)
+        return {name: float(value) for name, value in result.items()}
+
+
+# -- all of it --------------------------------------------------------------------------------------------------------
+
+
+def decompose(
+    checkpoint: str | Path, *, repeats: int = 3, seed: int = 0, part: str = "test", metric: str | None = None
+) -> Decomposition:
+    """How a trained model's performance falls with every modality alone, removed and shuffled, and the shares of it (:func:`shares`).
+
+    Args:
+        checkpoint: a file that a run of ours wrote.
+        repeats: shuffles a modality.
+        seed: of the shuffles.
+        part: ``test`` or ``valid``.
+        metric: what is split, such as ``Recall@20``; default: the run's ``valid_metric``.
+
+    Raises:
+        CheckpointError: no checkpoint of ours, or its data have changed.
+        ConfigurationError: a model without modalities, a metric that the run does not compute, or a wrong argument.
+    """
+    if part not in PARTS:
+        raise ConfigurationError(f"part is {part!r}; allowed: {', '.join(PARTS)}")
+    for name, value, least in (("repeats", repeats, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigurationError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    with _quiet():
+        return _decompose(TrainedModel(checkpoint, part), part, metric, repeats, seed)
+
+
+def _decompose(trained: TrainedModel, part: str, metric: str | None, repeats: int, seed: int) -> Decomposition:
+    names = trained.modalities
+    known = trained.dataset.has_feature
+    measured: dict[frozenset, dict[str, float]] = {}
+
+    def v(kept: Sequence[str]) -> dict[str, float]:
+        # with two modalities, one alone is the other removed
+        key = frozenset(kept)
+        if key not in measured:
+            measured[key] = trained.performance({m: Removed(known[m]) for m in names if m not in key})
+        return measured[key]
+
+    metric = _metric(metric or trained.config["valid_metric"], v(names))
+    rest = {m: [other for other in names if other != m] for m in names}
+    rows = [Row("all", None, v(names))]
+    rows += [Row("alone", m, v([m])) for m in names]
+    rows += [Row("removed", m, v(rest[m])) for m in names]
+    rows.append(Row("none", None, v([])))
+    for number, m in enumerate(names):
+        draws = [trained.performance({m: Shuffled(known[m], np.random.default_rng([seed, number, r]))}) for r in range(repeats)]
+        rows.append(Row("shuffled", m, *_mean_and_sd(draws)))
+
+    whole, nothing = v(names)[metric], v([])[metric]
+    found, reason = [], None
+    if len(names) == 1:
+        reason = f"The model reads one modality ({names[0]}): shares need two."
+    elif whole - nothing <= TINY * abs(whole):
+        reason = (
+            f"The model does not use its modalities when it ranks: all of them together give at most {100 * TINY:g} % of its {metric}. "
+            "No shares. What features do in the training loss alone stays in the id embeddings, and is not seen here."
+        )
+    else:
+        # two modalities are each other's rest: one split says all
+        split = names[:1] if len(names) == 2 else names
+        found = [shares(m, rest[m], v([m])[metric], v(rest[m])[metric], whole, nothing) for m in split]
+    return Decomposition(
+        model=trained.config["model"],
+        dataset=trained.config["dataset"],
+        checkpoint=trained.path,
+        part=part,
+        metric=metric,
+        modalities=tuple(names),
+        repeats=repeats,
+        seed=seed,
+        rows=rows,
+        shares=found,
+        reason=reason,
+    )
+
+
+def _metric(wanted: str, computed: Mapping[str, float]) -> str:
+    """The name under which RecBole returns a metric."""
+    by_lower = {name.lower(): name for name in computed}
+    name = by_lower.get(str(wanted).lower())
+    if name is None:
+        raise ConfigurationError(
+            f"the run does not compute the metric {wanted!r}.{nearest(wanted, computed)} Computed: {', '.join(computed)}"
+        )
+    if metrics_dict[name.split("@")[0].lower()].smaller:
+        raise ConfigurationError(
+            f"{name} is better the smaller it is; shares are of a performance that grows. Choose another metric"
+        )
+    return name
+
+
+def _mean_and_sd(draws: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float] | None]:
+    values = {metric: [draw[metric] for draw in draws] for metric in draws[0]}
+    sd = None if len(draws) == 1 else {metric: float(np.std(x, ddof=1)) for metric, x in values.items()}
+    return {metric: float(np.mean(x)) for metric, x in values.items()}, sd
+
+
+def command(argv: Sequence[str]) -> int:
+    """``recbole-ib decompose CHECKPOINT``; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="recbole-ib decompose",
+        description="what a trained model reads in each modality: its performance with every modality alone, removed and shuffled, and "
+        "the unique, redundant and synergistic shares",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the .pth file of a training run")
+    parser.add_argument("--metric", help="what is split, such as Recall@20; default: the run's valid_metric")
+    parser.add_argument("--repeats", type=int, default=3, help="shuffles a modality (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the shuffles (default: %(default)s)")
+    parser.add_argument("--part", choices=PARTS, default="test", help="which part is ranked (default: %(default)s)")
+    parser.add_argument("--out", metavar="FILE.csv", help="write all numbers there too")
+    try:
+        given = parser.parse_args(list(argv))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    if given.out and not Path(given.out).parent.is_dir():
+        # known before minutes of evaluation
+        raise ConfigurationError(f"--out: there is no folder {Path(given.out).parent}; make it first")
+    found = decompose(given.checkpoint, repeats=given.repeats, seed=given.seed, part=given.part, metric=given.metric)
+    print(found.text())
+    if given.out:
+        found.to_csv(given.out)
+        print(f"\nwritten to {given.out}")
+    return 0

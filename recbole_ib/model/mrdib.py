@@ -1,0 +1,274 @@
+"""MRdIB: stochastic latents with unique, redundant and synergistic terms, on any backbone that projects features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.bottleneck import REDUNDANCY_ESTIMATORS, LogVarianceHead, Redundancy, UniqueDecoders, gaussian_kl, reparameterise
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.base import BatchPass, NamedLosses, Phase
+from recbole_ib.model.dualgnn import DualGNN
+from recbole_ib.model.freedom import FREEDOM
+from recbole_ib.model.ibmrec import need_latents
+from recbole_ib.model.lattice import LATTICE
+from recbole_ib.model.losses import bpr
+from recbole_ib.model.mgcn import MGCN
+from recbole_ib.model.mmgcn import MMGCN
+from recbole_ib.model.projections import batch_items
+from recbole_ib.model.settings import choice, count, positive
+from recbole_ib.model.soil import SOIL
+from recbole_ib.model.vbpr import VBPR
+
+MRDIB = "mrdib"
+#: the value of ``prior_scale`` that takes the backbone's own latents at the start for the unit
+INITIAL = "initial"
+#: no scale or noise starts below it: a projection may start at zero
+SMALLEST_SCALE = 1e-6
+#: the range of log sigma^2, and the one that it may start in, in units of the prior
+LOG_VARIANCE, START = (-24.0, 6.0), (-22.0, 4.0)
+
+
+class GaussianLatents(dict):
+    """The latents that the backbone takes (latent name -> ``[n, d]``), with the draws that they are made of.
+
+    Args:
+        fused: what :meth:`recbole_ib.model.base.MultimodalRecommender.fuse_modalities` made of the draws.
+        draws, means, log_variances: by modality, ``[n, d]``, in units of the prior's standard deviation.
+    """
+
+    def __init__(self, fused: Mapping[str, Tensor], draws, means, log_variances):
+        super().__init__(fused)
+        self.draws, self.means, self.log_variances = draws, means, log_variances
+
+
+class DisentangledBottleneck:
+    """MRdIB on any backbone that projects features (arXiv 2509.20225; equations by the reading note in reference [N]).
+
+    Every modality's latent z_m = s (mu_m + sigma_m eps) is drawn in training, with s mu_m the backbone's own projection and
+    log sigma_m^2 a linear head on the features; a ranking takes z_m = s mu_m, which costs what the backbone costs.
+
+        L = L_backbone(z) + a_1 sum_m KL(N(mu_m, sigma_m^2) || N(0, I)) + a_2 sum_{m<n} I(z_m; z_n) + a_3 sum_m BPR(x_u, D_m(z_m))
+
+    L_backbone on the drawn latents is the synergistic term. KL and I are of the batch's distinct positive items that have the feature;
+    KL summed over latent dimensions. I is estimated by ``redundancy_estimator``: ``mine`` (a lower bound: its critic maximises it in a
+    step of its own before the model's, and the encoders minimise it where it is above 0), ``club`` (an upper bound, likewise with a
+    step of its own) or ``hsic``. D_m is a decoder for each modality, scored by the users' output rows x_u.
+
+    Yaml: ``kl_weight`` a_1, ``redundancy_weight`` a_2, ``unique_weight`` a_3, ``prior_scale`` s, ``initial_noise``,
+    ``redundancy_estimator``, ``redundancy_sigma2``, ``critic_hidden_size``, ``critic_rate``, ``decoder_hidden_size``. A weight of 0
+    leaves out its term with all its parts: without KL the latents are not stochastic, without redundancy there is no critic and no step of its own.
+
+    Raises:
+        ConfigurationError: the backbone has no latents, or the redundancy of one modality is asked for.
+    """
+
+    bottlenecks: tuple[str, ...] = (MRDIB,)
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        need_latents(self, config, MRDIB)
+        self.kl_weight, self.redundancy_weight = float(config["kl_weight"]), float(config["redundancy_weight"])
+        self.unique_weight = float(config["unique_weight"])
+        for name in self.modalities:
+            self.register_buffer(f"own_feature_{name}", dataset.has_feature[name], persistent=False)
+        with torch.no_grad():
+            initial = self.modality_latents()
+        widths = {m: z.shape[1] for m, z in initial.items()}
+        self._add_noise(config, initial)
+        self.redundancy = self._build_redundancy(config, widths) if self.redundancy_weight else None
+        if self.redundancy is not None and self.redundancy.has_critic:
+            first, *rest = self.training_phases
+            critic = Phase("critic", "critic_loss", "critic_parameters", positive(config, "critic_rate"))
+            self.training_phases = (critic, first._replace(parameters="parameters_without_critic"), *rest)
+        self.decoders = None
+        if self.unique_weight:
+            self.decoders = UniqueDecoders(widths, self._output_width(), count(config, "decoder_hidden_size", least=1))
+
+    def _own(self, modality: str) -> Tensor:
+        """The items that have a feature of their own, bool ``[n_items]``."""
+        return getattr(self, f"own_feature_{modality}")
+
+    def scale(self, modality: str) -> Tensor:
+        """s, the prior's standard deviation in units of the backbone's latents."""
+        return getattr(self, f"prior_scale_{modality}")
+
+    def _add_noise(self, config, initial: Mapping[str, Tensor]) -> None:
+        """The prior's scale s of every modality, and the heads of log sigma^2."""
+        self.variance = None
+        # the root of the sum over the number, not of the mean: without any item that has the modality it is 0
+        own = {m: z[self._own(m)] for m, z in initial.items()}
+        spread = {m: float((z.square().sum() / max(1, z.numel())).sqrt()) for m, z in own.items()}
+        for m, value in spread.items():
+            scale = max(value, SMALLEST_SCALE) if config["prior_scale"] == INITIAL else positive(config, "prior_scale")
+            # in the state dict: weights that are loaded bring their units along
+            self.register_buffer(f"prior_scale_{m}", torch.tensor(scale))
+        if not self.kl_weight:
+            return
+        noise = positive(config, "initial_noise")
+        features = self.modality_features(torch.zeros(1, dtype=torch.long))
+        self.variance = nn.ModuleDict()
+        for m, z in initial.items():
+            start = 2 * math.log(max(noise * spread[m], SMALLEST_SCALE) / self.scale(m))
+            start = min(max(start, START[0]), START[1])
+            self.variance[m] = LogVarianceHead(features[m].shape[1], z.shape[1], LOG_VARIANCE, start)
+
+    def _build_redundancy(self, config, widths: Mapping[str, int]) -> Redundancy:
+        if len(widths) < 2:
+            raise ConfigurationError(
+                f"the redundancy of MRdIB is between modalities, and the data set {config['dataset']!r} has one "
+                f"({', '.join(widths)}); set redundancy_weight: 0 to train without it"
+            )
+        estimator = choice(config, "redundancy_estimator", REDUNDANCY_ESTIMATORS)
+        hidden = count(config, "critic_hidden_size", least=1)
+        return Redundancy(widths, estimator, hidden, positive(config, "redundancy_sigma2"))
+
+    def _output_width(self) -> int:
+        """The width of the users' output rows."""
+        training = self.training
+        # in evaluation mode nothing random is drawn: a run without decoders starts from the same numbers
+        self.eval()
+        with torch.no_grad():
+            user, _ = self.forward()
+        self.train(training)
+        return user.shape[1]
+
+    # -- the latents ----------------------------------------------------------------------------------------------
+
+    def item_latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]:
+        """The latents with the Gaussians that they are drawn from; in evaluation mode they are the means."""
+        if self.variance is None and self.redundancy is None and self.decoders is None:
+            return super().item_latents(items)
+        means = {m: z / self.scale(m) for m, z in self.modality_latents(items).items()}
+        log_variances, draws = self.log_variances(items), means
+        if self.training and self.variance is not None:
+            draws = {m: reparameterise(means[m], log_variances[m]) for m in means}
+        fused = self.fuse_modalities({m: z * self.scale(m) for m, z in draws.items()})
+        return GaussianLatents(fused, draws, means, log_variances)
+
+    def scoring_latents(self) -> Mapping[str, Tensor]:
+        # a ranking costs what the backbone's costs
+        if self.training:
+            return super().scoring_latents()
+        return super().item_latents() if self.latents_in_score else {}
+
+    def log_variances(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """log sigma_m^2 by modality, ``[n, d]``; empty without KL."""
+        if self.variance is None:
+            return {}
+        # unit rows: the head must not depend on the extractor's scale; constants: noise levels do not shape the features
+        features = self.modality_features(items)
+        return {m: head(F.normalize(features[m], dim=1)) for m, head in self.variance.items()}
+
+    def latent_rows(self, interaction) -> Tensor | None:
+        rows = super().latent_rows(interaction)
+        if rows is None or self.decoders is None:
+            return rows
+        # the decoders rank negatives too, which not every backbone's loss reads
+        return batch_items(rows, *self._ranked_items(interaction))
+
+    def _ranked_items(self, interaction) -> tuple[Tensor, Tensor]:
+        """The positive and negative items of a batch; a backbone without sampled negatives takes its neighbours' positives."""
+        positives = interaction[self.ITEM_ID]
+        drawn = self.NEG_ITEM_ID in interaction.columns
+        return positives, interaction[self.NEG_ITEM_ID] if drawn else positives.roll(1)
+
+    # -- the losses -----------------------------------------------------------------------------------------------
+
+    def pass_losses(self, done: BatchPass) -> dict[str, Tensor]:
+        """The backbone's terms, and the weighted ``kl``, ``redundancy`` and ``unique``."""
+        losses = super().pass_losses(done)
+        items = torch.unique(done.interaction[self.ITEM_ID])
+        if self.variance is not None:
+            losses["kl"] = self.kl_weight * self.kl(done.latents, items, done.latents_at(items))
+        if self.redundancy is not None:
+            losses["redundancy"] = self.redundancy_weight * self.redundancy(
+                self._shared_rows(done.latents, items, done.latents_at)
+            )
+        if self.decoders is not None:
+            losses["unique"] = self.unique_weight * self.unique_loss(done)
+        return losses
+
+    def kl(self, latents: GaussianLatents, items: Tensor, at: Tensor) -> Tensor:
+        """sum_m mean_i KL(q(z_m|x_i) || N(0, I)) of the distinct ``items`` (at the rows ``at`` of the latents) that have m."""
+        total = torch.zeros((), device=items.device)
+        for m, mean in latents.means.items():
+            rows = at[self._own(m)[items]]
+            if rows.numel():
+                total = total + gaussian_kl(F.embedding(rows, mean), F.embedding(rows, latents.log_variances[m])).mean()
+        return total
+
+    def unique_loss(self, done: BatchPass) -> Tensor:
+        """sum_m BPR(x_u, D_m(z_m)) of the batch's users, positive and negative items."""
+        interaction = done.interaction
+        users = F.embedding(interaction[self.USER_ID], done.joined.user)
+        items, at = torch.unique(torch.cat(self._ranked_items(interaction)), return_inverse=True)
+        rows = done.latents_at(items)
+        decoded = self.decoders({m: F.embedding(rows, z) for m, z in done.latents.draws.items()})
+        pairs = (F.embedding(at, o).split(len(interaction)) for o in decoded.values())
+        return sum(bpr(users, positive, negative) for positive, negative in pairs)
+
+    def critic_loss(self, interaction) -> NamedLosses:
+        """What the critics of the redundancy minimise, on fresh draws of the batch's distinct positive items."""
+        items = torch.unique(interaction[self.ITEM_ID])
+        with torch.no_grad():
+            latents = self.item_latents(items)
+        shared = self._shared_rows(latents, items, lambda chosen: torch.searchsorted(items, chosen))
+        return NamedLosses({"critic": self.redundancy.critic_loss(shared)})
+
+    def _shared_rows(self, latents: GaussianLatents, items: Tensor, where) -> dict[str, Tensor]:
+        """The draws of those of the distinct ``items`` that have every modality; ``where``: items -> rows of the latents."""
+        known = torch.stack([self._own(m)[items] for m in latents.draws]).all(dim=0)
+        rows = where(items[known])
+        return {m: F.embedding(rows, z) for m, z in latents.draws.items()}
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        return list(self.redundancy.parameters())
+
+    def parameters_without_critic(self) -> list[nn.Parameter]:
+        critic = {id(p) for p in self.critic_parameters()}
+        return [p for p in self.parameters() if id(p) not in critic]
+
+    def bottleneck_state(self, items: Tensor) -> dict[str, Tensor]:
+        """``kl/<modality>`` in nats an item, ``noise/<modality>`` sigma, and the estimator's ``redundancy/<a>|<b>``."""
+        state, latents = super().bottleneck_state(items), self.item_latents(items)
+        for m, log_variance in latents.log_variances.items():
+            own = self._own(m)[items]
+            state[f"kl/{m}"] = gaussian_kl(latents.means[m][own], log_variance[own]).mean()
+            state[f"noise/{m}"] = (0.5 * log_variance[own]).exp().mean()
+        if self.redundancy is not None:
+            shared = self._shared_rows(latents, items, lambda chosen: torch.searchsorted(items, chosen))
+            state.update({f"redundancy/{pair}": value for pair, value in self.redundancy.estimates(shared).items()})
+        return state
+
+
+class MRdIBVBPR(DisentangledBottleneck, VBPR):
+    """MRdIB on VBPR: one Gaussian a modality in place of the one projection of all features, fused by their sum."""
+
+
+class MRdIBMMGCN(DisentangledBottleneck, MMGCN):
+    """MRdIB on MMGCN."""
+
+
+class MRdIBDualGNN(DisentangledBottleneck, DualGNN):
+    """MRdIB on DualGNN."""
+
+
+class MRdIBFREEDOM(DisentangledBottleneck, FREEDOM):
+    """MRdIB on FREEDOM, whose latents act in the loss alone."""
+
+
+class MRdIBMGCN(DisentangledBottleneck, MGCN):
+    """MRdIB on MGCN."""
+
+
+class MRdIBSOIL(DisentangledBottleneck, SOIL):
+    """MRdIB on SOIL."""
+
+
+class MRdIBLATTICE(DisentangledBottleneck, LATTICE):
+    """MRdIB on LATTICE with its learned item graph."""

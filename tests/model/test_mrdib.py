@@ -1,0 +1,338 @@
+"""MRdIB: its terms against naive loops, its steps, its ablations, what it costs a ranking, and what it removes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_ib.bottleneck import LogVarianceHead, gaussian_information, gaussian_kl, reparameterise
+from recbole_ib.checkpoint import last_path
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.mrdib import GaussianLatents
+from recbole_ib.trainer import MultimodalTrainer
+from tests.bottleneck.test_hsic import naive_hsic
+from tests.conftest import planted, write_dataset
+from tests.model.test_behaviour import first_batch, fit, scores_of
+from tests.test_trainer import run
+
+CLASSES = {
+    "MRdIBVBPR": "VBPR",
+    "MRdIBMMGCN": "MMGCN",
+    "MRdIBDualGNN": "DualGNN",
+    "MRdIBLATTICE": "LATTICE",
+    "MRdIBFREEDOM": "FREEDOM",
+    "MRdIBMGCN": "MGCN",
+    "MRdIBSOIL": "SOIL",
+}
+OFF = {"kl_weight": 0.0, "redundancy_weight": 0.0, "unique_weight": 0.0}
+
+
+def named(losses):
+    return dict(zip(losses.names, losses, strict=True))
+
+
+def naive_bpr(user, positive, negative):
+    return sum(math.log(1 + math.exp(float(u @ (j - i)))) for u, i, j in zip(user, positive, negative, strict=True)) / len(user)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_terms_equal_naive_loops_on_the_same_draws(build, name):
+    _, model, train, _, _ = build(
+        name, kl_weight=0.3, redundancy_weight=0.7, unique_weight=0.5, redundancy_estimator="hsic", redundancy_sigma2=0.4
+    )
+    model.pre_epoch(0)
+    batch = first_batch(train)
+    done = model.batch_pass(batch)
+    losses = {k: float(v) for k, v in model.pass_losses(done).items()}
+    with torch.no_grad():
+        items = sorted(set(batch["item_id"].tolist()))
+        at = {i: int(done.latents_at(torch.tensor([i]))) for i in {*items, *batch["neg_item_id"].tolist()}}
+        kl = 0.0
+        for m, mean in done.latents.means.items():
+            spread = (0.5 * done.latents.log_variances[m]).exp()
+            for i in items:
+                normal = torch.distributions.Normal(mean[at[i]], spread[at[i]])
+                kl += float(torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum()) / len(items)
+        rows = [at[i] for i in items]
+        draws = {m: z[rows].double().numpy() for m, z in done.latents.draws.items()}
+        shared = naive_hsic(draws["text"], draws["visual"], 0.4)
+        unique = 0.0
+        users = done.joined.user[batch["user_id"]]
+        for m, z in done.latents.draws.items():
+            decoder = model.decoders.decoders[list(done.latents.draws).index(m)]
+            o = [[decoder(z[at[int(i)]]) for i in batch[field]] for field in ("item_id", "neg_item_id")]
+            unique += naive_bpr(users, *o)
+    assert losses["kl"] == pytest.approx(0.3 * kl, rel=1e-4)
+    assert losses["redundancy"] == pytest.approx(0.7 * shared, rel=1e-3)
+    assert losses["unique"] == pytest.approx(0.5 * unique, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_backbone_ranks_the_drawn_latents(build, name):
+    """The synergistic term: the backbone's own loss of exactly the latents that were drawn."""
+    _, model, train, _, _ = build(name, initial_noise=0.5)
+    _, plain, _, _, _ = build(CLASSES[name], project_above=0)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if k in plain.state_dict()})
+    batch = first_batch(train)
+    for network in (model, plain):
+        torch.manual_seed(2)
+        network.pre_epoch(0)
+    torch.manual_seed(4)
+    done = model.batch_pass(batch)
+    latents = done.latents
+    for m, z in latents.draws.items():
+        noise = (z - latents.means[m]) / (0.5 * latents.log_variances[m]).exp()
+        assert abs(float(noise.mean())) < 0.2
+        assert float(noise.std()) == pytest.approx(1.0, abs=0.1)
+    plain.item_latents = lambda items=None: dict(latents)
+    expected = named(plain.calculate_loss(batch)) if latents else {}
+    got = model.pass_losses(done)
+    for term, value in expected.items():
+        torch.testing.assert_close(got[term], value, rtol=1e-4, atol=1e-6)
+
+
+def test_vbprs_parts_sum_to_its_projection(build):
+    _, model, _, _, _ = build("MRdIBVBPR")
+    with torch.no_grad():
+        torch.nn.init.normal_(model.projections.linear["content"].bias)
+    parts = model.modality_latents()
+    assert list(parts) == ["text", "visual"]
+    torch.testing.assert_close(sum(parts.values()), model.projections()["content"])
+    features = model.modality_features(torch.tensor([3, 5]))
+    assert [f.shape[1] for f in features.values()] == model.widths
+    with torch.no_grad():
+        features["visual"].zero_()
+    assert model.projections.table("content")[3].abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_ranking_is_the_backbones_and_touches_nothing_else(build, name, monkeypatch):
+    config, model, _, _, _ = build(name)
+    _, plain, _, _, _ = build(CLASSES[name], project_above=0)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if k in plain.state_dict()})
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a ranking computes this")
+
+    for module in (*model.variance.values(), model.redundancy, *model.redundancy.critics, model.decoders):
+        monkeypatch.setattr(module, "forward", forbidden)
+    users = torch.arange(1, 9)
+    assert torch.equal(scores_of(model, config, users), scores_of(plain, config, users))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_with_all_weights_zero_a_run_is_the_backbones_run(build, name):
+    found = []
+    for model_name in (name, CLASSES[name]):
+        config, model, train, valid, _ = build(model_name, epochs=2, project_above=0, **OFF)
+        assert [phase.name for phase in model.training_phases] == ["model"]
+        trainer = fit(config, model, train, valid)
+        found.append((trainer.train_loss_dict, trainer.best_valid_result))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "part", "term"),
+    [("kl_weight", "variance", "kl"), ("redundancy_weight", "redundancy", "redundancy"), ("unique_weight", "decoders", "unique")],
+)
+def test_a_weight_of_zero_leaves_out_the_computation(build, key, part, term):
+    _, whole, train, _, _ = build("MRdIBFREEDOM")
+    _, model, _, _, _ = build("MRdIBFREEDOM", **{key: 0.0})
+    for network in (whole, model):
+        network.pre_epoch(0)
+    batch = first_batch(train)
+    assert set(whole.calculate_loss(batch).names) - set(model.calculate_loss(batch).names) == {term}
+    assert getattr(model, part) is None
+    missing = {k.split(".")[0] for k in set(whole.state_dict()) - set(model.state_dict())}
+    assert missing == {part}
+    assert ("critic" in [phase.name for phase in model.training_phases]) is (key != "redundancy_weight")
+    if key == "kl_weight":
+        latents = model.train().item_latents()
+        assert latents.draws is latents.means
+
+
+@pytest.mark.parametrize(
+    ("estimator", "phases"), [("mine", ["critic", "model"]), ("club", ["critic", "model"]), ("hsic", ["model"])]
+)
+def test_steps_of_the_estimators(build, estimator, phases):
+    config, model, train, _, _ = build("MRdIBVBPR", redundancy_estimator=estimator)
+    trainer = MultimodalTrainer(config, model)
+    assert list(trainer.optimizers) == phases
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    for phase in model.training_phases:
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        trainer._step(phase, first_batch(train), scaler)
+        changed = {n for n, p in model.named_parameters() if not torch.equal(before[n], p)}
+        critic = {n for n in before if n.startswith("redundancy.")}
+        assert changed == (critic if phase.name == "critic" else set(before) - critic)
+
+
+def test_weight_decay_spares_the_critic(build):
+    config, model, _, _, _ = build("MRdIBVBPR", weight_decay=0.1)
+    trainer = MultimodalTrainer(config, model)
+    assert {name: o.param_groups[0]["weight_decay"] for name, o in trainer.optimizers.items()} == {"critic": 0.0, "model": 0.1}
+
+
+def test_the_critic_climbs_and_the_encoders_descend(build):
+    """Each step moves the estimate its own way: the critic up, the encoders down."""
+    config, model, train, _, _ = build("MRdIBVBPR", **{**OFF, "redundancy_weight": 100.0}, learning_rate=0.003)
+    trainer = MultimodalTrainer(config, model)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    batch = first_batch(train)
+    items = torch.unique(batch["item_id"])
+
+    def estimate():
+        torch.manual_seed(0)
+        return float(model.redundancy.estimates(model.item_latents(items).draws)["text|visual"])
+
+    critic, encoders = model.training_phases
+    values = [estimate()]
+    for _ in range(300):
+        trainer._step(critic, batch, scaler)
+    values.append(estimate())
+    for _ in range(30):
+        trainer._step(encoders, batch, scaler)
+    values.append(estimate())
+    assert values[1] > values[0] + 0.3
+    assert values[2] < values[1] - 0.3
+
+
+@pytest.mark.parametrize("estimator", ["mine", "club"])
+def test_a_resumed_run_gives_the_same_numbers(build, estimator):
+    settings = {"redundancy_estimator": estimator, "redundancy_weight": 0.1}
+    whole, expected, weights = run(build, "MRdIBVBPR", 4, **settings)
+    first, _, _ = run(build, "MRdIBVBPR", 2, **settings)
+    resumed, got, again = run(build, "MRdIBVBPR", 4, resume=last_path(first.saved_model_file), **settings)
+    assert got == expected
+    assert resumed.train_loss_dict == whole.train_loss_dict
+    assert all(torch.equal(weights[k], again[k]) for k in weights)
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_modality_has_no_redundancy_and_says_so(build):
+    with pytest.raises(ConfigurationError, match=r"has one \(text\); set redundancy_weight: 0"):
+        build("MRdIBVBPR", use_modalities=["text"])
+    _, model, train, _, _ = build("MRdIBVBPR", use_modalities=["text"], redundancy_weight=0)
+    assert model.calculate_loss(first_batch(train)).names == ("bpr", "reg", "kl", "unique")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"redundancy_estimator": "mime"}, "redundancy_estimator is 'mime'; allowed: mine, club, hsic"),
+        ({"prior_scale": 0}, "prior_scale"),
+        ({"prior_scale": "first"}, "prior_scale"),
+        ({"initial_noise": -1}, "initial_noise"),
+        ({"decoder_hidden_size": 0}, "decoder_hidden_size"),
+        ({"redundancy_sigma2": 0}, "redundancy_sigma2"),
+    ],
+)
+def test_wrong_settings_are_refused(build, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        build("MRdIBVBPR", **settings)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5, "initial"])
+def test_noise_starts_at_its_share_of_the_latents(build, scale):
+    _, model, _, _, _ = build("MRdIBFREEDOM", prior_scale=scale, initial_noise=0.2)
+    latents = model.item_latents(torch.arange(1, model.n_items))
+    assert isinstance(latents, GaussianLatents)
+    for m, z in model.modality_latents(torch.arange(1, model.n_items)).items():
+        spread = float(z.square().mean().sqrt())
+        sigma = float((0.5 * latents.log_variances[m]).exp().mean() * model.scale(m))
+        assert sigma == pytest.approx(0.2 * spread, rel=1e-3)
+        if scale == "initial":
+            assert float(latents.means[m].square().mean()) == pytest.approx(1.0, rel=1e-3)
+        else:
+            assert float(model.scale(m)) == scale
+
+
+def test_items_without_a_feature_take_no_part_in_kl_and_redundancy(build, tmp_path):
+    pairs, modalities, _, _ = planted(40, 30)
+    path = write_dataset(tmp_path / "data", "gaps", pairs, modalities)
+    tokens = (path / "gaps" / "text.tokens").read_text().split()
+    np.save(path / "gaps" / "text.npy", modalities["text"][:20].astype(np.float32))
+    (path / "gaps" / "text.tokens").write_text("\n".join(tokens[:20]) + "\n")
+    _, model, train, _, _ = build("MRdIBVBPR", dataset="gaps", data_path=str(path), redundancy_estimator="hsic")
+    own = train._dataset.has_feature["text"]
+    assert 0 < int(own.sum()) == 20
+    items = torch.arange(1, model.n_items)
+    model.eval()
+    latents = model.item_latents(items)
+    kl = model.kl(latents, items, torch.arange(len(items)))
+    for m, row in (("text", ~own[1:]), ("visual", torch.zeros(len(items), dtype=torch.bool))):
+        latents.means[m] = torch.where(row[:, None], torch.full_like(latents.means[m], 1e3), latents.means[m])
+    torch.testing.assert_close(model.kl(latents, items, torch.arange(len(items))), kl)
+    shared = model._shared_rows(latents, items, lambda chosen: torch.searchsorted(items, chosen))
+    assert {z.shape[0] for z in shared.values()} == {20}
+
+
+# -- what it is for ---------------------------------------------------------------------------------------------------
+
+
+def test_kl_keeps_what_the_target_needs_and_drops_the_rest():
+    """The variational bottleneck on known factors: four of eight are needed, all eight are in the features."""
+    shares = {}
+    for weight in (0.0, 0.005):
+        torch.manual_seed(0)
+        x = torch.randn(600, 8) @ torch.linalg.qr(torch.randn(8, 8))[0]
+        basis = torch.linalg.qr(torch.randn(8, 8))[0]
+        factors = x @ basis
+        target = factors[:, :4] @ torch.randn(4, 4)
+        mean, head, decoder = torch.nn.Linear(8, 6), LogVarianceHead(8, 6, initial=-4.0), torch.nn.Linear(6, 4)
+        parameters = [p for module in (mean, head, decoder) for p in module.parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=0.02)
+        for _ in range(600):
+            mu, log_variance = mean(x), head(x)
+            loss = (decoder(reparameterise(mu, log_variance)) - target).square().mean()
+            loss = loss + weight * gaussian_kl(mu, log_variance).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            # mu is linear in the factors: its variance by factor
+            moved = (mean.weight @ basis).square().sum(dim=0)
+            shares[weight] = float(moved[4:].sum() / moved.sum())
+            assert float((decoder(mean(x)) - target).square().mean() / target.var()) < 0.01
+    # noise alone, which costs something wherever the decoder listens, leaves some
+    assert shares[0.0] > 0.01
+    assert shares[0.005] < 0.2 * shares[0.0]
+
+
+@pytest.mark.parametrize("name", ["MRdIBVBPR", "MRdIBMGCN"])
+def test_more_weight_on_kl_lets_less_through(build, name):
+    nats = []
+    for weight in (1e-4, 1e-1):
+        settings = {**OFF, "kl_weight": weight, "epochs": 30, "learning_rate": 0.01, "initial_noise": 0.5, "stopping_step": 100}
+        config, model, train, _, _ = build(name, **settings)
+        fit(config, model, train, None)
+        model.eval()
+        with torch.no_grad():
+            state = model.bottleneck_state(torch.arange(1, model.n_items))
+        nats.append(float(state["kl/text"] + state["kl/visual"]))
+    assert nats[1] < 0.7 * nats[0]
+
+
+@pytest.mark.parametrize("estimator", ["club", "hsic"])
+def test_redundancy_makes_the_modalities_tell_different_things(build, tmp_path, estimator):
+    """Both modalities hold the group; with a weight on what they share, the latents share less of it, and still rank by it."""
+    pairs, modalities, item_group, _ = planted()
+    rng = np.random.default_rng(3)
+    both = {
+        "text": modalities["text"],
+        "visual": np.eye(4)[item_group] @ rng.normal(size=(4, 6)) + 0.1 * rng.normal(size=(60, 6)),
+    }
+    path = write_dataset(tmp_path / "data", "twice", pairs, both)
+    shared = {}
+    for weight in (0.0, 0.3):
+        settings = {**OFF, "redundancy_weight": weight, "redundancy_estimator": estimator, "embedding_size": 8}
+        settings |= {"epochs": 60, "learning_rate": 0.01, "stopping_step": 100}
+        config, model, train, valid, _ = build("MRdIBVBPR", dataset="twice", data_path=str(path), **settings)
+        trainer = fit(config, model, train, valid)
+        latents = model.eval().modality_latents(torch.arange(1, model.n_items))
+        shared[weight] = float(gaussian_information(latents["text"], latents["visual"], ridge=0.05))
+        assert trainer.best_valid_score > 0.9
+    assert shared[0.3] < 0.8 * shared[0.0]
