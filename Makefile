@@ -34,6 +34,7 @@ lint: venv
 bench: venv
 	$(BIN)/python benchmarks/sparse_product.py
 	$(BIN)/python benchmarks/hsic.py
+	$(BIN)/python benchmarks/bottleneck_overhead.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -172,9 +172,6 @@ class Config(RecBoleConfig):
         if self.dataset == "ml-100k" and "data_path" in self.external_config_dict and (Path(data_path) / "ml-100k").is_dir():
             # RecBole takes a set of this name from its own wheel whatever data_path says
             self.final_config_dict["data_path"] = str(Path(data_path) / "ml-100k")
-        if is_ours(self.model_class):
-            # written one way, however the run was asked for: a checkpoint's settings are compared with it
-            self.final_config_dict["bottleneck"] = ",".join(self.model_class.bottlenecks) or None
         check_protocol(self)
         if self._check_keys:
             check_dataset_name(self)
@@ -226,6 +223,9 @@ def teach_recbole() -> None:
 
     def _set_default_parameters(self):
         set_defaults(self)
+        if is_ours(self.model_class):
+            # written one way, however the run was asked for: a checkpoint's settings are compared with it
+            self.final_config_dict["bottleneck"] = ",".join(self.model_class.bottlenecks) or None
         if not isinstance(self, Config) and is_ours(self.model_class):
             # RecBole's Config also takes the host process's own options for settings: those are not checked
             check_keys(self, {**self.file_config_dict, **self.variable_config_dict})
@@ -259,16 +259,21 @@ def _layered_internal_config(config, model, model_class, dataset) -> None:
             layer.update(model_class.bridged_settings(external))
         layer.update(our_yaml(f"dataset/{dataset}"))
     internal.update(layer)
-    internal.update(_dataset_folder_yaml(dataset, {**internal, **external}))
+    folder = _dataset_folder_yaml(dataset, {**internal, **external})
+    if folder.get("bottleneck"):
+        raise ConfigurationError(
+            f"the yaml of the data set {dataset!r} sets bottleneck: {folder['bottleneck']!r}. It belongs to the model of a run: give it on "
+            "the command line, in a config file or in config_dict"
+        )
+    internal.update(folder)
 
 
 def model_yaml(model_class: type) -> dict:
     """The settings of a model class: backbone < its bottlenecks < its own yaml, or that of the nearest class it inherits from."""
     bottlenecks = getattr(model_class, "bottlenecks", ())
-    layers = [f"bottleneck/{name}" for name in bottlenecks]
-    if bottlenecks:
-        layers.insert(0, _nearest_yaml(backbone_of(model_class)))
-    layers.append(_nearest_yaml(model_class))
+    own = _nearest_yaml(model_class)
+    backbone = _nearest_yaml(backbone_of(model_class)) if bottlenecks else own
+    layers = [backbone, *(f"bottleneck/{name}" for name in bottlenecks), own if own != backbone else None]
     merged = {}
     for layer in layers:
         merged.update(our_yaml(layer) if layer else {})

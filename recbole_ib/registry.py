@@ -131,10 +131,10 @@ def with_bottlenecks(model: str | type | None, bottleneck) -> str | type | None:
     from recbole_ib.model.bottlenecked import PLUS, bottlenecked, parse_bottlenecks
 
     name, plus, written = model.partition(PLUS) if isinstance(model, str) else (model, "", "")
-    if not plus and bottleneck in (None, "", [], ()):
+    if model is None or (not plus and (bottleneck is None or bottleneck == "")):
         return model
     names = parse_bottlenecks(written if plus else bottleneck)
-    if plus and bottleneck not in (None, "", [], ()) and parse_bottlenecks(bottleneck) != names:
+    if plus and bottleneck not in (None, "") and parse_bottlenecks(bottleneck) != names:
         raise ConfigurationError(f"the model is {model}, but bottleneck is {bottleneck!r}; give the bottlenecks once")
     if isinstance(name, str):
         if name.lower().startswith(MMREC_PREFIX):

@@ -83,7 +83,9 @@ class MultimodalTrainer(Trainer):
         ensure_dir(self.checkpoint_dir)
         self.saved_model_file = str(checkpoint_path(self.checkpoint_dir, config["model"], config["dataset"]))
         self.optimizers = {phase.name: self._phase_optimizer(phase) for phase in model.training_phases}
-        self.optimizer = next(iter(self.optimizers.values()))
+        # RecBole's one optimiser is that of the model's loss: a critic's step may come first
+        whole = next((phase for phase in model.training_phases if phase.loss == "calculate_loss"), model.training_phases[0])
+        self.optimizer = self.optimizers[whole.name]
         self._train_data = None
         self._data_digest = None
         self._latest_valid_result = None

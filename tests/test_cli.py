@@ -314,3 +314,41 @@ def test_check_with_a_wrong_command_line(mmrec, capsys, words, parts):
     err = capsys.readouterr().err
     for part in parts:
         assert part in err
+
+
+# -- looking into models ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["robustness", "decompose", "plot-information"])
+def test_commands_of_their_own_modules_have_their_own_help(capsys, command):
+    assert cli.main([command, "--help"]) == 0
+    assert f"recbole-ib {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["robustness", "--models=VBPRR", "--levels=0", "--seeds=0", "--out=grid"], "VBPRR"),
+        (["decompose", "nothing.pth"], "nothing.pth"),
+        (["plot-information", "nothing.csv"], "nothing.csv"),
+    ],
+)
+def test_their_refusals_name_what_is_wrong(capsys, argv, part):
+    assert cli.main(argv) == 1
+    assert part in capsys.readouterr().err
+
+
+def test_from_a_run_to_its_plots_and_its_decomposition(tmp_path, monkeypatch, capsys, planted_path):
+    """The README's three steps on one small run."""
+    monkeypatch.chdir(tmp_path)
+    words = ["--model=VBPR", "--bottleneck=mrdib", "--dataset=planted", f"--data_path={planted_path}", "--epochs=2"]
+    assert cli.main([*words, "--diagnostics=True", "--show_progress=False", "--use_gpu=False"]) == 0
+    assert "MRdIBVBPR on planted" in capsys.readouterr().out
+    (table,) = Path("saved").glob("*-diagnostics.csv")
+    assert cli.main(["plot-information", str(table), "--out=plots"]) == 0
+    assert len(list(Path("plots").glob("*.png"))) == 2
+    (checkpoint,) = (path for path in Path("saved").glob("*.pth") if not path.stem.endswith("-last"))
+    capsys.readouterr()
+    assert cli.main(["decompose", str(checkpoint), "--repeats=1"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("unique", "redundant", "synergistic", "text", "visual"))

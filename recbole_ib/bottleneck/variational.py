@@ -93,10 +93,22 @@ class LogVarianceHead(nn.Module):
         nn.init.zeros_(self.weight)
         nn.init.constant_(self.bias, 0.25 * (self.high - self.low) * math.log(share / (1.0 - share)))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """log s^2 in [low, high], ``[n, in_dim] -> [n, out_dim]``."""
+    def forward(self, features: Tensor, scale: Tensor | None = None) -> Tensor:
+        """log s^2 in [low, high].
+
+        Args:
+            features: x, ``[n, in_dim]``.
+            scale: by which each row of x is multiplied first, ``[n, 1]``. It is applied to W x, which is narrower.
+
+        Returns:
+            ``[n, out_dim]``.
+        """
         width = self.high - self.low
-        return self.low + width * torch.sigmoid(F.linear(features, self.weight, self.bias) * (4.0 / width))
+        if scale is None:
+            h = F.linear(features, self.weight, self.bias)
+        else:
+            h = torch.addcmul(self.bias, F.linear(features, self.weight), scale)
+        return self.low + width * torch.sigmoid(h * (4.0 / width))
 
     def extra_repr(self) -> str:
         out_dim, in_dim = self.weight.shape

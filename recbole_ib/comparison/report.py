@@ -124,17 +124,22 @@ def markdown(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Fac
     ]
     against = [c for c in contestants if c.backbone is not None]
     if against:
-        present = [c for c in against if any(o.text == c.backbone for o in contestants)]
+        compared = {c.text: plain_one(c, contestants) for c in against}
+        present = [c for c in against if compared[c.text] is not None]
         parts += [
             "## Change against the backbone at the same level",
             "Mean of the paired relative changes; p: two-sided paired t-test over the seeds, not corrected for the number of cells.",
         ]
         absent = [f"{c.text}: {c.backbone} is not among --models" for c in against if c not in present]
         parts += [f"Not compared: {'; '.join(absent)}."] if absent else []
-        compared = {c.text: c.backbone for c in present}
+        parts += [f"{c.text}: against {compared[c.text].text}." for c in present if compared[c.text].text != c.backbone]
         if present:
             parts.append(
-                _table(present, facts, lambda c, level: _change(grid[c.text, level], grid[compared[c.text], level], column, True))
+                _table(
+                    present,
+                    facts,
+                    lambda c, level: _change(grid[c.text, level], grid[compared[c.text].text, level], column, True),
+                )
             )
     parts += [
         "## Candidates",
@@ -148,6 +153,17 @@ def markdown(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Fac
         parts += ["## Failed runs", "\n".join(lines)]
     parts += ["## Where this comes from", _provenance(facts, rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def plain_one(contestant: Contestant, contestants: Sequence[Contestant]) -> Contestant | None:
+    """The contestant that another is compared with: its backbone, of several the one that shares most settings, then the first."""
+
+    def shared(other: Contestant) -> int:
+        fixed = set.intersection(*(set(map(repr, candidate.items())) for candidate in other.candidates))
+        return len(fixed & set.intersection(*(set(map(repr, candidate.items())) for candidate in contestant.candidates)))
+
+    plain = [other for other in contestants if other.name == contestant.backbone]
+    return max(plain, key=shared, default=None)
 
 
 def _table(contestants: Sequence[Contestant], facts: Facts, cell) -> str:

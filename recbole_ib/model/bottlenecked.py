@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 
+from recbole.utils import get_model
+
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.model.base import MultimodalRecommender, backbone_of
 from recbole_ib.model.ibmrec import FIB, GIB, InformationBottleneck
@@ -27,7 +29,9 @@ def parse_bottlenecks(value: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigurationError: an unknown name, one given twice, none, or two that do not go together.
     """
-    words = value.replace(PLUS, ",").split(",") if isinstance(value, str) else list(value)
+    if not isinstance(value, (str, list, tuple)):
+        raise ConfigurationError(f"bottleneck is {value!r}; it takes names, such as fib,gib. Allowed: {', '.join(BOTTLENECKS)}")
+    words = value.replace(PLUS, ",").split(",") if isinstance(value, str) else value
     names = [str(word).strip().lower() for word in words]
     for name in names:
         if name not in BOTTLENECKS:
@@ -53,7 +57,8 @@ def bottlenecked(backbone: type, names: tuple[str, ...], named: Iterable[type] =
         named: classes that have names of their own; one of them with this backbone and these bottlenecks is taken as it is.
 
     Raises:
-        ConfigurationError: no recommender of ours, a plug-in, or a class that has other bottlenecks already.
+        ConfigurationError: no recommender of ours, a plug-in, a class that has other bottlenecks already, or one whose loss they
+            could not reach.
     """
     if not issubclass(backbone, MultimodalRecommender):
         raise ConfigurationError(
@@ -70,6 +75,14 @@ def bottlenecked(backbone: type, names: tuple[str, ...], named: Iterable[type] =
             f"{backbone.__name__} has the bottleneck {','.join(backbone.bottlenecks)} already and cannot take {','.join(names)}; name "
             f"its backbone: --model={backbone_of(backbone).__name__} --bottleneck={','.join(names)}"
         )
+    for method in ("calculate_loss", "batch_pass"):
+        if getattr(backbone, method) is not getattr(MultimodalRecommender, method):
+            raise ConfigurationError(
+                f"{backbone.__name__} has a {method} of its own, which would leave the terms of {','.join(names)} out; put its loss into "
+                "ranking_losses or pass_losses"
+            )
+    if len(backbone.training_phases) > 1:
+        raise ConfigurationError(f"a bottleneck needs a backbone with one training step a batch; {backbone.__name__} has more")
     for model_class in named:
         own = model_class.bottlenecks if issubclass(model_class, MultimodalRecommender) else ()
         if own == names and model_class.__bases__ == (BOTTLENECKS[names[0]], backbone):
@@ -83,3 +96,11 @@ def _made(backbone: type, names: tuple[str, ...]) -> type:
     mixin = BOTTLENECKS[names[0]]
     doc = f"{backbone.__name__} with {' and '.join(names)}, see :class:`{mixin.__module__}.{mixin.__name__}`."
     return type(name, (mixin, backbone), {"bottlenecks": names, "__module__": __name__, "__doc__": doc, "__qualname__": name})
+
+
+def __getattr__(name: str) -> type:
+    """A class without a name of its own, for pickle: RecBole pickles a Config, and with it the model class."""
+    backbone, plus, names = name.partition(PLUS)
+    if not plus:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _made(get_model(backbone), parse_bottlenecks(names))

@@ -14,7 +14,7 @@ from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.base import BatchPass, MultimodalRecommender, NamedLosses, Phase, any_feature, backbone_of
 from recbole_ib.model.lattice import LATTICE
 from recbole_ib.model.projections import FeatureProjections
-from recbole_ib.model.settings import positive
+from recbole_ib.model.settings import positive, weight
 from recbole_ib.model.vbpr import VBPR
 from recbole_ib.model.vlattice import VLATTICE
 from recbole_ib.model.vlightgcn import VLightGCN
@@ -37,7 +37,9 @@ class InformationBottleneck:
     FIB has no L_2, nor has one whose users have no content preferences c_a. "The batch's items" are its distinct positive items.
 
     Yaml: ``fib_weight`` alpha, ``gib_weight`` beta, ``sigma2`` (FIB) and ``gib_sigma2``, ``contrastive_temperature`` tau,
-    ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``. A weight of 0 leaves that loss out, and its computation.
+    ``contrastive_rate`` (the learning rate of L_2, which has an optimiser of its own, as a multiple of ``learning_rate``),
+    ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``. A weight or rate of 0 leaves that loss out, and its computation; the gate
+    of GIB stays.
 
     Raises:
         ConfigurationError: the backbone has no latents (for FIB) or no item graph (for GIB).
@@ -54,30 +56,30 @@ class InformationBottleneck:
 
     def _add_fib(self, config, dataset) -> None:
         need_latents(self, config, FIB)
-        self.fib_weight = float(config["fib_weight"])
+        self.fib_weight = weight(config, "fib_weight")
         self.fib = FeatureBottleneck(float(config["sigma2"]))
         for name, mask in self.latent_masks(dataset).items():
             self.register_buffer(f"feature_mask_{name}", mask, persistent=False)
         self.register_buffer("has_content", any_feature(dataset), persistent=False)
-        self.temperature = positive(config, "contrastive_temperature")
+        self.temperature, rate = positive(config, "contrastive_temperature"), weight(config, "contrastive_rate")
         if type(self).user_content is MultimodalRecommender.user_content:
             self.logger.info(
                 f"{config['model']}: the users have no preferences in the space of the item latents, so FIB is HSIC(Z, M) alone, "
                 "without L_2"
             )
-            return
-        self.training_phases = (
-            Phase("L_1", "calculate_loss", "parameters"),
-            Phase("L_2", "contrastive_loss", "content_parameters"),
-        )
+        elif rate:
+            self.training_phases = (
+                Phase("L_1", "calculate_loss", "parameters"),
+                Phase("L_2", "contrastive_loss", "content_parameters", rate),
+            )
 
     def _add_gib(self, config, dataset) -> None:
         if self.item_graph_kind is None:
             raise ConfigurationError(
-                f"gib refines an item graph, and {backbone_of(type(self)).__name__} has none; LATTICE, VLATTICE, MICRO, FREEDOM, MGCN "
-                "and SOIL have one"
+                f"gib refines an item graph, and {backbone_of(type(self)).__name__} has none (item_graph_kind is None); LATTICE, "
+                "VLATTICE, MICRO, FREEDOM, MGCN and SOIL have one"
             )
-        self.gib_weight = float(config["gib_weight"])
+        self.gib_weight = weight(config, "gib_weight")
         self.gate_projections = None
         if getattr(self, "projections", None) is None:
             # content enters such a backbone through S alone; the gate needs z_i beside q_i (Eq. 24)
@@ -166,11 +168,17 @@ class InformationBottleneck:
 
 def need_latents(model: MultimodalRecommender, config, bottleneck: str) -> None:
     """Raise ConfigurationError for a backbone that does not project features."""
-    if getattr(model, "projections", None) is None:
+    name, projections = backbone_of(type(model)).__name__, getattr(model, "projections", None)
+    if projections is None:
         remedy = "set item_graph: learned" if config["item_graph"] == "frozen" else "choose a backbone that projects features"
         raise ConfigurationError(
-            f"{bottleneck} works on the item latents, and {backbone_of(type(model)).__name__} has none with these settings: features "
-            f"enter it through its item graph alone; {remedy}"
+            f"{bottleneck} works on the item latents, and {name} has none with these settings: features enter it through its item "
+            f"graph alone; {remedy}"
+        )
+    passed = [m for m in projections.modalities if m not in projections.linear]
+    if passed:
+        raise ConfigurationError(
+            f"{bottleneck} works on projected features, and {name} takes {', '.join(passed)} as they are; set project_above: 0"
         )
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from recbole_ib.bottleneck import REDUNDANCY_ESTIMATORS, LogVarianceHead, Redundancy, UniqueDecoders, gaussian_kl, reparameterise
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.base import BatchPass, NamedLosses, Phase
+from recbole_ib.model.base import BatchPass, NamedLosses, Phase, backbone_of
 from recbole_ib.model.dualgnn import DualGNN
 from recbole_ib.model.freedom import FREEDOM
 from recbole_ib.model.ibmrec import need_latents
@@ -20,7 +20,7 @@ from recbole_ib.model.losses import bpr
 from recbole_ib.model.mgcn import MGCN
 from recbole_ib.model.mmgcn import MMGCN
 from recbole_ib.model.projections import batch_items
-from recbole_ib.model.settings import choice, count, positive
+from recbole_ib.model.settings import choice, count, positive, weight
 from recbole_ib.model.soil import SOIL
 from recbole_ib.model.vbpr import VBPR
 
@@ -61,7 +61,8 @@ class DisentangledBottleneck:
 
     Yaml: ``kl_weight`` a_1, ``redundancy_weight`` a_2, ``unique_weight`` a_3, ``prior_scale`` s, ``initial_noise``,
     ``redundancy_estimator``, ``redundancy_sigma2``, ``critic_hidden_size``, ``critic_rate``, ``decoder_hidden_size``. A weight of 0
-    leaves out its term with all its parts: without KL the latents are not stochastic, without redundancy there is no critic and no step of its own.
+    leaves out its term with all its parts: without KL the latents are not stochastic, without redundancy there is no critic and no
+    step of its own.
 
     Raises:
         ConfigurationError: the backbone has no latents, or the redundancy of one modality is asked for.
@@ -72,12 +73,13 @@ class DisentangledBottleneck:
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         need_latents(self, config, MRDIB)
-        self.kl_weight, self.redundancy_weight = float(config["kl_weight"]), float(config["redundancy_weight"])
-        self.unique_weight = float(config["unique_weight"])
+        self.kl_weight, self.redundancy_weight = weight(config, "kl_weight"), weight(config, "redundancy_weight")
+        self.unique_weight = weight(config, "unique_weight")
         for name in self.modalities:
             self.register_buffer(f"own_feature_{name}", dataset.has_feature[name], persistent=False)
         with torch.no_grad():
             initial = self.modality_latents()
+            self._check_parts(initial, super().item_latents())
         widths = {m: z.shape[1] for m, z in initial.items()}
         self._add_noise(config, initial)
         self.redundancy = self._build_redundancy(config, widths) if self.redundancy_weight else None
@@ -88,6 +90,15 @@ class DisentangledBottleneck:
         self.decoders = None
         if self.unique_weight:
             self.decoders = UniqueDecoders(widths, self._output_width(), count(config, "decoder_hidden_size", least=1))
+
+    def _check_parts(self, parts: Mapping[str, Tensor], latents: Mapping[str, Tensor]) -> None:
+        """A backbone whose parts do not make its latents would be trained on others than it ranks with."""
+        fused = self.fuse_modalities(parts)
+        if set(fused) != set(latents) or not all(torch.allclose(fused[k], z, rtol=1e-3, atol=1e-5) for k, z in latents.items()):
+            raise ConfigurationError(
+                f"mrdib draws the parts of the latents by modality, and {backbone_of(type(self)).__name__}.modality_latents does not make "
+                "its item_latents; override modality_latents (and fuse_modalities) instead of item_latents"
+            )
 
     def _own(self, modality: str) -> Tensor:
         """The items that have a feature of their own, bool ``[n_items]``."""
@@ -103,6 +114,8 @@ class DisentangledBottleneck:
         # the root of the sum over the number, not of the mean: without any item that has the modality it is 0
         own = {m: z[self._own(m)] for m, z in initial.items()}
         spread = {m: float((z.square().sum() / max(1, z.numel())).sqrt()) for m, z in own.items()}
+        if isinstance(config["prior_scale"], str) and config["prior_scale"] != INITIAL:
+            raise ConfigurationError(f"prior_scale is {config['prior_scale']!r}; it takes a number above 0, or {INITIAL}")
         for m, value in spread.items():
             scale = max(value, SMALLEST_SCALE) if config["prior_scale"] == INITIAL else positive(config, "prior_scale")
             # in the state dict: weights that are loaded bring their units along
@@ -112,6 +125,8 @@ class DisentangledBottleneck:
         noise = positive(config, "initial_noise")
         features = self.modality_features(torch.zeros(1, dtype=torch.long))
         self.variance = nn.ModuleDict()
+        for m, x in self.modality_features().items():
+            self.register_buffer(f"unit_scale_{m}", unit_scale(x), persistent=False)
         for m, z in initial.items():
             start = 2 * math.log(max(noise * spread[m], SMALLEST_SCALE) / self.scale(m))
             start = min(max(start, START[0]), START[1])
@@ -162,7 +177,14 @@ class DisentangledBottleneck:
             return {}
         # unit rows: the head must not depend on the extractor's scale; constants: noise levels do not shape the features
         features = self.modality_features(items)
-        return {m: head(F.normalize(features[m], dim=1)) for m, head in self.variance.items()}
+        return {m: head(features[m], self._unit_scale(m, features[m], items)) for m, head in self.variance.items()}
+
+    def _unit_scale(self, modality: str, features: Tensor, items: Tensor | None) -> Tensor:
+        """1 / ||x|| of every row, ``[n, 1]``; of features that are not trained it is known."""
+        if self.projections.tuned:
+            return unit_scale(features)
+        scale = getattr(self, f"unit_scale_{modality}")
+        return scale if items is None else F.embedding(items, scale)
 
     def latent_rows(self, interaction) -> Tensor | None:
         rows = super().latent_rows(interaction)
@@ -244,6 +266,11 @@ class DisentangledBottleneck:
             shared = self._shared_rows(latents, items, lambda chosen: torch.searchsorted(items, chosen))
             state.update({f"redundancy/{pair}": value for pair, value in self.redundancy.estimates(shared).items()})
         return state
+
+
+def unit_scale(rows: Tensor) -> Tensor:
+    """1 / ||x_i||, ``[n, d] -> [n, 1]``; a row of zeros stays one."""
+    return rows.norm(dim=1, keepdim=True).clamp_min(SMALLEST_SCALE).reciprocal()
 
 
 class MRdIBVBPR(DisentangledBottleneck, VBPR):

@@ -31,6 +31,14 @@ def positive(config, key: str) -> float:
     return value
 
 
+def weight(config, key: str) -> float:
+    """The value of a key that weighs a loss term: a number, 0 or more."""
+    value = _number(config, key)
+    if value < 0:
+        raise ConfigurationError(f"{key} is {value!r}; it takes a number, 0 or more")
+    return value
+
+
 def share(config, key: str) -> float:
     """The value of a key that takes a part of 1, such as a dropout: 0 <= x < 1."""
     value = _number(config, key)

@@ -177,3 +177,11 @@ def test_head_resets_to_its_start_and_names_itself():
 def test_head_refuses_a_start_outside_its_bound(bound, initial):
     with pytest.raises(ValueError, match="must lie inside its bound, got"):
         LogVarianceHead(5, 3, bound, initial)
+
+
+def test_scaled_rows_are_rows_scaled_first():
+    torch.manual_seed(0)
+    head = LogVarianceHead(7, 3)
+    torch.nn.init.normal_(head.weight)
+    x, scale = torch.randn(5, 7), torch.rand(5, 1)
+    torch.testing.assert_close(head(x, scale), head(x * scale))

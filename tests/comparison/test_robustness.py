@@ -13,7 +13,7 @@ from scipy import stats
 from recbole_ib.comparison import curves, robustness
 from recbole_ib.comparison.contestants import parse_contestants
 from recbole_ib.comparison.plan import read_plan
-from recbole_ib.comparison.report import Facts, choose, markdown, relative_change
+from recbole_ib.comparison.report import Facts, choose, markdown, plain_one, relative_change
 from recbole_ib.comparison.robustness import command, widest_graph
 from recbole_ib.errors import ConfigurationError
 from tests.conftest import planted, write_dataset
@@ -288,3 +288,12 @@ def test_curves_are_drawn(tmp_path):
 def test_help_is_printed(capsys):
     assert command(["--help"]) == 0
     assert "--levels" in capsys.readouterr().out
+
+
+def test_a_model_is_compared_with_the_backbone_that_shares_its_settings():
+    text = "LATTICE:knn_k=5|10,LATTICE:item_graph=frozen,LATTICE+gib:item_graph=frozen;gib_weight=0|1,LATTICE+fib,IBMRec"
+    contestants = parse_contestants(text)
+    learned, frozen, gib, fib, other = contestants
+    assert plain_one(gib, contestants) is frozen
+    assert plain_one(fib, contestants) is learned
+    assert plain_one(other, contestants) is None

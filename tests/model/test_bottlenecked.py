@@ -2,23 +2,28 @@
 
 import math
 import os
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from recbole.config import Config as RecBoleConfig
-from recbole.quick_start import load_data_and_model
+from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model
 
 from recbole_ib.config import Config, config_from_plain, model_yaml, plain_config, unread_settings
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.base import MultimodalRecommender, backbone_of
+from recbole_ib.model.base import MultimodalRecommender, Phase, backbone_of
 from recbole_ib.model.bottlenecked import BOTTLENECKS, bottlenecked, parse_bottlenecks
 from recbole_ib.model.lattice import LATTICE
+from recbole_ib.model.vlightgcn import VLightGCN
 from recbole_ib.quick_start import run_recbole_ib
-from recbole_ib.registry import CATALOGUE, backbone_class, is_plugin
+from recbole_ib.registry import CATALOGUE, backbone_class, is_plugin, register_model
+from recbole_ib.trainer import MultimodalTrainer
 from tests.bottleneck.test_hsic import naive_hsic
+from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import first_batch, fit, scores_of
 
 BACKBONES = [name for name, entry in CATALOGUE.items() if entry.bottlenecks == "-" and not is_plugin(get_model(name))]
@@ -146,10 +151,10 @@ def test_every_backbone_takes_every_bottleneck_or_says_what_it_lacks(build, back
     name = Config(backbone, "ml-100k", config_dict={"bottleneck": bottleneck})["model"]
     if "gib" in bottleneck and backbone not in WITH_GRAPH:
         with pytest.raises(ConfigurationError, match=f"gib refines an item graph, and {backbone} has none"):
-            build(name)
+            build(name, project_above=0)
         return
-    config, model, train, valid, _ = build(name, epochs=1)
-    _, plain, _, _, _ = build(backbone)
+    config, model, train, valid, _ = build(name, epochs=1, project_above=0)
+    _, plain, _, _, _ = build(backbone, project_above=0)
     trainer = fit(config, model, train, valid)
     assert 0 <= trainer.best_valid_score <= 1
     model.train()
@@ -201,7 +206,7 @@ def test_a_gate_that_is_open_everywhere_changes_no_score(build, backbone):
     "backbone", [b for b in BACKBONES if get_model(b).user_content is not MultimodalRecommender.user_content]
 )
 def test_l2_compares_users_and_items_in_one_space(build, backbone):
-    _, model, _, _, _ = build(resolved(backbone, "fib"))
+    _, model, _, _, _ = build(resolved(backbone, "fib"), project_above=0)
     assert [phase.name for phase in model.training_phases] == ["L_1", "L_2"]
     width = sum(z.shape[1] for z in model.item_latents(torch.arange(1, 3)).values())
     assert model.user_content(torch.arange(1, 4)).shape == (3, width)
@@ -288,7 +293,7 @@ def test_a_fresh_process_loads_a_model_without_a_name(planted_path, tmp_path):
     _, model, *_ = load_data_and_model(result["checkpoint"])
     assert type(model).__name__ == "FREEDOM+fib+gib"
     script = (
-        "import recbole_ib; from recbole.quick_start import load_data_and_model; from recbole.utils import get_trainer\n"
+        "import recbole_ib; from recbole.quick_start import load_data_and_model, run_recbole; from recbole.utils import get_trainer\n"
         f"config, model, _, _, _, test = load_data_and_model({result['checkpoint']!r})\n"
         "trainer = get_trainer(config['MODEL_TYPE'], config['model'])(config, model)\n"
         "print(repr(dict(trainer.evaluate(test, load_best_model=False, show_progress=False))))"
@@ -306,3 +311,110 @@ def test_settings_survive_a_checkpoint():
     again = config_from_plain(plain_config(config))
     assert (again["model"], again["bottleneck"], again["fib_weight"]) == ("BM3+fib", "fib", 3.0)
     assert again.model_class is config.model_class
+
+
+# -- what would leave a bottleneck out without a word -------------------------------------------------------------------
+
+
+class OwnLoss(VLightGCN):
+    """A user's backbone with a loss that no bottleneck reaches."""
+
+    def calculate_loss(self, interaction):
+        return super().calculate_loss(interaction)
+
+
+class OwnLatents(VLightGCN):
+    """A user's backbone whose latents are not those of its modalities."""
+
+    def item_latents(self, items=None):
+        return {m: 2 * z for m, z in self.modality_latents(items).items()}
+
+
+class TwoSteps(VLightGCN):
+    training_phases = (*VLightGCN.training_phases, Phase("again", "calculate_loss", "parameters"))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "bottleneck", "message"),
+    [
+        (OwnLoss, "fib", "OwnLoss has a calculate_loss of its own.*ranking_losses or pass_losses"),
+        (TwoSteps, "mrdib", "one training step a batch; TwoSteps has more"),
+    ],
+)
+def test_a_backbone_that_would_lose_the_terms_is_refused(backbone, bottleneck, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Config(backbone, "ml-100k", config_dict={"bottleneck": bottleneck})
+
+
+def test_mrdib_refuses_latents_that_its_draws_would_not_make(build):
+    register_model(OwnLatents)
+    with pytest.raises(ConfigurationError, match=r"OwnLatents\.modality_latents does not make its item_latents"):
+        build("OwnLatents+mrdib")
+    _, model, _, _, _ = build("OwnLatents+fib")
+    assert model.bottlenecks == ("fib",)
+
+
+@pytest.mark.parametrize("bottleneck", ["fib", "mrdib"])
+def test_a_modality_that_is_not_projected_is_refused(build, bottleneck):
+    with pytest.raises(
+        ConfigurationError, match=f"{bottleneck} works on projected features, and MMGCN takes text, visual as they are"
+    ):
+        build(resolved("MMGCN", bottleneck), project_above=512)
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("IBMRec", "fib_weight", -1),
+        ("IBMRec", "gib_weight", float("nan")),
+        ("IBMRec", "contrastive_rate", -0.5),
+        ("MRdIBVBPR", "kl_weight", True),
+        ("MRdIBVBPR", "redundancy_weight", -1e-9),
+        ("MRdIBVBPR", "unique_weight", "x"),
+    ],
+)
+def test_weights_are_numbers_from_0_on(build, model, key, value):
+    with pytest.raises(ConfigurationError, match=f"{key} is .*; it takes a number"):
+        build(model, **{key: value})
+
+
+def test_the_second_step_has_its_own_rate_or_is_left_out(build):
+    config, model, _, _, _ = build("IBMRec", contrastive_rate=0.1)
+    trainer = MultimodalTrainer(config, model)
+    trainer._set_learning_rate(0)
+    rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainer.optimizers.items()}
+    assert rates == pytest.approx({"L_1": 1e-3, "L_2": 1e-4})
+    assert trainer.optimizer is trainer.optimizers["L_1"]
+    _, model, _, _, _ = build("IBMRec", contrastive_rate=0)
+    assert [phase.name for phase in model.training_phases] == ["model"]
+
+
+@pytest.mark.parametrize("value", [5, 0, True, {"fib": 1}])
+def test_a_bottleneck_that_is_no_name(value):
+    with pytest.raises(ConfigurationError, match=r"bottleneck is .*it takes names"):
+        Config("VLATTICE", "ml-100k", config_dict={"bottleneck": value})
+
+
+def test_a_data_sets_yaml_does_not_choose_the_model(tmp_path):
+    pairs, modalities, _, _ = planted(20, 20)
+    path = write_dataset(tmp_path, "chosen", pairs, modalities, bottleneck="fib")
+    with pytest.raises(ConfigurationError, match=r"the yaml of the data set 'chosen' sets bottleneck: 'fib'.*command line"):
+        Config("VLATTICE", "chosen", config_dict={"data_path": str(path)})
+
+
+def test_classes_without_a_name_can_be_pickled():
+    config = Config("FREEDOM+fib+gib", "ml-100k")
+    assert pickle.loads(pickle.dumps(config.model_class)) is config.model_class
+    script = f"import pickle, sys; print(pickle.loads({pickle.dumps(config.model_class)!r}).__mro__[2].__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.stdout.split()[-1:] == ["FREEDOM"], done.stderr[-2000:]
+
+
+def test_recboles_run_can_be_resumed_by_our_command(planted_path):
+    quiet = {"data_path": str(planted_path), "show_progress": False, "use_gpu": False, "knn_k": 5, "epochs": 1}
+    run_recbole("IBMRecWoFIB", "planted", config_dict=quiet)
+    (last,) = Path("saved").glob("*-last.pth")
+    result = run_recbole_ib("VLATTICE+gib", "planted", config_dict={**quiet, "epochs": 2, "resume_checkpoint": str(last)})
+    assert result["model"] == "IBMRecWoFIB"

@@ -3,7 +3,7 @@
 import pytest
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.settings import choice, count, positive, share
+from recbole_ib.model.settings import choice, count, positive, share, weight
 
 
 def test_right_values_are_returned_as_they_are():
@@ -23,6 +23,13 @@ def test_count_names_key_value_and_limit(value):
 def test_positive(value):
     with pytest.raises(ConfigurationError, match=r"^t is .*; it takes a number"):
         positive({"t": value}, "t")
+
+
+@pytest.mark.parametrize("value", [-1e-9, "x", None, True, float("nan")])
+def test_weight(value):
+    assert weight({"w": 0}, "w") == 0.0
+    with pytest.raises(ConfigurationError, match=r"^w is .*; it takes a number"):
+        weight({"w": value}, "w")
 
 
 @pytest.mark.parametrize("value", [1.0, -0.1, "x", None, True])
