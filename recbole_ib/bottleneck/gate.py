@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -23,21 +25,24 @@ class ConcreteEdgeGate(nn.Module):
         hidden_dim: the MLP's hidden width.
         temperature: t > 0.
         bias: b in [0, 1).
+        start: the keep-probability sigmoid(logit) that edges start around, in (0, 1); the published text is silent on it.
 
     Raises:
-        ValueError: a temperature or bias outside its range.
+        ValueError: a temperature, bias or start outside its range.
     """
 
     # e stays this far from 0 and 1, so that its logit is finite in float32
     NOISE_MARGIN = 1e-6
 
-    def __init__(self, node_dim: int, hidden_dim: int = 64, temperature: float = 0.2, bias: float = 0.0):
+    def __init__(self, node_dim: int, hidden_dim: int = 64, temperature: float = 0.2, bias: float = 0.0, start: float = 0.5):
         super().__init__()
         if not temperature > 0:
             raise ValueError(f"the gate's temperature must be positive, got {temperature}")
         if not 0.0 <= bias < 1.0:
             raise ValueError(f"the gate's bias must lie in [0, 1), got {bias}")
-        self.temperature, self.bias = float(temperature), float(bias)
+        if not 0.0 < start < 1.0:
+            raise ValueError(f"the gate's start must lie in (0, 1), got {start}")
+        self.temperature, self.bias, self.start = float(temperature), float(bias), float(start)
         self.target = nn.Linear(node_dim, hidden_dim)
         self.source = nn.Linear(node_dim, hidden_dim, bias=False)
         self.output = nn.Linear(hidden_dim, 1)
@@ -47,7 +52,7 @@ class ConcreteEdgeGate(nn.Module):
         for layer in (self.target, self.source, self.output):
             nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(self.target.bias)
-        nn.init.zeros_(self.output.bias)
+        nn.init.constant_(self.output.bias, math.log(self.start / (1.0 - self.start)))
 
     def logits(self, nodes: Tensor, structure: EdgeStructure) -> Tensor:
         """The MLP's value for every edge: h ``[n_nodes, d] -> [n_edges]``."""
@@ -63,7 +68,7 @@ class ConcreteEdgeGate(nn.Module):
         return (torch.sigmoid(logits) + self.bias).clamp(max=1.0)
 
     def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, bias={self.bias}"
+        return f"temperature={self.temperature}, bias={self.bias}, start={self.start}"
 
 
 class _EndpointSum(torch.autograd.Function):

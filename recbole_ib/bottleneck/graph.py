@@ -16,13 +16,13 @@ class GraphBottleneck(nn.Module):
     Args:
         node_dim: the width of the node inputs [z_i, q_i].
         sigma2: sigma^2 of the RBF kernel.
-        hidden_dim, temperature, bias: of the gate, see :class:`ConcreteEdgeGate`.
+        hidden_dim, temperature, bias, start: of the gate, see :class:`ConcreteEdgeGate`.
     """
 
-    def __init__(self, node_dim: int, sigma2: float, hidden_dim: int, temperature: float, bias: float):
+    def __init__(self, node_dim: int, sigma2: float, hidden_dim: int, temperature: float, bias: float, start: float = 0.5):
         super().__init__()
         self.sigma2 = check_sigma2(sigma2)
-        self.gate = ConcreteEdgeGate(node_dim, hidden_dim, temperature, bias)
+        self.gate = ConcreteEdgeGate(node_dim, hidden_dim, temperature, bias, start)
 
     def refine(self, graph: EdgeGraph, nodes: Tensor) -> EdgeGraph:
         """S' from S and the node inputs ``[n_items, node_dim]``."""

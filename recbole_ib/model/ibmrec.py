@@ -38,7 +38,7 @@ class InformationBottleneck:
 
     Yaml: ``fib_weight`` alpha, ``gib_weight`` beta, ``sigma2`` (FIB) and ``gib_sigma2``, ``contrastive_temperature`` tau,
     ``contrastive_rate`` (the learning rate of L_2, which has an optimiser of its own, as a multiple of ``learning_rate``),
-    ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``. A weight or rate of 0 leaves that loss out, and its computation; the gate
+    ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``, ``gate_start``. A weight or rate of 0 leaves that loss out, and its computation; the gate
     of GIB stays.
 
     Raises:
@@ -94,6 +94,7 @@ class InformationBottleneck:
             "hidden_dim": int(config["gate_hidden_size"]),
             "temperature": positive(config, "gate_temperature"),
             "bias": float(config["gate_bias"]),
+            "start": float(config["gate_start"]),
         }
         if self.item_graph_kind == "modality":
             self.gib = nn.ModuleDict({m: GraphBottleneck(self.embedding_size + w, **gate) for m, w in widths.items()})

@@ -68,7 +68,16 @@ def test_bias_is_a_floor_and_values_stay_in_range(structure):
         assert float(rho.max()) <= 1.0
 
 
-@pytest.mark.parametrize(("setting", "value"), [("temperature", 0.0), ("bias", 1.0), ("bias", -0.1)])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("temperature", 0.0), ("bias", 1.0), ("bias", -0.1), ("start", 0.0), ("start", 1.0)]
+)
 def test_settings_outside_their_range_are_refused(setting, value):
     with pytest.raises(ValueError, match=setting):
         ConcreteEdgeGate(3, **{setting: value})
+
+
+@pytest.mark.parametrize("start", [0.5, 0.9])
+def test_edges_start_around_a_chosen_probability(structure, start):
+    gate = ConcreteEdgeGate(3, start=start).eval()
+    rho = gate(1e-3 * torch.randn(4, 3), structure)
+    torch.testing.assert_close(rho, torch.full_like(rho, start), atol=1e-2, rtol=0)
