@@ -38,8 +38,8 @@ class InformationBottleneck:
 
     Yaml: ``fib_weight`` alpha, ``gib_weight`` beta, ``sigma2`` (FIB) and ``gib_sigma2``, ``contrastive_temperature`` tau,
     ``contrastive_rate`` (the learning rate of L_2, which has an optimiser of its own, as a multiple of ``learning_rate``),
-    ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``, ``gate_start``. A weight or rate of 0 leaves that loss out, and its computation; the gate
-    of GIB stays.
+    ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``, ``gate_start``. A weight or rate of 0 leaves that loss out, and its
+    computation; the gate of GIB stays.
 
     Raises:
         ConfigurationError: the backbone has no latents (for FIB) or no item graph (for GIB).
