@@ -263,6 +263,23 @@ def _fix_exhaustive_search() -> None:
     hyper_tuning.np = _Proxy(np, random=random)
 
 
+def _wrap_output_once() -> None:
+    _when_imported("recbole.utils.logger", _replace_colorama_init)
+
+
+def _replace_colorama_init() -> None:
+    from colorama.ansitowin32 import StreamWrapper
+
+    logger = sys.modules["recbole.utils.logger"]
+    init = logger.init
+
+    def init_once(*args, **kwargs):
+        if not isinstance(sys.stdout, StreamWrapper):
+            init(*args, **kwargs)
+
+    logger.init = init_once
+
+
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 
@@ -319,6 +336,13 @@ PATCHES: tuple[Patch, ...] = (
         lambda: _version("hyperopt") >= (0, 2, 6),
         _fix_exhaustive_search,
         "a RecBole that passes numpy.random.default_rng",
+    ),
+    Patch(
+        "colorama.init",
+        "init_logger wraps sys.stdout anew at every run: after some 250 runs in one process a print recurses too deep",
+        lambda: (1, 2) <= _version("recbole") < (1, 3),
+        _wrap_output_once,
+        "a RecBole that wraps the output once",
     ),
     Patch(
         "amp warnings",

@@ -127,6 +127,17 @@ SCENARIOS = {
         """,
         "AttributeError: .*RandomState.* has no attribute 'integers'",
     ),
+    "colorama.init": (
+        """
+        from recbole.config import Config
+        from recbole.utils import init_logger
+        config = Config("BPR", "tiny", config_dict=settings)
+        for _ in range(400):
+            init_logger(config)
+        print("still here")
+        """,
+        "RecursionError",
+    ),
     "amp warnings": (
         """
         import warnings
