@@ -123,14 +123,12 @@ class DisentangledBottleneck:
         if not self.kl_weight:
             return
         noise = positive(config, "initial_noise")
-        features = self.modality_features(torch.zeros(1, dtype=torch.long))
         self.variance = nn.ModuleDict()
         for m, x in self.modality_features().items():
             self.register_buffer(f"unit_scale_{m}", unit_scale(x), persistent=False)
-        for m, z in initial.items():
             start = 2 * math.log(max(noise * spread[m], SMALLEST_SCALE) / self.scale(m))
             start = min(max(start, START[0]), START[1])
-            self.variance[m] = LogVarianceHead(features[m].shape[1], z.shape[1], LOG_VARIANCE, start)
+            self.variance[m] = LogVarianceHead(x.shape[1], initial[m].shape[1], LOG_VARIANCE, start)
 
     def _build_redundancy(self, config, widths: Mapping[str, int]) -> Redundancy:
         if len(widths) < 2:

@@ -22,16 +22,9 @@ from recbole_ib.comparison.decompose import (
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.projections import FeatureProjections
 from tests.conftest import planted, write_dataset
+from tests.model.test_behaviour import STAGES as INVRL_STAGES
 
-#: stages before the training proper, kept short
-STAGES = {
-    "pretrain_epochs": 1,
-    "invrl_rounds": 1,
-    "n_environments": 2,
-    "environment_epochs": 1,
-    "environment_repeats": 1,
-    "mask_epochs": 1,
-}
+STAGES = INVRL_STAGES["InvRL"]
 #: settings in which the data reach a model in another way than in its defaults
 VARIANTS = [
     ("LATTICE", {"item_graph": "frozen"}),
