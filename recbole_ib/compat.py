@@ -280,6 +280,21 @@ def _replace_colorama_init() -> None:
     logger.init = init_once
 
 
+# -- folders ----------------------------------------------------------------------------------------------------------
+
+
+def _share_folders() -> None:
+    _when_imported("recbole.utils.utils", _replace_ensure_dir)
+
+
+def _replace_ensure_dir() -> None:
+    def ensure_dir(dir_path):
+        os.makedirs(dir_path, exist_ok=True)
+
+    # the code, not the name: modules imported before this one hold the function itself
+    sys.modules["recbole.utils.utils"].ensure_dir.__code__ = ensure_dir.__code__
+
+
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +358,13 @@ PATCHES: tuple[Patch, ...] = (
         lambda: (1, 2) <= _version("recbole") < (1, 3),
         _wrap_output_once,
         "a RecBole that wraps the output once",
+    ),
+    Patch(
+        "ensure_dir",
+        "ensure_dir looks for a folder and then makes it: of two runs started together one ends in FileExistsError",
+        lambda: (1, 2) <= _version("recbole") < (1, 3),
+        _share_folders,
+        "a RecBole that passes exist_ok=True",
     ),
     Patch(
         "amp warnings",

@@ -138,6 +138,19 @@ SCENARIOS = {
         """,
         "RecursionError",
     ),
+    "ensure_dir": (
+        """
+        import os
+        from recbole.data.utils import ensure_dir
+        os.mkdir("shared")
+        exists, os.path.exists = os.path.exists, lambda path: False  # another run makes the folder right after the look
+        try:
+            ensure_dir("shared")
+        finally:
+            os.path.exists = exists
+        """,
+        "FileExistsError",
+    ),
     "amp warnings": (
         """
         import warnings

@@ -80,8 +80,9 @@ def test_a_killed_run_is_resumed_to_the_same_numbers(tmp_path, planted_path):
 def test_two_runs_started_together_keep_apart(tmp_path, planted_path):
     words = [sys.executable, "-m", "recbole_ib", "--model=VBPR", "--dataset=planted", f"--data_path={planted_path}", "--epochs=1"]
     runs = [
-        subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    assert [run.wait(timeout=200) for run in runs] == [0, 0]
+    errors = [run.communicate(timeout=200)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], errors
     assert len([p for p in (tmp_path / "saved").glob("VBPR-*.pth") if not p.stem.endswith("-last")]) == 2
