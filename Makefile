@@ -7,6 +7,8 @@ STAMP  := $(VENV)/.installed
 TORCH_INDEX ?=
 # Options for `make run`, e.g.  make run ARGS="--model=LATTICE --epochs=20"
 ARGS ?=
+# one test process a core; one in all:  make test PARALLEL=
+PARALLEL ?= -n logical --dist loadgroup
 
 .PHONY: venv run test test-slow lint bench clean
 
@@ -22,10 +24,10 @@ run: venv
 	$(BIN)/python run_recbole_ib.py $(ARGS)
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: venv
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
 
 lint: venv
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ setup(
         "hyperopt",
         "kmeans-pytorch",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff", "build", "setuptools>=77"]},
+    extras_require={"dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff", "build", "setuptools>=77"]},
     entry_points={"console_scripts": ["recbole-ib=recbole_ib.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
