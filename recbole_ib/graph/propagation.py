@@ -14,22 +14,20 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 # said once a process by torch.sparse_csr_tensor; nothing for a user to do about it
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
-# On one CPU thread scipy's product of a CSR matrix with a dense block is 1.3 to 3 times as fast as torch's
-# (benchmarks/sparse_product.py); with more threads torch's, which uses them all, is the faster one.
-SCIPY_MAX_THREADS = 1
-
 
 def _product(crow: Tensor, col: Tensor, values: Tensor, n_cols: int, x: Tensor) -> Tensor:
     """CSR times dense, no gradient: ``[n_rows, n_cols] @ [n_cols, d]``."""
-    shape = (crow.numel() - 1, n_cols)
     x = x.contiguous()
-    if x.device.type == "cpu" and torch.get_num_threads() <= SCIPY_MAX_THREADS:
-        matrix = sp.csr_array((values.numpy(), col.numpy(), crow.numpy()), shape=shape, copy=False)
-        return torch.from_numpy(matrix @ x.numpy())
+    if x.device.type == "cpu":
+        # a weighted sum of embedding rows IS this product, and its kernel is 1.7 to 3 times as fast as torch's and scipy's
+        # sparse ones (benchmarks/sparse_product.py); every row is summed by one thread in the order of its entries
+        return F.embedding_bag(col, x, crow, mode="sum", per_sample_weights=values.to(x.dtype), include_last_offset=True)
+    shape = (crow.numel() - 1, n_cols)
     return torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False) @ x
 
 
@@ -101,11 +99,12 @@ class _MeanPropagation(torch.autograd.Function):
 
 
 def _layer_mean(matrix: SparseMatrix, x: Tensor, num_layers: int, transpose: bool) -> Tensor:
-    total, layer = x.clone(), x
+    share = 1.0 / (num_layers + 1)
+    total, layer = x * share, x
     for _ in range(num_layers):
         layer = matrix.product(layer, transpose=transpose)
-        total += layer
-    return total.div_(num_layers + 1)
+        total.add_(layer, alpha=share)
+    return total
 
 
 def mean_propagation(matrix: SparseMatrix, x: Tensor, num_layers: int) -> Tensor:
@@ -176,24 +175,6 @@ class EdgeStructure(nn.Module):
         inverse_root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
         # index_select, not indexing: on several CPU threads the latter's backward adds in the order of the threads
         return values * inverse_root.index_select(0, self.rows) * inverse_root.index_select(0, self.cols)
-
-    def gather_ends(self, a: Tensor, b: Tensor) -> Tensor:
-        """``a[row_e] + b[col_e]`` for every edge: two ``[n_nodes, d] -> [n_edges, d]``, no gradient."""
-        stacked = torch.cat([a, b])
-        ones = torch.ones(2 * self.n_edges, dtype=stacked.dtype, device=stacked.device)
-        # two entries a row: columns row_e and n_nodes + col_e
-        crow = torch.arange(0, 2 * self.n_edges + 1, 2, dtype=torch.int32, device=stacked.device)
-        col = torch.stack([self.rows.int(), self.col + self.n_nodes], dim=1).flatten()
-        return _product(crow, col, ones, 2 * self.n_nodes, stacked)
-
-    def scatter_ends(self, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """The transpose of :meth:`gather_ends`: sums of ``[n_edges, d]`` by row and by column, each ``[n_nodes, d]``."""
-        ones = torch.ones(self.n_edges, dtype=grad.dtype, device=grad.device)
-        by_row = torch.arange(self.n_edges, dtype=torch.int32, device=grad.device)
-        return (
-            _product(self.crow, by_row, ones, self.n_edges, grad),
-            _product(self.t_crow, self.transposed.int(), ones, self.n_edges, grad),
-        )
 
     def extra_repr(self) -> str:
         return f"{self.n_nodes} nodes, {self.n_edges} edges"

@@ -2,14 +2,6 @@ import pytest
 import torch
 
 from recbole_ib.graph import EdgeStructure, edge_scores, edge_softmax
-from recbole_ib.graph import propagation as module
-
-
-@pytest.fixture(params=["scipy", "torch"])
-def backend(request, monkeypatch):
-    """Both ways to multiply, on the CPU."""
-    monkeypatch.setattr(module, "SCIPY_MAX_THREADS", 10**6 if request.param == "scipy" else 0)
-    return request.param
 
 
 def structure(n=7):
@@ -27,14 +19,14 @@ def naive_softmax(s, scores):
     return torch.stack(out)
 
 
-def test_scores_equal_the_loop(backend):
+def test_scores_equal_the_loop():
     s, a, b = structure(), torch.randn(7, 3), torch.randn(7, 3)
     expected = torch.stack([a[r] @ b[c] for r, c in zip(s.rows.tolist(), s.cols.tolist(), strict=True)])
     torch.testing.assert_close(edge_scores(s, a, b), expected)
 
 
 @pytest.mark.parametrize("same", [False, True])
-def test_gradient_of_the_scores_is_exact(backend, same):
+def test_gradient_of_the_scores_is_exact(same):
     s = structure()
     a, b = (torch.randn(7, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     if same:
@@ -81,7 +73,7 @@ def test_input_is_not_changed():
     assert torch.equal(scores, before)
 
 
-def test_gradients_have_a_gradient(backend):
+def test_gradients_have_a_gradient():
     """InvRL penalises gradients: those of the scores and of the softmax must be differentiable, and right."""
     s = structure()
     a, b = (torch.randn(7, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))

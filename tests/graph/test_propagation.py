@@ -4,14 +4,6 @@ import scipy.sparse as sp
 import torch
 
 from recbole_ib.graph import EdgeGraph, EdgeStructure, SparseMatrix, mean_propagation
-from recbole_ib.graph import propagation as module
-
-
-@pytest.fixture(params=["scipy", "torch"])
-def backend(request, monkeypatch):
-    """Both ways to multiply, on the CPU."""
-    monkeypatch.setattr(module, "SCIPY_MAX_THREADS", 10**6 if request.param == "scipy" else 0)
-    return request.param
 
 
 def random_matrix(n, m, seed=0, symmetric=False):
@@ -20,7 +12,7 @@ def random_matrix(n, m, seed=0, symmetric=False):
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_product_and_gradient_equal_dense_autograd(backend, symmetric):
+def test_product_and_gradient_equal_dense_autograd(symmetric):
     a = random_matrix(6, 6, symmetric=symmetric)
     dense = torch.from_numpy(a.toarray())
     x = torch.randn(6, 3, requires_grad=True)
@@ -31,7 +23,7 @@ def test_product_and_gradient_equal_dense_autograd(backend, symmetric):
     torch.testing.assert_close(x.grad, y.grad)
 
 
-def test_rectangular_product(backend):
+def test_rectangular_product():
     a = random_matrix(4, 7)
     x = torch.randn(7, 2, requires_grad=True)
     SparseMatrix(a)(x).sum().backward()
@@ -40,7 +32,7 @@ def test_rectangular_product(backend):
 
 @pytest.mark.parametrize("layers", [0, 1, 3])
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_mean_propagation_equals_the_loop(backend, layers, symmetric):
+def test_mean_propagation_equals_the_loop(layers, symmetric):
     a = random_matrix(8, 8, symmetric=symmetric)
     dense = torch.from_numpy(a.toarray())
     x = torch.randn(8, 3, requires_grad=True)
@@ -80,7 +72,7 @@ def edge_graph(n=6, seed=0):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_edge_weighted_product_and_both_gradients(backend, layers):
+def test_edge_weighted_product_and_both_gradients(layers):
     structure, values, dense = edge_graph()
     dense.requires_grad_()
     x = torch.randn(6, 4, requires_grad=True)
@@ -93,7 +85,7 @@ def test_edge_weighted_product_and_both_gradients(backend, layers):
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_gradients_of_gradients_of_constant_products(backend, symmetric):
+def test_gradients_of_gradients_of_constant_products(symmetric):
     a = random_matrix(5, 5, symmetric=symmetric)
     matrix = SparseMatrix(a, symmetric).double()
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
@@ -103,7 +95,7 @@ def test_gradients_of_gradients_of_constant_products(backend, symmetric):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_gradients_of_gradients_of_edge_weighted_products(backend, layers):
+def test_gradients_of_gradients_of_edge_weighted_products(layers):
     structure, values, _ = edge_graph()
     values = values.detach().double().requires_grad_()
     x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
@@ -121,16 +113,6 @@ def test_normalisation_uses_row_degrees_on_both_sides():
     expected = dense / torch.sqrt(degree[:, None] * degree[None, :])
     got = structure.normalise(values.detach())
     torch.testing.assert_close(got, expected[structure.rows, structure.cols].nan_to_num(posinf=0.0))
-
-
-def test_ends_are_gathered_and_scattered(backend):
-    structure, _, _ = edge_graph()
-    a, b = torch.randn(6, 3), torch.randn(6, 3)
-    torch.testing.assert_close(structure.gather_ends(a, b), a[structure.rows] + b[structure.cols])
-    grad = torch.randn(structure.n_edges, 3)
-    by_row, by_col = structure.scatter_ends(grad)
-    torch.testing.assert_close(by_row, torch.zeros(6, 3).index_add(0, structure.rows, grad))
-    torch.testing.assert_close(by_col, torch.zeros(6, 3).index_add(0, structure.cols, grad))
 
 
 def test_parallel_and_outside_edges_are_refused():
