@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import recbole.data.utils
 from recbole.utils import ModelType
 
+from recbole_ib.data.sampler import UsedItems
 from recbole_ib.errors import ConfigurationError, nearest
 
 RECBOLE, MMREC = "recbole", "mmrec"
@@ -38,15 +38,6 @@ def check_protocol(config) -> None:
         raise ConfigurationError(f"protocol: mmrec ranks all items at test, eval_args asks for {mode!r}; set mode: full")
 
 
-def items_by_user(dataset) -> np.ndarray:
-    """The items of every user of a data set, as RecBole's samplers hold them: an array of sets, ``[n_users]``."""
-    users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
-    used = np.array([set() for _ in range(dataset.user_num)])
-    for user, item in zip(users, items, strict=True):
-        used[user].add(item)
-    return used
-
-
 def teach_recbole() -> None:
     """Let RecBole's samplers follow the key ``protocol``, for every entry point and every general model.
 
@@ -62,7 +53,7 @@ def teach_recbole() -> None:
         train, valid, test = original(config, dataset, built_datasets)
         if config["protocol"] == MMREC:
             check_protocol(config)
-            test.used_ids = items_by_user(built_datasets[0])
+            test.used_ids = UsedItems.of(built_datasets[0])
         return train, valid, test
 
     create_samplers._recbole_ib = True

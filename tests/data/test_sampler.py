@@ -1,0 +1,133 @@
+"""The sampler and the loader that stand in for RecBole's: the same numbers from the same seed, for every user."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
+from recbole.sampler import Sampler
+from recbole.utils import init_seed
+
+from recbole_ib.config import Config
+from recbole_ib.data.loaders import FullRankingLoader
+from recbole_ib.data.sampler import FastSampler, UsedItems
+from tests.conftest import write_dataset
+
+PHASES = ["train", "valid", "test"]
+
+
+@pytest.fixture
+def prepared(planted_path):
+    config = Config("VBPR", "planted", config_dict={"data_path": str(planted_path), "use_gpu": False, "show_progress": False})
+    init_seed(1, True)
+    return config, data_preparation(config, create_dataset(config))
+
+
+@pytest.fixture
+def datasets(prepared):
+    return [loader._dataset for loader in prepared[1]]
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_same_seed_draws_recboles_items(datasets, distribution, phase):
+    users = datasets[0].inter_feat["user_id"].numpy()[:200]
+    drawn = []
+    for sampler in (Sampler, FastSampler):
+        made = sampler(PHASES, datasets, distribution, 0.75).set_phase(phase)
+        np.random.seed(5)
+        rounds = [made.sample_by_user_ids(users, None, count) for count in (1, 3)]
+        # one user alone takes another path in RecBole
+        rounds.append(made.sample_by_user_ids(users[:1].repeat(50), None, 2))
+        drawn.append((rounds, np.random.random()))
+    assert drawn[0][1] == drawn[1][1]
+    for expected, got in zip(drawn[0][0], drawn[1][0], strict=True):
+        assert expected.dtype == got.dtype
+        assert torch.equal(expected, got)
+
+
+def test_no_draw_is_an_item_of_the_user(datasets):
+    sampler = FastSampler(PHASES, datasets).set_phase("test")
+    users = np.repeat(np.arange(1, datasets[0].user_num), 40)
+    drawn = sampler.sample_by_user_ids(users, None, 1).numpy()
+    assert drawn.min() > 0
+    assert not any(item in sampler.used_ids[user] for user, item in zip(users, drawn, strict=True))
+
+
+def test_draws_are_uniform_over_the_other_items(datasets):
+    """Chi-square of 40,000 draws of one user over the items he has not taken; 99.9 % of right samplers pass."""
+    from scipy import stats
+
+    sampler = FastSampler(PHASES, datasets).set_phase("train")
+    np.random.seed(0)
+    drawn = sampler.sample_by_user_ids(np.full(40_000, 3), None, 1).numpy()
+    counts = np.bincount(drawn, minlength=datasets[0].item_num)
+    free = [i for i in range(1, datasets[0].item_num) if i not in sampler.used_ids[3]]
+    assert counts.sum() == counts[free].sum()
+    assert stats.chisquare(counts[free]).pvalue > 0.001
+
+
+def test_used_items_read_like_recboles_sets(datasets):
+    theirs = Sampler(PHASES, datasets).used_ids
+    ours = FastSampler(PHASES, datasets).used_ids
+    for phase in PHASES:
+        assert len(ours[phase]) == len(theirs[phase])
+        assert [ours[phase][u] for u in range(len(theirs[phase]))] == list(theirs[phase])
+        assert list(ours[phase][np.array([3, 1])]) == [theirs[phase][3], theirs[phase][1]]
+
+
+def test_a_user_who_is_not_there_is_an_error(datasets):
+    sampler = FastSampler(PHASES, datasets).set_phase("train")
+    for wrong in (-1, datasets[0].user_num):
+        with pytest.raises(ValueError, match="not exist"):
+            sampler.sample_by_user_ids(np.array([1, wrong]), None, 1)
+    with pytest.raises(IndexError):
+        sampler.used_ids[datasets[0].user_num]
+
+
+def test_a_user_with_every_item_is_named(tmp_path):
+    pairs = [(u, i) for u in range(6) for i in range(12) if u == 0 or (u + i) % 3]
+    path = write_dataset(tmp_path / "data", "full", pairs, {"text": np.random.rand(12, 3)})
+    config = Config("VBPR", "full", config_dict={"data_path": str(path), "use_gpu": False})
+    with pytest.raises(ValueError, match=r"1 users have interacted with all 12 items.*'u0'.*user_inter_num_interval"):
+        data_preparation(config, create_dataset(config))
+
+
+def test_no_interaction_is_in_an_empty_set():
+    empty = UsedItems(np.zeros(0, dtype=np.int64), 4, 5)
+    assert not empty.contains(np.array([1, 2]), np.array([3, 4])).any()
+    assert empty[2] == set()
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_batches_are_those_of_recboles_loader(prepared, which):
+    config, loaders = prepared
+    ours = loaders[which]
+    assert type(ours) is FullRankingLoader
+    theirs = FullSortEvalDataLoader(config, ours._dataset, ours._sampler)
+    assert torch.equal(theirs.uid_list, ours.uid_list)
+    assert np.array_equal(theirs.uid2items_num, ours.uid2items_num)
+    assert len(theirs) == len(ours)
+    for (user, history, pos_u, pos_i), (user2, history2, pos_u2, pos_i2) in zip(theirs, ours, strict=True):
+        assert torch.equal(user["user_id"], user2["user_id"])
+        assert pairs(*history) == pairs(*history2)
+        assert pairs(pos_u, pos_i) == pairs(pos_u2, pos_i2)
+        assert len(pairs(*history)) == history[0].numel() > 0
+    users = ours.uid_list[:4].tolist()
+    assert [set(x.tolist()) for x in ours.uid2history_item[users]] == [set(x.tolist()) for x in theirs.uid2history_item[users]]
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, 64), ({"eval_batch_size": 300}, 4)])
+def test_a_large_catalogue_is_ranked_for_many_users_at_once_unless_told_otherwise(planted_path, monkeypatch, given, expected):
+    from recbole_ib import config as module
+
+    small = {**module.our_yaml("overall"), "eval_batch_size": 300}
+    monkeypatch.setattr(module, "our_yaml", lambda name: small)
+    config = Config("VBPR", "planted", config_dict={"data_path": str(planted_path), "use_gpu": False, **given})
+    _, valid, _ = data_preparation(config, create_dataset(config))
+    assert (config["eval_batch_size"], valid.step) == (300, expected)
+
+
+def pairs(rows, items):
+    assert rows.dtype == items.dtype == torch.int64
+    return set(zip(rows.tolist(), items.tolist(), strict=True))
