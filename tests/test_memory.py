@@ -1,0 +1,43 @@
+"""The allocator's setting: in force where it can be, and left alone where somebody chose."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: page faults of five blocks of 48 MiB that are filled and freed, one after another
+FAULTS = """
+import resource, sys
+import torch
+from recbole_ib.memory import keep_freed_memory
+kept = keep_freed_memory()
+assert keep_freed_memory() is kept
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.zeros(12 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+for _ in range(12):  # blocks are cut for alignment at first
+    faults()
+print(kept, sum(faults() for _ in range(5)))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's setting")
+@pytest.mark.parametrize("variables", [{}, {"RECBOLE_IB_DEFAULT_MALLOC": "1"}, {"MALLOC_ARENA_MAX": "2"}])
+def test_freed_memory_is_used_again_unless_the_environment_says_otherwise(variables):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "RECBOLE_IB_DEFAULT_MALLOC"}
+    env = {**clean, "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    kept, count = done.stdout.split()
+    if kept == "True":
+        assert not variables
+        assert int(count) < 12_288
+    else:
+        # 5 blocks of 12,288 pages, fewer where the system hands out huge ones
+        assert variables
+        assert int(count) > 20
