@@ -6,7 +6,7 @@ from recbole_ib.bottleneck.feature import FeatureBottleneck
 from recbole_ib.bottleneck.gate import ConcreteEdgeGate
 from recbole_ib.bottleneck.graph import GraphBottleneck
 from recbole_ib.bottleneck.hsic import hsic, rbf_hsic
-from recbole_ib.bottleneck.kernels import centre, rbf_kernel
+from recbole_ib.bottleneck.kernels import ConstantKernel, centre, rbf_kernel
 from recbole_ib.bottleneck.mutual_information import (
     CLUB,
     MINE,
@@ -22,6 +22,7 @@ __all__ = [
     "MINE",
     "REDUNDANCY_ESTIMATORS",
     "ConcreteEdgeGate",
+    "ConstantKernel",
     "FeatureBottleneck",
     "GraphBottleneck",
     "LogVarianceHead",

@@ -35,14 +35,16 @@ class FeatureBottleneck(nn.Module):
         Returns:
             A scalar; a modality with fewer than two items adds 0.
         """
+        with torch.no_grad():
+            kernels = {name: rbf_kernel(m, self.sigma2) for name, m in features.items() if latents[name].shape[0] > 1}
+        return self.of_kernels(latents, kernels)
+
+    def of_kernels(self, latents: Mapping[str, Tensor], kernels: Mapping[str, Tensor]) -> Tensor:
+        """The same, of features whose kernels ``[n_k, n_k]`` are known; one of fewer than two rows is not read."""
         total = torch.zeros((), device=next(iter(latents.values())).device)
         for name, z in latents.items():
-            if z.shape[0] < 2:
-                total = total + z.sum() * 0.0
-                continue
-            with torch.no_grad():
-                kernel = rbf_kernel(features[name], self.sigma2)
-            total = total + rbf_hsic(z, sigma2=self.sigma2, kernel_y=kernel)
+            few = z.shape[0] < 2
+            total = total + (z.sum() * 0.0 if few else rbf_hsic(z, sigma2=self.sigma2, kernel_y=kernels[name]))
         return total
 
     def extra_repr(self) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from recbole_ib.graph.propagation import EdgeStructure
+
+#: edges whose hidden layer is computed at once on a CPU thread: 1 MiB at 64 columns
+EDGES_A_BLOCK = 4096
 
 
 class ConcreteEdgeGate(nn.Module):
@@ -56,8 +62,8 @@ class ConcreteEdgeGate(nn.Module):
 
     def logits(self, nodes: Tensor, structure: EdgeStructure) -> Tensor:
         """The MLP's value for every edge: h ``[n_nodes, d] -> [n_edges]``."""
-        hidden = _EndpointSum.apply(self.target(nodes), self.source(nodes), structure)
-        return self.output(hidden.relu_()).squeeze(1)
+        ends = self.target(nodes), self.source(nodes)
+        return _EdgePerceptron.apply(*ends, self.output.weight[0], structure) + self.output.bias
 
     def forward(self, nodes: Tensor, structure: EdgeStructure) -> Tensor:
         """rho ``[n_edges]`` in [bias, 1]: a relaxed draw in training mode, sigmoid(logit) in evaluation mode."""
@@ -71,14 +77,67 @@ class ConcreteEdgeGate(nn.Module):
         return f"temperature={self.temperature}, bias={self.bias}, start={self.start}"
 
 
-class _EndpointSum(torch.autograd.Function):
-    """out_e = a[row_e] + b[col_e], with the scatter of the backward done row by row instead of through index_add."""
+class _EdgePerceptron(torch.autograd.Function):
+    """out_e = <w, relu(a[row_e] + b[col_e])>, block by block: the hidden layer of all edges is never held, and stays in the cache.
+
+    Its backward computes the hidden layer again, once in the order of the rows and once in that of the columns, so that every
+    node's gradient is a sum over neighbouring entries. Not differentiable twice.
+    """
 
     @staticmethod
-    def forward(ctx, a: Tensor, b: Tensor, structure: EdgeStructure) -> Tensor:
+    def forward(ctx, a: Tensor, b: Tensor, w: Tensor, structure: EdgeStructure) -> Tensor:
         ctx.structure = structure
-        return structure.gather_ends(a.detach(), b.detach())
+        ctx.save_for_backward(a, b, w)
+        s, step = structure, _edges_at_once(structure)
+        out = a.new_empty(s.n_edges)
+        for start in range(0, s.n_edges, step):
+            here = slice(start, start + step)
+            torch.mv(_hidden(a, b, s.rows[here], s.cols[here]), w, out=out[here])
+        return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
-        return (*ctx.structure.scatter_ends(grad), None)
+        a, b, w = ctx.saved_tensors
+        s = ctx.structure
+        grad_w = torch.zeros_like(w)
+        by_row = _sums_of_active(s.crow, s.rows, s.cols, grad, a, b, grad_w)
+        turned = s.transposed
+        by_col = _sums_of_active(s.t_crow, s.cols[turned], s.rows[turned], grad[turned], b, a)
+        return by_row.mul_(w), by_col.mul_(w), grad_w, None
+
+
+def _edges_at_once(structure: EdgeStructure) -> int:
+    on_cpu = structure.rows.device.type == "cpu"
+    return EDGES_A_BLOCK * torch.get_num_threads() if on_cpu else max(1, structure.n_edges)
+
+
+def _hidden(a: Tensor, b: Tensor, ends: Tensor, others: Tensor) -> Tensor:
+    return a.index_select(0, ends).add_(b.index_select(0, others)).relu_()
+
+
+def _sums_of_active(crow, ends, others, grad, a, b, grad_w: Tensor | None = None) -> Tensor:
+    """sum_e grad_e [h_e > 0] of every end node, ``[n_nodes, d]``; the edges stand in the order of ``ends``, which ``crow`` points into.
+
+    grad_w: where given, sum_e grad_e h_e is added to it.
+    """
+    n_nodes, n_edges = crow.numel() - 1, ends.numel()
+    step = max(1, EDGES_A_BLOCK * torch.get_num_threads() if a.device.type == "cpu" else n_edges)
+    # whole nodes a block, about ``step`` edges each
+    marks = torch.arange(0, n_edges + step, step, device=crow.device, dtype=crow.dtype)
+    bounds = torch.unique(torch.searchsorted(crow, marks).clamp_max_(n_nodes)).tolist()
+    bounds = sorted({0, *bounds, n_nodes})
+    pointers = crow.tolist() if len(bounds) > 2 else [0] * n_nodes + [n_edges]
+    sums = torch.zeros_like(a)
+    for first, last in itertools.pairwise(bounds):
+        here = slice(pointers[first], pointers[last])
+        if here.start == here.stop:
+            continue
+        h, g = _hidden(a, b, ends[here], others[here]), grad[here]
+        if grad_w is not None:
+            grad_w.addmv_(h.T, g)
+        active = h.gt_(0).mul_(g[:, None])
+        at = torch.arange(active.shape[0], device=crow.device, dtype=crow.dtype)
+        offsets = crow[first : last + 1] - here.start
+        sums[first:last] = F.embedding_bag(at, active, offsets, mode="sum", include_last_offset=True)
+    return sums

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from recbole_ib.bottleneck import ConcreteEdgeGate
+from recbole_ib.bottleneck import gate as module
 from recbole_ib.graph import EdgeStructure
 
 
@@ -33,6 +34,29 @@ def test_gradient_of_the_logits_is_exact(structure):
     pair = torch.relu(gate.target(h)[structure.rows] + gate.source(h)[structure.cols])
     (expected,) = torch.autograd.grad(gate.output(pair).squeeze(1).sin().sum(), h)
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 4096])
+def test_blocks_change_no_gradient(block, monkeypatch):
+    """Hubs, nodes without edges at either end, and blocks that end within a node's edges."""
+    monkeypatch.setattr(module, "EDGES_A_BLOCK", block)
+    torch.manual_seed(block)
+    n, d = 12, 5
+    pairs = torch.nonzero(torch.rand(n, n) < torch.linspace(0, 0.9, n)[:, None])
+    structure = EdgeStructure(pairs[:, 0], pairs[:, 1], n)
+    a, b, w = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((n, d), (n, d), (d,)))
+    weights = torch.randn(structure.n_edges, dtype=torch.float64)
+    got = module._EdgePerceptron.apply(a, b, w, structure)
+    expected = torch.relu(a[structure.rows] + b[structure.cols]) @ w
+    torch.testing.assert_close(got, expected)
+    grads = [torch.autograd.grad((out * weights).sum(), (a, b, w)) for out in (got, expected)]
+    for mine, plain in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, plain)
+    empty = EdgeStructure(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), n)
+    none = module._EdgePerceptron.apply(a, b, w, empty)
+    none.sum().backward()
+    assert none.shape == (0,)
+    assert not a.grad.any()
 
 
 def test_evaluation_is_deterministic_and_training_is_not(structure):
