@@ -7,12 +7,14 @@ import json
 import os
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from recbole_ib.comparison.contestants import candidate_text
@@ -136,7 +138,7 @@ def run_all(runs: list[Run], jobs: int, done: Callable[[Run, dict], None]) -> No
         return
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # read once, when a process imports numpy and torch
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker)
     try:
         futures = {pool.submit(execute, run): run for run in runs}
         for future in as_completed(futures):
@@ -151,12 +153,19 @@ def run_all(runs: list[Run], jobs: int, done: Callable[[Run, dict], None]) -> No
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     import recbole_ib  # noqa: F401  (registers the models)
 
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """A worker whose command was killed would train on for nobody."""
+    wait([parent_process().sentinel])
+    os._exit(1)
 
 
 def _lost(run: Run, error: BaseException) -> dict:
