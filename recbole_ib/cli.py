@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
-from recbole_ib.errors import RecBoleIBError
+from recbole_ib.errors import ConfigurationError, RecBoleIBError
 
 USAGE = """\
 usage: recbole-ib [train] [--model=IBMRec] [--dataset=ml-100k] [--config_files "A.yaml B.yaml"] [--KEY=VALUE ...]
@@ -53,10 +54,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"recbole-ib: there is no command {command!r}.{nearest(command, commands)}\n{USAGE}", end="", file=sys.stderr)
         return 2
     try:
+        _check_alone(command)
         return commands[command](rest)
     except RecBoleIBError as error:
-        print(f"recbole-ib: {error}", file=sys.stderr)
+        print(f"recbole-ib{_who()}: {error}", file=sys.stderr)
         return 1
+
+
+def _check_alone(command: str) -> None:
+    from recbole_ib import parallel
+
+    if command != "train" and parallel.launched():
+        raise ConfigurationError(f"{command} runs in one process; torchrun is for training. Start it without torchrun")
+
+
+def _who() -> str:
+    """Which process speaks, where torchrun started several: any of them may be the one that found the error."""
+    from recbole_ib import parallel
+
+    return f" (process {parallel.rank()} of {os.environ['WORLD_SIZE']})" if parallel.launched() else ""
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -78,6 +94,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _train(argv: Sequence[str]) -> int:
     settings, files = split_arguments(argv)
+    from recbole_ib import parallel
     from recbole_ib.config import parse_arguments
     from recbole_ib.quick_start import format_result, run_recbole_ib
 
@@ -86,7 +103,8 @@ def _train(argv: Sequence[str]) -> int:
     defaults = {} if files else {"model": "IBMRec", "dataset": "ml-100k"}
     named = {key: given.get(key, defaults.get(key)) for key in ("model", "dataset")}
     result = run_recbole_ib(config_file_list=files, argv=settings, **named)
-    print(format_result(result))
+    if parallel.rank() == 0:
+        print(format_result(result))
     return 0
 
 
