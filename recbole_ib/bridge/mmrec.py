@@ -135,7 +135,7 @@ class MMRecModel(MultimodalRecommender):
         for part, key in FEATURE_FILES.items():
             settings[key] = f"{part}_feat.npy"
             if part in chosen:
-                table = dataset.modalities[chosen[part]][1:].numpy()
+                table = dataset.modalities[chosen[part]][1:].float().numpy()
                 empty = int((~table.any(axis=1)).sum())
                 if empty:
                     self.logger.warning(

@@ -67,7 +67,14 @@ def read_source(dataset: str, settings: dict | None = None) -> Source:
 
 
 def write_noisy(
-    folder: str | Path, source: Source, kind: str, level: float, seed: int, name: str | None = None, knn_k: int = 10
+    folder: str | Path,
+    source: Source,
+    kind: str,
+    level: float,
+    seed: int,
+    name: str | None = None,
+    knn_k: int = 10,
+    knn_search: str = "auto",
 ) -> Path:
     """Write a data set with noise where RecBole reads it; its interactions are those of the source, byte by byte.
 
@@ -81,6 +88,7 @@ def write_noisy(
         seed: of everything drawn.
         name: the data set's name; default: from source, kind, level and seed.
         knn_k: for ``edges``, the neighbours an item, itself included; models with a smaller ``knn_k`` take the nearest of them.
+        knn_search: for ``edges``, how they are found, see :func:`recbole_ib.graph.cosine_knn`.
 
     Returns:
         ``folder/name``.
@@ -106,7 +114,7 @@ def write_noisy(
             values, tokens = tables[spec.name]
             entry = {"file": f"{spec.name}.npy", "tokens": f"{spec.name}.tokens"}
             entry |= {key: getattr(spec, key) for key in PLAIN if getattr(spec, key) is not None}
-            graph = _graph(source, spec, tokens, kind, level, seed, knn_k)
+            graph = _graph(source, spec, tokens, kind, level, seed, knn_k, knn_search)
             if graph is not None:
                 entry["item_graph_file"] = f"{spec.name}_graph.npz"
                 sp.save_npz(made / entry["item_graph_file"], graph)
@@ -148,7 +156,9 @@ def _noisy_values(
     return values
 
 
-def _graph(source: Source, spec: ModalitySpec, tokens: list[str], kind: str, level: float, seed: int, knn_k: int):
+def _graph(
+    source: Source, spec: ModalitySpec, tokens: list[str], kind: str, level: float, seed: int, knn_k: int, knn_search: str
+):
     """The ready item graph in feature-row order, or ``None`` where a model is to compute it."""
     if level == 0 or kind == "modality":
         return None if spec.item_graph_file is None else sp.load_npz(spec.item_graph_file)
@@ -160,7 +170,7 @@ def _graph(source: Source, spec: ModalitySpec, tokens: list[str], kind: str, lev
         order = np.lexsort((coo.coords[1], coo.coords[0]))
         rows, cols, weights = (part[order] for part in (*coo.coords, coo.data))
     else:
-        found = cosine_knn(torch.from_numpy(modality.values), knn_k, torch.from_numpy(modality.has_row))
+        found = cosine_knn(torch.from_numpy(modality.values), knn_k, torch.from_numpy(modality.has_row), knn_search)
         rows, cols, weights = (part.numpy() for part in found)
     items = np.flatnonzero(modality.has_row)
     cols = rewired_edges(rows, cols, items, level, np.random.default_rng(_stream(seed, f"edges {spec.name}")))

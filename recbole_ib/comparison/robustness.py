@@ -115,7 +115,8 @@ def _write_one(plan: Plan, base: Path, source, data: dict, level: float, seed: i
     digest = hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:6]
     name = f"{noisy.noisy_name(plan.dataset, plan.kind, level, seed)}-{digest}"
     if plan.fresh or not (base / name).is_dir():
-        noisy.write_noisy(base, source, plan.kind, level, seed, name, knn_k=data.get("knn_k", 1))
+        search = plan.settings.get("knn_search", "auto")
+        noisy.write_noisy(base, source, plan.kind, level, seed, name, knn_k=data.get("knn_k", 1), knn_search=search)
     return name
 
 

@@ -98,7 +98,8 @@ def check_dataset(config_file_list: Sequence[str] | None = None, config_dict: di
     finally:
         logger.setLevel(level)
     tokens = [str(t) for t in dataset.field2id_token[dataset.iid_field]]
-    reports = [load_modality(spec, tokens, with_duplicates=True)[1] for spec in specs]
+    dtype = MultimodalDataset.feature_dtype(config)
+    reports = [load_modality(spec, tokens, with_duplicates=True, dtype=dtype)[1] for spec in specs]
     built = _split(dataset)
     parts = dict(zip(("train", "valid", "test"), built, strict=True))
     items = {name: np.unique(part.inter_feat[dataset.iid_field].numpy()) for name, part in parts.items()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import recbole
 import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
-from recbole_ib.data.features import load_modality, parse_modalities
-from recbole_ib.errors import FeatureError
+from recbole_ib.data.features import CACHE_FOLDER, FEATURE_DTYPES, load_modality, parse_modalities
+from recbole_ib.errors import ConfigurationError, FeatureError
 
 
 class MultimodalDataset(Dataset):
@@ -19,8 +20,11 @@ class MultimodalDataset(Dataset):
     paths start from (default: the data set's own). Rows follow the items' TOKENS: filtering and RecBole's renumbering
     cannot misalign them. Files are checked when the data set is built, before any training.
 
+    With ``feature_dtype: float16`` the aligned tables are kept in :meth:`feature_cache` and mapped: a
+    model gathers the rows of a batch and computes in float32. The features are then those of the files, rounded to float16.
+
     Attributes:
-        modalities: name -> float32 Tensor ``[n_items, d]``; row 0 (padding) is zero.
+        modalities: name -> Tensor ``[n_items, d]`` of ``feature_dtype``; row 0 (padding) is zero.
         has_feature: name -> bool Tensor ``[n_items]``, items that have a row of their own.
         item_graphs: name -> CSR ``[n_items, n_items]`` of the modality's ``item_graph_file``, where one is named.
 
@@ -38,9 +42,10 @@ class MultimodalDataset(Dataset):
     def _load_modalities(self) -> None:
         self.modalities, self.has_feature, self.item_graphs = {}, {}, {}
         tokens = [str(t) for t in self.field2id_token[self.iid_field]]
-        errors = []
+        errors, dtype = [], self.feature_dtype(self.config)
+        cache = self.feature_cache(self.config)
         for spec in self.modality_specs(self.config):
-            modality, report = load_modality(spec, tokens)
+            modality, report = load_modality(spec, tokens, dtype=dtype, cache=cache)
             errors += report.errors
             for text in report.warnings:
                 self.logger.warning(text)
@@ -56,6 +61,22 @@ class MultimodalDataset(Dataset):
                 self.item_graphs[spec.name] = modality.item_graph
         if errors:
             raise FeatureError("\n".join(errors))
+
+    @staticmethod
+    def feature_dtype(config) -> str:
+        """Yaml key ``feature_dtype``: how the features are kept, one of :data:`recbole_ib.data.features.FEATURE_DTYPES`."""
+        value = config["feature_dtype"]
+        if value not in FEATURE_DTYPES:
+            raise ConfigurationError(f"feature_dtype is {value!r}; allowed: {', '.join(FEATURE_DTYPES)}")
+        return value
+
+    @staticmethod
+    def feature_cache(config) -> Path:
+        """The folder of the float16 tables: below the data set's, or below ``checkpoint_dir`` for a set inside RecBole's own package."""
+        folder = Path(config["data_path"])
+        if Path(recbole.__file__).resolve().parent in folder.resolve().parents:
+            folder = Path(config["checkpoint_dir"])
+        return folder / CACHE_FOLDER
 
     @staticmethod
     def modality_specs(config):

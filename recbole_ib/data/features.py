@@ -6,11 +6,16 @@ order), or an ``.npz`` with the arrays ``features`` and ``ids``. Nothing is unpi
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.resources
+import json
 import os
+import secrets
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +26,12 @@ from torch import nn
 from recbole_ib.errors import ConfigurationError, FeatureError, first_few, nearest
 
 MISSING_RULES = ("mean", "zero", "error")
+#: of the yaml key ``feature_dtype``
+FEATURE_DTYPES = ("float32", "float16")
+#: below a data set's folder: the aligned tables of ``feature_dtype: float16``; it may be deleted at any time
+CACHE_FOLDER = ".recbole_ib_cache"
+#: part of the names in it; another one for another layout or alignment
+CACHE_VERSION = 1
 #: how modalities are usually named, for models that treat pictures and texts differently
 USUAL_NAMES = {
     "vision": ("image", "images", "visual", "vision", "img", "picture", "pictures", "v"),
@@ -52,7 +63,7 @@ class Modality:
     """One modality of a data set, aligned to internal item ids (row 0: padding)."""
 
     name: str
-    values: np.ndarray | None  # float32 [n_items, d]
+    values: np.ndarray | None  # float32 [n_items, d], or float16 where that was asked for
     has_row: np.ndarray  # bool [n_items]
     item_graph: sp.csr_array | None = None  # float32 [n_items, n_items]
 
@@ -140,13 +151,23 @@ def _resolve(path: str | None, base: Path) -> Path | None:
     return base / os.path.expanduser(str(path))
 
 
-def load_modality(spec: ModalitySpec, item_tokens: Sequence[str], with_duplicates: bool = False):
+def load_modality(
+    spec: ModalitySpec,
+    item_tokens: Sequence[str],
+    with_duplicates: bool = False,
+    dtype: str = "float32",
+    cache: Path | None = None,
+):
     """Check one modality and align it to internal item ids.
 
     Args:
         spec: the files.
         item_tokens: the token of every internal item id; position 0 is padding.
         with_duplicates: also count rows that repeat an earlier row (a pass of its own over the data).
+        dtype: of the aligned values, one of FEATURE_DTYPES; numbers that float16 cannot hold are an error.
+        cache: with float16, the folder where the aligned table is kept, as ``<modality>-<digest>.f16.npy``, and mapped from: it is read
+            from the disk as its rows are needed. The map is copy-on-write, so that nothing can change the file. Where the folder cannot
+            be written, a temporary file takes its place, with a warning. Without a folder the table is made in memory.
 
     Returns:
         (modality, report). The modality is ``None`` where the report has errors.
@@ -209,10 +230,15 @@ def load_modality(spec: ModalitySpec, item_tokens: Sequence[str], with_duplicate
             report.errors.append(f"{text}. The rule is missing: error; allowed: {', '.join(MISSING_RULES)}")
             return None, report
         report.warnings.append(f"{text}. They get {'the mean row' if spec.missing == 'mean' else 'zeros'}")
-    aligned = np.zeros((len(item_tokens), values.shape[1]), dtype=np.float32)
-    aligned[has_row] = values[rows[has_row]]
-    if absent.size and spec.missing == "mean":
-        aligned[absent] = aligned[has_row].mean(axis=0, dtype=np.float64)
+    if dtype == "float16":
+        aligned = _half_table(_HalfTable(spec, values, rows, has_row), item_tokens, tokens, cache, report)
+        if report.errors:
+            return None, report
+    else:
+        aligned = np.zeros((len(item_tokens), values.shape[1]), dtype=np.float32)
+        aligned[has_row] = values[rows[has_row]]
+        if absent.size and spec.missing == "mean":
+            aligned[absent] = aligned[has_row].mean(axis=0, dtype=np.float64)
 
     graph = None
     if spec.item_graph_file is not None:
@@ -223,6 +249,124 @@ def load_modality(spec: ModalitySpec, item_tokens: Sequence[str], with_duplicate
             return None, report
         report.graph_edges = graph.nnz
     return Modality(spec.name, aligned, has_row, graph), report
+
+
+class _HalfTable:
+    """The aligned table of a modality in float16, row block by row block; ``unfit``: source rows that float16 cannot hold."""
+
+    def __init__(self, spec: ModalitySpec, values: np.ndarray, rows: np.ndarray, has_row: np.ndarray):
+        self.spec, self.values, self.rows, self.has_row = spec, values, rows, has_row
+        self.shape = (rows.size, values.shape[1])
+        self.unfit = np.zeros(values.shape[0], dtype=bool)
+
+    def _read(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Item positions, and the rows of those that have one, float32."""
+        step = max(1, BLOCK_NUMBERS // self.shape[1])
+        for start in range(0, self.shape[0], step):
+            here = slice(start, start + step)
+            yield here, self.values[self.rows[here][self.has_row[here]]].astype(np.float32)
+
+    def _mean(self) -> np.ndarray:
+        return sum(rows.sum(axis=0, dtype=np.float64) for _, rows in self._read()) / self.has_row.sum()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """``[b, d]`` float16, all items in order."""
+        mean = self._mean() if self.spec.missing == "mean" and not self.has_row[1:].all() else 0.0
+        for here, rows in self._read():
+            with np.errstate(over="ignore"):
+                half = rows.astype(np.float16)
+            self.unfit[self.rows[here][self.has_row[here]]] = ~np.isfinite(half).all(axis=1) | ~half.any(axis=1)
+            known = self.has_row[here]
+            block = np.zeros((known.size, self.shape[1]), dtype=np.float16)
+            block[~known] = mean
+            block[known] = half
+            if here.start == 0:
+                block[0] = 0
+            yield block
+
+    def write(self, file) -> None:
+        """As a ``.npy``. Written, not mapped: a full disk is then an error and no crash."""
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype("<f2")), "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in self.blocks():
+            file.write(block.astype("<f2", copy=False).tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _half_table(
+    table: _HalfTable, item_tokens: Sequence[str], tokens: list[str], cache: Path | None, report: ModalityReport
+) -> np.ndarray | None:
+    """The table, mapped from its file where there is a ``cache``; ``None``, and errors in the report, where float16 cannot hold it."""
+    spec = table.spec
+    if cache is None:
+        found = np.concatenate(list(table.blocks()))
+    else:
+        path = cache / f"{spec.name}-{_digest(spec, item_tokens)}.f16.npy"
+        found = _map_half(path, table.shape)
+        if found is None:
+            try:
+                found = _write_half(table, path)
+            except OSError as error:
+                found = _temporary_half(table, path, error, report)
+    what = "hold numbers that float16 cannot hold (beyond 65504, or all below 3e-8); scale them, or set feature_dtype: float32"
+    _name_rows(report.errors, spec, tokens, table.unfit, what)
+    return None if table.unfit.any() else found
+
+
+def _digest(spec: ModalitySpec, item_tokens: Sequence[str]) -> str:
+    """What the aligned table follows from: the files (path, size, time of change), the rule for missing rows, the items."""
+    stats = [(str(path.resolve()), path.stat()) for path in (spec.file, spec.tokens) if path is not None]
+    files = [[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    content = json.dumps([CACHE_VERSION, files, spec.missing, list(item_tokens[1:])])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _map_half(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """A file of the cache, or ``None`` where it is not there, or no whole table."""
+    try:
+        found = np.load(path, mmap_mode="c", allow_pickle=False)
+    except UNREADABLE:
+        return None
+    return found if isinstance(found, np.ndarray) and (found.shape, found.dtype) == (shape, np.float16) else None
+
+
+def _write_half(table: _HalfTable, path: Path) -> np.ndarray | None:
+    """Write a file of the cache in one step, and map it; nothing is left of a table that float16 cannot hold."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(3)}.tmp")
+    try:
+        with open(scratch, "wb") as file:
+            table.write(file)
+        if table.unfit.any():
+            return None
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return _map_half(path, table.shape)
+
+
+def _temporary_half(table: _HalfTable, path: Path, error: OSError, report: ModalityReport) -> np.ndarray | None:
+    """A table whose file cannot be kept: a temporary one, deleted as soon as it is mapped where the system allows that."""
+    try:
+        number, name = tempfile.mkstemp(prefix="recbole_ib-", suffix=".f16.npy")
+        try:
+            with open(number, "wb") as file:
+                table.write(file)
+            found = _map_half(Path(name), table.shape)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+    except OSError as second:
+        raise FeatureError(
+            f"{table.spec.name}: its float16 table can be written neither to {path.parent} ({error}) nor to a temporary file ({second}); "
+            "make room, or set feature_dtype: float32"
+        ) from None
+    report.warnings.append(
+        f"{path.parent} cannot be written ({error.strerror}): the float16 table of {table.spec.name} is in a temporary file and is made "
+        "again by the next run"
+    )
+    return found
 
 
 def _read_table(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:

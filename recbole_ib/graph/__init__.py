@@ -4,12 +4,14 @@ from recbole_ib.graph.adjacency import normalise_by_row_degree, user_item_adjace
 from recbole_ib.graph.attention import edge_scores, edge_softmax
 from recbole_ib.graph.interest import interest_item_graphs, second_order_interactions
 from recbole_ib.graph.item_graph import ConstantGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
-from recbole_ib.graph.knn import cosine_knn, top_k_per_row
+from recbole_ib.graph.knn import EXACT_LIMIT, KNN_SEARCHES, cosine_knn, top_k_per_row
 from recbole_ib.graph.propagation import EdgeGraph, EdgeStructure, SparseMatrix, mean_propagation
 from recbole_ib.graph.sampling import degree_sensitive_edges
 from recbole_ib.graph.user_graph import neighbour_weights, user_co_occurrence
 
 __all__ = [
+    "EXACT_LIMIT",
+    "KNN_SEARCHES",
     "ConstantGraph",
     "EdgeGraph",
     "EdgeStructure",

@@ -113,14 +113,21 @@ class LearnedItemGraph(nn.Module):
 
     K_m is the kNN graph of the cosines of the learned latents, S0_m the normalised kNN graph of the raw features;
     ``lam`` (``static_weight``) is the share of the static part (Zhang et al., ACM MM 2021, Eq. 3-7). The choice of
-    neighbours has no gradient, the kept cosines have.
+    neighbours has no gradient, the kept cosines have. ``search``: of :func:`recbole_ib.graph.cosine_knn`, at every rebuilding.
     """
 
-    def __init__(self, graphs: Mapping[str, sp.csr_array], weights: ModalityWeights, k: int, static_weight: float):
+    def __init__(
+        self,
+        graphs: Mapping[str, sp.csr_array],
+        weights: ModalityWeights,
+        k: int,
+        static_weight: float,
+        search: str = "exact",
+    ):
         super().__init__()
         if not 0.0 <= static_weight <= 1.0:
             raise ValueError(f"the weight of the static graph must lie in [0, 1], got {static_weight}")
-        self.k, self.static_weight = k, static_weight
+        self.k, self.static_weight, self.search = k, static_weight, search
         self.static = FrozenItemGraph(graphs, weights, order="normalise_first")
         self.weights = weights
 
@@ -130,7 +137,7 @@ class LearnedItemGraph(nn.Module):
         n_items, a = static.structure.n_nodes, self.weights()
         rows, cols, values = [], [], []
         for share, name in zip(a, self.weights.modalities, strict=True):
-            r, c, _ = cosine_knn(latents[name], self.k, valid[name])
+            r, c, _ = cosine_knn(latents[name], self.k, valid[name], self.search)
             unit = F.normalize(latents[name], dim=1)
             cosine = torch.where(
                 r == c, torch.ones_like(r, dtype=unit.dtype), (F.embedding(r, unit) * F.embedding(c, unit)).sum(dim=1)

@@ -1,6 +1,10 @@
-"""The top-k item-item graph of cosine similarity, exact and in row blocks."""
+"""The top-k item-item graph of cosine similarity: exact in row blocks, or searched with faiss."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import WARNING, getLogger
 
 import numpy as np
 import scipy.sparse as sp
@@ -8,42 +12,72 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_ib.errors import ConfigurationError
+
+#: of the yaml key ``knn_search``
+KNN_SEARCHES = ("auto", "exact", "faiss")
 # A block of similarities holds at most this many numbers (64 MiB of float32).
 BLOCK_NUMBERS = 1 << 24
+#: ``auto`` searches exactly up to so many usable rows: the time of the exact search grows with their square
+EXACT_LIMIT = 200_000
+#: rows whose exact neighbours are computed to measure an approximate search
+RECALL_SAMPLE = 200
+#: the share of them that it must find; above the .95 that is asked for, because 200 rows tell it to about .01
+RECALL_WANTED = 0.97
+#: cosines that differ by less are equal: the two searches round differently, and a duplicate is as good as the other
+SAME_COSINE = 2e-6
+#: rows a list that faiss' k-means looks at, and its rounds
+TRAINING_ROWS, TRAINING_ROUNDS = 64, 10
+FIRST_PROBES = 8
+#: of the sample and of k-means; the graph follows from the features alone, whatever the seed of a run
+SEED = 0
+#: width of the column groups of :func:`largest`
+GROUP = 64
+
+
+def row_norms(features: Tensor) -> Tensor:
+    """The lengths of the rows, in float32 and in row blocks. ``[n, d]`` -> ``[n]``."""
+    step = max(1, BLOCK_NUMBERS // max(1, features.shape[1]))
+    return torch.cat([block.float().norm(dim=1) for block in features.split(step)])
 
 
 def usable_rows(features: Tensor, valid: Tensor | None = None) -> Tensor:
     """The rows that a cosine can be taken of: ``valid`` ones that are not all zero, never the padding row 0. Bool ``[n]``."""
-    ok = features.norm(dim=1) > 0
+    ok = row_norms(features) > 0
     if valid is not None:
         ok &= valid.to(ok.device)
     ok[0] = False
     return ok
 
 
-def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: str = "exact") -> tuple[Tensor, Tensor, Tensor]:
     """Every row's k most similar rows by cosine, itself among them (LATTICE; IBMRec Eq. 8-9).
 
     Works in row blocks, so memory is linear in the number of rows. The graph is directed: i may choose j without
     being chosen. A row that is not valid (padding, no feature, all zero) chooses itself with weight 1 and nobody
-    chooses it; the padding row 0 has no edge at all.
+    chooses it; the padding row 0 has no edge at all. The same features give the same graph, with every ``search``.
 
     Args:
         features: float ``[n, d]``; row 0 is the padding item.
         k: neighbours a row, itself included, 1 <= k.
         valid: bool ``[n]``, rows that have a feature of their own; default: rows 1.. that are not all zero.
+        search: ``exact``; ``faiss``, which finds nearly all of them in lists of similar rows (IVF-Flat, as many lists read as it
+            takes for 97 % of the neighbours of 200 rows; what it finds is logged); ``auto``, exact up to 200,000 usable rows and
+            faiss beyond, and logged.
 
     Returns:
         rows, cols: int64 ``[n_edges]``, and the cosines, float32 ``[n_edges]``; sorted by row. No gradient.
 
     Raises:
         ValueError: k < 1, or a feature that is not finite.
+        ConfigurationError: another ``search``, or faiss is needed and not installed.
     """
     if k < 1:
         raise ValueError(f"the number of neighbours must be at least 1, got {k}")
+    if search not in KNN_SEARCHES:
+        raise ConfigurationError(f"knn_search is {search!r}; allowed: {', '.join(KNN_SEARCHES)}")
     with torch.no_grad():
-        features = features.float()
-        norms = features.norm(dim=1)
+        norms = row_norms(features)
         if not bool(torch.isfinite(norms).all()):
             bad = torch.nonzero(~torch.isfinite(norms)).flatten()
             raise ValueError(f"{bad.numel()} feature rows are not finite, the first at row {int(bad[0])}")
@@ -51,22 +85,183 @@ def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None) -> tuple[T
         ids = torch.nonzero(ok).flatten()
         alone = torch.nonzero(~ok).flatten()
         alone = alone[alone > 0]
-        unit = F.normalize(features[ids], dim=1)
         k = min(k, ids.numel())
-        block = max(1, BLOCK_NUMBERS // max(1, ids.numel()))
+        if search == "auto":
+            search = "exact" if ids.numel() <= EXACT_LIMIT else "faiss"
+            if search == "exact":
+                getLogger().info(f"item graph of {ids.numel()} items by {features.shape[1]} features: exact search")
+        found = (_exact_neighbours if search == "exact" else _faiss_neighbours)(features, ids, k)
         rows, cols, values = [alone], [alone], [torch.ones_like(alone, dtype=torch.float32)]
-        for start in range(0, ids.numel(), block):
-            here = torch.arange(start, min(start + block, ids.numel()), device=features.device)
-            similarity = unit[here] @ unit.T
-            # the item itself always keeps its place, also beside exact duplicates of its feature
-            similarity[torch.arange(here.numel(), device=features.device), here] = 2.0
-            top = similarity.topk(k, dim=1)
+        for here, neighbours, cosines in found:
             rows.append(ids[here].repeat_interleave(k))
-            cols.append(ids[top.indices.flatten()])
-            values.append(torch.where(top.values == 2.0, torch.ones_like(top.values), top.values).flatten())
+            cols.append(ids[neighbours.flatten()])
+            values.append(torch.where(cosines == ITSELF, torch.ones_like(cosines), cosines).flatten())
         rows, cols, values = torch.cat(rows), torch.cat(cols), torch.cat(values)
         order = torch.argsort(rows, stable=True)
         return rows[order], cols[order], values[order]
+
+
+#: what stands for the cosine of a row with itself while neighbours are chosen: it keeps its place beside exact duplicates
+ITSELF = 2.0
+#: positions among the usable rows ``[b]``, those of their neighbours ``[b, k]``, and the cosines ``[b, k]``, falling
+Block = tuple[Tensor, Tensor, Tensor]
+
+
+def _unit(features: Tensor, ids: Tensor) -> Tensor:
+    """The given rows, scaled to length 1, float32. ``[n, d]``, ``[b]`` -> ``[b, d]``."""
+    return F.normalize(features[ids].float(), dim=1)
+
+
+def _blocks(features: Tensor, ids: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """All usable rows in blocks of at most BLOCK_NUMBERS numbers: the first one's position, and the unit rows."""
+    step = max(1, BLOCK_NUMBERS // max(1, features.shape[1]))
+    for start in range(0, ids.numel(), step):
+        yield start, _unit(features, ids[start : start + step])
+
+
+def _exact_neighbours(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
+    """The k nearest of every usable row: each row is compared with all."""
+    if not ids.numel():
+        return
+    unit = torch.empty(ids.numel(), features.shape[1], device=features.device)
+    for start, rows in _blocks(features, ids):
+        unit[start : start + rows.shape[0]] = rows
+    block = min(max(1, BLOCK_NUMBERS // ids.numel()), ids.numel())
+    # one piece of memory for all blocks: fresh pages cost as much time as the product of narrow features
+    memory = torch.empty(block, ids.numel(), device=features.device)
+    for start in range(0, ids.numel(), block):
+        here = torch.arange(start, min(start + block, ids.numel()), device=features.device)
+        similarity = torch.mm(unit[here], unit.T, out=memory[: here.numel()])
+        similarity[torch.arange(here.numel(), device=features.device), here] = ITSELF
+        cosines, neighbours = largest(similarity, k)
+        yield here, neighbours, cosines
+
+
+def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """``values.topk(k, dim=1)``, ties included; on the CPU faster where rows are long. ``[b, n]`` -> values, columns ``[b, k]``.
+
+    The k + 1 largest numbers of a row lie in the k + 1 groups of columns with the largest maxima. Where they are all different,
+    there is one answer; where some are equal, the whole row is sorted as torch does.
+    """
+    b, n = values.shape
+    n_groups = n // GROUP
+    if values.device.type != "cpu" or 4 * (k + 2) > n_groups:
+        top = values.topk(k, dim=1)
+        return top.values, top.indices
+    grouped = values[:, : n_groups * GROUP].unflatten(1, (n_groups, GROUP))
+    groups = grouped.amax(dim=2).topk(k + 1, dim=1, sorted=False).indices
+    columns = (groups[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
+    rest = torch.arange(n_groups * GROUP, n).expand(b, -1)
+    columns = torch.cat([columns, rest], dim=1)
+    top = values.gather(1, columns).topk(k + 1, dim=1)
+    found, where = top.values[:, :k].contiguous(), columns.gather(1, top.indices[:, :k])
+    tied = torch.nonzero((top.values[:, :-1] == top.values[:, 1:]).any(dim=1)).flatten()
+    if tied.numel():
+        again = values[tied].topk(k, dim=1)
+        found[tied], where[tied] = again.values, again.indices
+    return found, where
+
+
+# -- approximate ------------------------------------------------------------------------------------------------------
+
+
+def _faiss_neighbours(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
+    """Nearly all of the k nearest of every usable row: each row is compared with those of the nearest lists."""
+    faiss = _import_faiss()
+    n, width, device = ids.numel(), features.shape[1], features.device
+    if k <= 1:  # a row's first neighbour is itself
+        here = torch.arange(n, device=device)
+        if k:
+            yield here, here[:, None], torch.full((n, 1), ITSELF, device=device)
+        return
+    draw = np.random.default_rng(SEED)
+    n_lists = min(n, round(4 * n**0.5))
+    sample = torch.from_numpy(np.sort(draw.choice(n, min(n, RECALL_SAMPLE), replace=False))).to(device)
+    training = torch.from_numpy(np.sort(draw.choice(n, min(n, TRAINING_ROWS * n_lists), replace=False))).to(device)
+    with _threads(faiss):
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, n_lists, faiss.METRIC_INNER_PRODUCT)
+        index.cp.seed, index.cp.niter, index.cp.spherical = SEED, TRAINING_ROUNDS, True
+        index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, TRAINING_ROWS
+        index.train(_unit(features, ids[training]).cpu().numpy())
+        for _, rows in _blocks(features, ids):
+            index.add(rows.cpu().numpy())
+        weakest = _compared_with_all(features, ids, sample, k)[1][:, -1:]
+        index.nprobe, recall = min(FIRST_PROBES, n_lists), 0.0
+        while True:
+            cosines, _ = _search(index, _unit(features, ids[sample]), sample, k)
+            # itself is no finding
+            recall = float((cosines[:, 1:] >= weakest - SAME_COSINE).float().mean())
+            if recall >= RECALL_WANTED or index.nprobe == n_lists:
+                break
+            index.nprobe = min(2 * index.nprobe, n_lists)
+        getLogger().info(
+            f"item graph of {n} items by {width} features: faiss (IVF-Flat, {index.nprobe} of {n_lists} lists read), which finds "
+            f"{recall:.1%} of the exact neighbours of {sample.numel()} items"
+        )
+    for start, rows in _blocks(features, ids):
+        here = torch.arange(start, start + rows.shape[0], device=device)
+        with _threads(faiss):
+            cosines, neighbours = _search(index, rows, here, k)
+        # lists that hold fewer than k rows
+        short = torch.nonzero((neighbours < 0).any(dim=1)).flatten()
+        if short.numel():
+            neighbours[short], cosines[short] = _compared_with_all(features, ids, here[short], k)
+        yield here, neighbours, cosines
+
+
+def _search(index, rows: Tensor, here: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosines, falling, and positions, ``[b, k]``: the row itself (``here``) first, -1 where the lists have no more."""
+    cosines, neighbours = (torch.from_numpy(x).to(here.device) for x in index.search(rows.cpu().numpy(), k))
+    own = neighbours == here[:, None]
+    lost = ~own.any(dim=1)
+    neighbours[lost, -1], own[lost, -1] = here[lost], True
+    cosines[own] = ITSELF
+    cosines[neighbours < 0] = -torch.inf
+    cosines, order = cosines.sort(dim=1, descending=True, stable=True)
+    return cosines, neighbours.gather(1, order)
+
+
+def _compared_with_all(features: Tensor, ids: Tensor, here: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Positions and cosines ``[b, k]`` of the exact neighbours of a few rows, the row itself first; no table is held."""
+    found = []
+    for part in here.split(RECALL_SAMPLE):
+        rows = _unit(features, ids[part])
+        cosines = torch.empty(part.numel(), 0, device=rows.device)
+        neighbours = torch.empty(part.numel(), 0, dtype=torch.long, device=rows.device)
+        for start, others in _blocks(features, ids):
+            similarity = rows @ others.T
+            columns = torch.arange(start, start + others.shape[0], device=rows.device)
+            similarity[part[:, None] == columns] = ITSELF
+            cosines = torch.cat([cosines, similarity], dim=1)
+            neighbours = torch.cat([neighbours, columns.expand(part.numel(), -1)], dim=1)
+            cosines, order = cosines.topk(min(k, cosines.shape[1]), dim=1)
+            neighbours = neighbours.gather(1, order)
+        found.append((neighbours, cosines))
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def _import_faiss():
+    # it tells which of its builds it loads, line by line
+    getLogger("faiss.loader").setLevel(WARNING)
+    try:
+        import faiss
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the item graph is to be searched with faiss (knn_search: faiss, or auto above {EXACT_LIMIT:,} items), which cannot be "
+            f"imported ({error}): pip install 'recbole_ib[faiss]', or set knn_search: exact, whose time grows with the square of the items"
+        ) from None
+    return faiss
+
+
+@contextmanager
+def _threads(faiss) -> Iterator[None]:
+    """As many threads as torch has: faiss would take all cores."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def top_k_per_row(graph: sp.csr_array, k: int) -> sp.csr_array:

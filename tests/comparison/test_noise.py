@@ -166,6 +166,11 @@ def test_edges_are_ready_graphs_of_the_items_left(source, tmp_path):
         assert not (clean & more & ~some).any()  # what is lost at .4 is lost at .8
 
 
+def test_edges_are_searched_as_the_key_says(source, tmp_path):
+    with pytest.raises(ConfigurationError, match="knn_search is 'hnsw'"):
+        write_noisy(tmp_path / "out", source, "edges", 0.5, seed=1, knn_k=4, knn_search="hnsw")
+
+
 def test_the_noise_modality_is_as_wide_as_the_level_says(source, tmp_path):
     folder = write_noisy(tmp_path / "out", source, "modality", 0.5, seed=1)
     wide = write_noisy(tmp_path / "out", source, "modality", 2, seed=1)

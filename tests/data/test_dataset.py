@@ -334,3 +334,37 @@ def test_bundled_sample(tmp_path, monkeypatch):
     assert {r.spec.name: (r.covered, r.n_items) for r in report.modalities} == {"text": (1008, 1008), "visual": (977, 1008)}
     assert {r.spec.name: r.shape for r in report.modalities} == {"text": (1682, 384), "visual": (1350, 480)}
     assert report.errors == []
+
+
+# -- float16 ----------------------------------------------------------------------------------------------------------
+
+
+def test_float16_features_are_rounded_and_kept_below_the_data_sets_folder(toy):
+    plain, half = built(toy), built(toy, feature_dtype="float16")
+    for name, table in plain.modalities.items():
+        assert half.modalities[name].dtype == torch.float16
+        assert torch.equal(half.modalities[name], table.half())
+        assert torch.equal(half.has_feature[name], plain.has_feature[name])
+    files = sorted(p.name.split("-")[0] for p in (toy.folder / ".recbole_ib_cache").iterdir())
+    assert files == ["text", "visual"]
+
+
+def test_nothing_is_written_into_recboles_own_package():
+    assert MultimodalDataset.feature_cache(Config("VBPR", "ml-100k")).parts == ("saved", ".recbole_ib_cache")
+
+
+def test_another_feature_dtype_is_refused(toy):
+    with pytest.raises(ConfigurationError, match=r"feature_dtype is 'bfloat16'; allowed: float32, float16"):
+        built(toy, feature_dtype="bfloat16")
+
+
+def test_the_check_says_what_float16_cannot_hold_and_writes_nothing(toy):
+    values = np.load(toy.folder / "text.npy")
+    values[1, 2] = 1e6  # of f
+    np.save(toy.folder / "text.npy", values)
+    assert checked(toy).errors == []
+    (error,) = checked(toy, feature_dtype="float16").errors
+    assert "f (row 1)" in error
+    assert not (toy.folder / ".recbole_ib_cache").exists()
+    with pytest.raises(FeatureError, match=r"f \(row 1\)"):
+        built(toy, feature_dtype="float16")

@@ -1,5 +1,6 @@
 """recbole_ib.data.features: reading the yaml keys, checking the files, aligning rows to items."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import scipy.sparse as sp
 
 from recbole_ib.data import features
 from recbole_ib.data.features import ModalitySpec, load_modality, parse_modalities
-from recbole_ib.errors import ConfigurationError
+from recbole_ib.errors import ConfigurationError, FeatureError
 
 BASE = Path("base")
 ITEMS = ["[PAD]", "a", "b", "c", "d"]
@@ -505,3 +506,104 @@ def test_names_that_torch_keeps_are_refused(name):
     """A layer of nn.ModuleDict cannot be called so; better said here than from inside the model."""
     with pytest.raises(ConfigurationError, match="reserved"):
         parse_modalities({name: {"file": "x.npy"}}, Path("."))
+
+
+# -- float16 ----------------------------------------------------------------------------------------------------------
+
+NINE = ["[PAD]", *"abcdefghi"]
+
+
+@pytest.fixture
+def wide(save):
+    """Rows of c, a, .. in another order than the items; g and h have none."""
+    values = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
+    return lambda **options: save(values, list("cabdfei"), **options)
+
+
+@pytest.mark.parametrize("rule", ["mean", "zero"])
+@pytest.mark.parametrize("block", [1, 6, 1 << 22])
+@pytest.mark.parametrize("cached", [True, False])
+def test_half_is_the_aligned_table_rounded(wide, tmp_path, monkeypatch, rule, block, cached):
+    plain, _ = load_modality(wide(missing=rule), NINE)
+    monkeypatch.setattr(features, "BLOCK_NUMBERS", block)
+    half, report = load_modality(wide(missing=rule), NINE, dtype="float16", cache=tmp_path / "cache" if cached else None)
+    assert half.values.dtype == np.float16
+    np.testing.assert_array_equal(half.values, plain.values.astype(np.float16))
+    np.testing.assert_array_equal(half.has_row, plain.has_row)
+    assert report.errors == []
+    assert isinstance(half.values, np.memmap) == cached
+
+
+def test_the_table_is_made_once_and_again_when_something_changes(wide, tmp_path):
+    cache = tmp_path / "cache"
+
+    def files():
+        return {p.name: p.stat().st_mtime_ns for p in cache.iterdir()}
+
+    spec = wide()
+    load_modality(spec, NINE, dtype="float16", cache=cache)
+    (first,) = files().items()
+    assert first[0].startswith("text-")
+    assert first[0].endswith(".f16.npy")
+    load_modality(spec, NINE, dtype="float16", cache=cache)
+    assert dict([first]) == files()
+    load_modality(spec, NINE[:-1], dtype="float16", cache=cache)  # other items
+    load_modality(wide(missing="zero"), NINE, dtype="float16", cache=cache)  # another rule (and a rewritten source)
+    assert len(files()) == 3
+    np.save(spec.file, np.load(spec.file) + 1)  # another source
+    changed, _ = load_modality(spec, NINE, dtype="float16", cache=cache)
+    assert len(files()) == 4
+    np.testing.assert_array_equal(changed.values, load_modality(spec, NINE)[0].values.astype(np.float16))
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", None])
+def test_a_damaged_file_of_the_cache_is_made_again(wide, tmp_path, content):
+    spec = wide()
+    expected = load_modality(spec, NINE, dtype="float16", cache=tmp_path / "cache")[0].values.copy()
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:-1] if content is None else content)
+    np.testing.assert_array_equal(load_modality(spec, NINE, dtype="float16", cache=tmp_path / "cache")[0].values, expected)
+
+
+def test_what_is_written_into_a_map_stays_out_of_the_file(wide, tmp_path):
+    spec = wide()
+    first, _ = load_modality(spec, NINE, dtype="float16", cache=tmp_path / "cache")
+    before = first.values.copy()
+    first.values[:] = 7
+    np.testing.assert_array_equal(load_modality(spec, NINE, dtype="float16", cache=tmp_path / "cache")[0].values, before)
+
+
+def test_a_folder_that_cannot_be_written_gives_a_temporary_file_and_a_warning(wide, tmp_path, monkeypatch):
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    modality, report = load_modality(wide(), NINE, dtype="float16", cache=tmp_path / "a file" / "cache")
+    np.testing.assert_array_equal(modality.values, load_modality(wide(), NINE)[0].values.astype(np.float16))
+    assert isinstance(modality.values, np.memmap)
+    assert any("cannot be written" in text and "temporary file" in text for text in report.warnings)
+    assert list((tmp_path / "scratch").iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a file"))
+    with pytest.raises(FeatureError, match="text: its float16 table can be written neither to"):
+        load_modality(wide(), NINE, dtype="float16", cache=tmp_path / "a file" / "cache")
+
+
+@pytest.mark.parametrize("value", [65520.0, -1e30, 1e-9])
+@pytest.mark.parametrize("cached", [True, False])
+def test_numbers_that_float16_cannot_hold_are_named(save, tmp_path, value, cached):
+    spec = save(np.array([[1.0, 2.0], [value, value], [3.0, 4.0]], dtype=np.float32), ["b", "a", "x"])
+    cache = tmp_path / "cache" if cached else None
+    error = refusal(spec, ["[PAD]", "a", "b"], dtype="float16", cache=cache)
+    for part in (str(spec.file), "1 of 3 rows", "a (row 1)", "float16", "feature_dtype: float32"):
+        assert part in error
+    assert cache is None or list(cache.iterdir()) == []
+    assert load_modality(spec, ["[PAD]", "b", "x"], dtype="float16", cache=cache)[0] is not None  # no item needs that row
+
+
+def test_the_largest_number_of_float16_and_small_numbers_beside_others_are_kept(save):
+    modality, _ = load_modality(save([[65504.0, 1e-9], [-65504.0, 0.0]], ["a", "b"]), ["[PAD]", "a", "b"], dtype="float16")
+    assert modality.values.tolist() == [[0, 0], [65504, 0], [-65504, 0]]
+
+
+def test_nan_is_named_as_in_float32(save, tmp_path):
+    spec = save(np.array([[1.0, np.nan], [3.0, 4.0]], dtype=np.float32), ["a", "b"])
+    assert "a (row 0)" in refusal(spec, ["[PAD]", "a", "b"], dtype="float16", cache=tmp_path / "cache")

@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from recbole_ib.graph import FrozenItemGraph, LearnedItemGraph, ModalityWeights, cosine_knn
+from recbole_ib.graph import FrozenItemGraph, LearnedItemGraph, ModalityWeights, cosine_knn, item_graph
 
 
 def dense_knn(features, k):
@@ -102,3 +102,18 @@ def test_wrong_order_and_share_are_refused(tables):
         FrozenItemGraph(graphs, ModalityWeights(["a", "b"]), "both")
     with pytest.raises(ValueError, match=r"1\.5"):
         LearnedItemGraph(graphs, ModalityWeights(["a", "b"]), 4, 1.5)
+
+
+def test_the_rebuilt_graph_is_searched_as_it_is_told(tables, monkeypatch):
+    seen = []
+
+    def watched(features, k, valid, search):
+        seen.append(search)
+        return cosine_knn(features, k, valid)
+
+    monkeypatch.setattr(item_graph, "cosine_knn", watched)
+    graphs = {m: csr(dense_knn(t, 4)) for m, t in tables.items()}
+    latents, valid = {m: torch.rand(15, 5) for m in tables}, {m: t.any(1) for m, t in tables.items()}
+    LearnedItemGraph(graphs, ModalityWeights(["a", "b"]), 4, 0.5)(latents, valid)
+    LearnedItemGraph(graphs, ModalityWeights(["a", "b"]), 4, 0.5, "faiss")(latents, valid)
+    assert seen == ["exact", "exact", "faiss", "faiss"]

@@ -117,3 +117,47 @@ def test_unit_rows_and_their_gradients_of_both_orders():
             assert bool(torch.isfinite(second[:3]).all())
     torch.testing.assert_close(both[0][0], both[1][0])
     torch.testing.assert_close(both[0][1], both[1][1])
+
+
+@pytest.mark.parametrize(("search", "static", "learned"), [("auto", "auto", "exact"), ("exact",) * 3, ("faiss",) * 3])
+def test_the_search_key_reaches_both_graphs(build, monkeypatch, search, static, learned):
+    from recbole_ib.graph import item_graph
+    from recbole_ib.model import base
+
+    seen = []
+
+    def watched(features, k, valid, search):
+        seen.append(search)
+        return cosine_knn(features, k, valid)
+
+    monkeypatch.setattr(base, "cosine_knn", watched)
+    monkeypatch.setattr(item_graph, "cosine_knn", watched)
+    _, model, _, _, _ = build("LATTICE", knn_search=search)
+    assert seen == [static] * 2
+    model.forward()
+    assert seen[2:] == [learned] * 2
+
+
+def test_a_graph_of_many_items_rebuilt_in_training_warns(build, monkeypatch, caplog):
+    from recbole_ib.model import item_view
+
+    build("LATTICE")
+    assert "item_graph: frozen does so once" not in caplog.text
+    monkeypatch.setattr(item_view, "EXACT_LIMIT", 20)
+    build("LATTICE", item_graph="frozen")
+    assert "item_graph: frozen does so once" not in caplog.text
+    build("LATTICE")
+    assert "item_graph: learned searches the neighbours of 61 items (exact) anew in every epoch" in caplog.text
+
+
+def test_an_unknown_search_is_refused(build):
+    with pytest.raises(ConfigurationError, match=r"knn_search is 'hnsw'; allowed: auto, exact, faiss"):
+        build("VLATTICE", knn_search="hnsw")
+
+
+def test_faiss_gives_the_exact_graph_of_a_small_data_set(build):
+    pytest.importorskip("faiss")
+    exact, approximate = (build("FREEDOM", knn_search=s)[1].frozen_graph() for s in ("exact", "faiss"))
+    assert torch.equal(exact.structure.rows, approximate.structure.rows)
+    assert torch.equal(exact.structure.cols, approximate.structure.cols)
+    torch.testing.assert_close(exact.weights, approximate.weights)

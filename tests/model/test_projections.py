@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.model import projections
 from recbole_ib.model.projections import FeatureProjections, batch_items, is_tuned
 
 
@@ -88,3 +89,69 @@ def test_raw_features_takes_two_words():
     assert not is_tuned({"raw_features": "frozen"})
     with pytest.raises(ConfigurationError, match="raw_features is 'half'; allowed: tuned, frozen"):
         is_tuned({"raw_features": "half"})
+
+
+# -- float16 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def halves():
+    torch.manual_seed(0)
+    made = {"text": (100 * torch.randn(30, 5)).half(), "visual": torch.randn(30, 3).half()}
+    for table in made.values():
+        table[0] = 0
+    return made
+
+
+def pair(halves, **options):
+    """Projections of float16 tables, and of their values in float32, with the same weights."""
+    made = []
+    for tables in (halves, {m: x.float() for m, x in halves.items()}):
+        torch.manual_seed(1)
+        made.append(FeatureProjections(tables, 4, **options))
+    return made
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("items", [None, torch.tensor([3, 0, 3, 29])])
+def test_half_tables_give_what_their_values_give_in_float32(halves, normalise, items):
+    half, full = pair(halves, normalise=normalise)
+    for name, z in full(items).items():
+        assert torch.equal(half(items)[name], z)
+        assert torch.equal(half.table(name), full.table(name))
+        assert torch.equal(half.rows(name, items), full.rows(name, items))
+        assert half.rows(name, items).dtype == torch.float32
+    assert half.state_dict().keys() == full.state_dict().keys()
+
+
+def test_half_tables_are_the_data_sets_own_memory(halves):
+    half, _ = pair(halves)
+    kept = {b.data_ptr(): b.dtype for b in half.buffers()}
+    assert kept == {x.data_ptr(): torch.float16 for x in halves.values()}
+
+
+def test_half_tables_side_by_side(halves):
+    torch.manual_seed(1)
+    half = FeatureProjections({"all": list(halves.values())}, 4, normalise=True)
+    torch.manual_seed(1)
+    full = FeatureProjections({"all": [x.float() for x in halves.values()]}, 4, normalise=True)
+    assert torch.equal(half(torch.arange(4))["all"], full(torch.arange(4))["all"])
+    assert torch.equal(full.table("all"), half.table("all"))
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_half_tables_in_blocks_give_the_same_latents_and_gradients(halves, monkeypatch, normalise):
+    half, full = pair(halves, normalise=normalise)
+    monkeypatch.setattr(projections, "BLOCK_NUMBERS", 35)
+    for module in (half, full):
+        sum(z.square().sum() for z in module().values()).backward()
+    torch.testing.assert_close(half()["text"], full()["text"])
+    for a, b in zip(half.parameters(), full.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-4)
+
+
+def test_tuned_half_tables_are_float32(halves):
+    half, full = pair(halves, tuned=True)
+    for name, table in full.state_dict().items():
+        assert table.dtype == torch.float32
+        assert torch.equal(half.state_dict()[name], table)
