@@ -7,10 +7,14 @@ STAMP  := $(VENV)/.installed
 TORCH_INDEX ?=
 # Options for `make run`, e.g.  make run ARGS="--model=LATTICE --epochs=20"
 ARGS ?=
-# one test process a core; one in all:  make test PARALLEL=
-PARALLEL ?= -n logical --dist loadgroup
+# one test process a core, a file's costly fixtures made once; one process in all:  make test PARALLEL=
+PARALLEL ?= -n logical --dist loadfile
+# what `make profile` looks into, e.g.  make profile MODEL=FREEDOM ARGS="--shape=sports"
+MODEL ?= IBMRec
+# where `make bench` writes its tables and pictures
+BENCH := build/benchmarks
 
-.PHONY: venv run test test-slow lint bench clean
+.PHONY: venv run test test-slow lint bench profile clean
 
 venv: $(STAMP)
 
@@ -37,6 +41,11 @@ bench: venv
 	$(BIN)/python benchmarks/sparse_product.py
 	$(BIN)/python benchmarks/hsic.py
 	$(BIN)/python benchmarks/bottleneck_overhead.py
+	$(BIN)/python benchmarks/speed.py --shapes baby --models VBPR LATTICE FREEDOM VLATTICE IBMRec --turns 3 --out $(BENCH)/speed.md
+	$(BIN)/python benchmarks/scale.py --sizes 10k 20k 40k --out $(BENCH)/scale.md
+
+profile: venv
+	$(BIN)/python benchmarks/profile_model.py $(MODEL) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
