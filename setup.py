@@ -44,7 +44,13 @@ setup(
         "hyperopt",
         "kmeans-pytorch",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff", "build", "setuptools>=77"]},
+    extras_require={
+        # knn_search: faiss, or auto above 200,000 items
+        "faiss": ["faiss-cpu"],
+        # peers of benchmarks/speed.py; measured with cornac 3.0.1 and implicit 0.7.3
+        "bench": ["cornac", "implicit"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff", "build", "setuptools>=77", "faiss-cpu"],
+    },
     entry_points={"console_scripts": ["recbole-ib=recbole_ib.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",

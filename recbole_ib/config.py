@@ -24,6 +24,7 @@ from recbole.evaluator import metric_types
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, ModelType
 
+from recbole_ib import parallel
 from recbole_ib.data.protocol import RECBOLE, check_protocol, protocol_settings
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.model.base import backbone_of
@@ -163,6 +164,7 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self):
         data_path = self.final_config_dict.get("data_path")
+        parallel.refuse_recboles(self.external_config_dict)
         _check_metrics(self.final_config_dict)
         try:
             super()._set_default_parameters()
@@ -191,7 +193,10 @@ class Config(RecBoleConfig):
     def _init_device(self):
         if self.final_config_dict.get("use_gpu") is False:
             self.final_config_dict["gpu_id"] = ""  # RecBole looks at the id alone
+        elif parallel.launched() and "gpu_id" not in self.external_config_dict:
+            self.final_config_dict["gpu_id"] = parallel.visible_devices()
         super()._init_device()
+        self.final_config_dict["device"] = parallel.own_device(self.final_config_dict["device"])
 
 
 def teach_recbole() -> None:

@@ -312,22 +312,23 @@ class Diagnostics:
         Args:
             latents: name -> ``[n_items, d]``.
         """
-        found, features, ids = {}, self.model.latent_features(), item_ids(self.model)
+        found, features, ids = {}, self.model.latent_features(self.items), item_ids(self.model)
         id_kernels: dict[tuple[int, ...], Tensor] = {}
         for name, table in latents.items():
-            rows = self.items[self._mask(name)[self.items]]
+            known = self._mask(name)[self.items]
+            rows = self.items[known]
             if rows.numel() < 2:
                 continue
             z = centre(median_rbf_kernel(table[rows]))
             others = {}
             if name in features:
-                others["features"] = self._constant(name, features[name][rows])
+                others["features"] = self._constant(name, features[name][known])
             if ids is not None:
                 # one kernel for all latents of the same items
-                known = tuple(rows.tolist())
-                if known not in id_kernels:
-                    id_kernels[known] = centre(median_rbf_kernel(ids[rows]))
-                others["ids"] = id_kernels[known]
+                which = tuple(rows.tolist())
+                if which not in id_kernels:
+                    id_kernels[which] = centre(median_rbf_kernel(ids[rows]))
+                others["ids"] = id_kernels[which]
             for what, other in others.items():
                 value = alignment(z, other)
                 found[f"hsic_{what}/{name}"] = value.hsic

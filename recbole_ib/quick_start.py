@@ -11,10 +11,13 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
+from recbole_ib import parallel
 from recbole_ib.checkpoint import checkpoint_path, last_path
 from recbole_ib.config import Config, unread_settings
 from recbole_ib.diagnostics import unavailable
 from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.faster import applies, speed_up
+from recbole_ib.memory import keep_freed_memory
 from recbole_ib.registry import ensure_known, is_ours
 
 
@@ -43,13 +46,22 @@ def run_recbole_ib(
     Raises:
         RecBoleIBError: a wrong setting, feature file or checkpoint, before training starts.
     """
+    keep_freed_memory()
     if isinstance(model, type):
         ensure_known(model)
     config = Config(model, dataset, config_file_list, config_dict, argv=argv)
+    with parallel.running(config) as processes:
+        return _run(config, saved, processes)
+
+
+def _run(config, saved: bool, processes) -> dict:
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    if processes.first:
+        init_logger(config)
     logger = getLogger()
     logger.info(sys.argv)
+    if processes.size > 1:
+        logger.info(f"{processes.size} processes share every batch")
     logger.info(config)
     unread = unread_settings(config)
     if unread:
@@ -57,7 +69,9 @@ def run_recbole_ib(
     if unavailable(config):
         logger.warning(unavailable(config))
     if not is_ours(config.model_class) and config["defaults"] == "recbole_ib":
-        logger.info("Data, metrics and early stopping follow recbole_ib's defaults; --defaults=recbole keeps RecBole's own")
+        logger.info(
+            "Data, metrics, early stopping and kernels are recbole_ib's; --defaults=recbole keeps RecBole's own, bit for bit"
+        )
 
     dataset = create_dataset(config)
     logger.info(dataset)
@@ -75,6 +89,8 @@ def run_recbole_ib(
     if not is_ours(config.model_class) and hasattr(trainer, "saved_model_file"):
         # RecBole's names have one-second resolution: two runs started together would test each other's weights
         trainer.saved_model_file = str(checkpoint_path(config["checkpoint_dir"], config["model"], config["dataset"]))
+    if applies(config):
+        speed_up(network, trainer)
     if config["resume_checkpoint"]:
         _resume(trainer, config)
     started = time.perf_counter()

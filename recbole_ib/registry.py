@@ -71,7 +71,7 @@ CATALOGUE: dict[str, ModelEntry] = {
 MMREC_PREFIX = "mmrec:"
 
 #: keys that a MultimodalDataset reads; a saved data set is reused only where they are unchanged
-DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_fingerprint", "protocol")
+DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_dtype", "feature_fingerprint", "protocol")
 
 
 def list_models() -> list[str]:
@@ -222,11 +222,13 @@ def register_all() -> None:
     """Register the catalogue, and let RecBole's Config read our yaml for its models."""
     from recbole.utils.argument_list import dataset_arguments
 
-    from recbole_ib import config
-    from recbole_ib.data import protocol
+    from recbole_ib import config, evaluation
+    from recbole_ib.data import loaders, protocol
 
     for entry in CATALOGUE.values():
         register_model(getattr(importlib.import_module(f"recbole_ib.model.{entry.module}"), entry.name))
     dataset_arguments += [key for key in DATASET_KEYS if key not in dataset_arguments]
     config.teach_recbole()
     protocol.teach_recbole()
+    loaders.teach_recbole()
+    evaluation.teach_recbole()

@@ -12,6 +12,7 @@ from recbole.utils import ensure_dir, set_color
 from torch.nn.utils.clip_grad import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_ib import parallel
 from recbole_ib.checkpoint import (
     checkpoint_path,
     last_path,
@@ -24,16 +25,18 @@ from recbole_ib.config import plain_config
 from recbole_ib.diagnostics import BEFORE_TRAINING, Diagnostics, DiagnosticsFile, diagnostics_path
 from recbole_ib.diagnostics import settings as diagnostics_settings
 from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.faster import FUSED
 from recbole_ib.model.base import NamedLosses
 
-#: torch's optimisers that have a fused step, by RecBole's ``learner`` names; one pass over the parameters instead of ten
-FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 #: settings that a resumed run may change without becoming another run
 FREE_KEYS = {
     "epochs", "stopping_step", "state", "show_progress", "checkpoint_dir", "data_path", "config_files", "save_last", "eval_batch_size",
     "log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "gpu_id", "protocol", "metrics", "topk",
     "diagnostics", "diagnostics_items", "diagnostics_users",
 }  # fmt: skip
+
+#: settings that came after the first checkpoints, and what those ran with
+LATER_KEYS = {"knn_search": "auto", "feature_dtype": "float32"}
 
 
 def _named(losses) -> NamedLosses:
@@ -69,19 +72,27 @@ class MultimodalTrainer(Trainer):
 
     Checkpoints hold tensors and plain values. The best epoch (by ``valid_metric``) is kept in ``saved_model_file``; with
     ``save_last`` the latest evaluated epoch lies beside it (``...-last.pth``), and ``resume_checkpoint`` continues from either
-    to the same numbers as a run that was never interrupted. With ``diagnostics``, :mod:`recbole_ib.diagnostics` looks on.
+    to the same numbers as a run that was never interrupted. With ``diagnostics``, :mod:`recbole_ib.diagnostics` looks on. Under
+    torchrun the processes share every batch and every evaluation, and the first one alone writes: :mod:`recbole_ib.parallel`.
     """
 
     def __init__(self, config, model):
         if not config["single_spec"]:
             raise ConfigurationError(
-                f"{config['model']} trains in one process; RecBole's multi-process mode (nproc > 1) needs NCCL and one loss a step"
+                f"nproc > 1 is refused for {config['model']}: {parallel.RECBOLES_MODE}. Train in one process, or let torchrun start "
+                f"several: {parallel.COMMAND}"
             )
+        self.processes = parallel.current()
+        if self.processes.size > 1:
+            parallel.check_model(config["model"], type(model))
         if config["enable_amp"]:
             raise ConfigurationError("enable_amp: the sparse products and HSIC of these models need float32; leave it False")
         super().__init__(config, model)
         ensure_dir(self.checkpoint_dir)
-        self.saved_model_file = str(checkpoint_path(self.checkpoint_dir, config["model"], config["dataset"]))
+        path = checkpoint_path(self.checkpoint_dir, config["model"], config["dataset"])
+        self.saved_model_file = self.processes.from_first(lambda: str(path))
+        if self.processes.size > 1:
+            self.eval_collector = parallel.SharedCollector(config, self.processes)
         self.optimizers = {phase.name: self._phase_optimizer(phase) for phase in model.training_phases}
         # RecBole's one optimiser is that of the model's loss: a critic's step may come first
         whole = next((phase for phase in model.training_phases if phase.loss == "calculate_loss"), model.training_phases[0])
@@ -127,10 +138,10 @@ class MultimodalTrainer(Trainer):
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         names, totals = (), None
         for batch, interaction in enumerate(bar):
-            interaction = interaction.to(self.device)
+            share = self.processes.share(interaction, self.device)
             terms = {}
             for phase in model.training_phases:
-                terms.update(self._step(phase, interaction, scaler))
+                terms.update(self._step(phase, share, scaler))
             values = torch.stack(list(terms.values())).double()
             names = tuple(terms)
             totals = values if totals is None else totals + values
@@ -149,26 +160,27 @@ class MultimodalTrainer(Trainer):
             for group in self.optimizers[phase.name].param_groups:
                 group["lr"] = phase.rate * self.learning_rate * decay ** (epoch / 50)
 
-    def _step(self, phase, interaction, scaler) -> dict:
-        """One optimiser step; the phase's loss terms, detached."""
+    def _step(self, phase, share, scaler) -> dict:
+        """One optimiser step; the phase's loss terms of the whole batch, detached."""
         optimizer = self.optimizers[phase.name]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for parameter in parameters:
             parameter.grad = None
-        with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
-            losses = _named(getattr(self.model, phase.loss)(interaction))
-        loss = sum(losses)
-        if not bool(torch.isfinite(loss)):
-            found = ", ".join(f"{n} = {v.item():g}" for n, v in zip(losses.names, losses, strict=True))
+        with share, torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
+            losses = _named(getattr(self.model, phase.loss)(share.interaction))
+        values = self.processes.batch_terms(list(losses), share)
+        if not bool(torch.isfinite(sum(values))):
+            found = ", ".join(f"{n} = {v.item():g}" for n, v in zip(losses.names, values, strict=True))
             raise ValueError(f"training loss of phase {phase.name} is not finite: {found}. A lower learning_rate often helps")
         # a phase may own a part of the model alone: the others' gradients are neither computed nor kept
-        scaler.scale(loss).backward(inputs=parameters)
+        scaler.scale(sum(losses) * share.weight).backward(inputs=parameters)
+        self.processes.sum_gradients(parameters)
         if self.clip_grad_norm:
             scaler.unscale_(optimizer)
             clip_grad_norm_(parameters, **self.clip_grad_norm)
         scaler.step(optimizer)
         scaler.update()
-        return {name: value.detach() for name, value in zip(losses.names, losses, strict=True)}
+        return dict(zip(losses.names, values, strict=True))
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         digits = self.config["loss_decimal_place"] or 4
@@ -203,12 +215,13 @@ class MultimodalTrainer(Trainer):
                 reason = "it had stopped early" if stopped else f"it had reached its {self.epochs} epochs"
                 self.logger.info(f"Nothing to continue: {reason}")
                 return self.best_valid_score, self.best_valid_result
+        self.processes.begin(self.model, self._data_digest)
         self._start_diagnostics(resumed)
 
         def after_evaluation(epoch, score):
             # before the checkpoint: a run continued from it has this epoch's lines
             self._diagnose(epoch, score)
-            if saved and self.config["save_last"]:
+            if saved and self.config["save_last"] and self.processes.first:
                 write_checkpoint(self._state(epoch, "last", self.best_valid_result), last_path(self.saved_model_file))
             if callback_fn:
                 callback_fn(epoch, score)
@@ -216,7 +229,7 @@ class MultimodalTrainer(Trainer):
         return super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)
 
     def _start_diagnostics(self, resumed: bool) -> None:
-        if self._diagnostics_settings is None:
+        if self._diagnostics_settings is None or not self.processes.first:
             return
         first = self.start_epoch if resumed else BEFORE_TRAINING
         measures = Diagnostics(self.model, self._train_data._dataset, self._diagnostics_settings)
@@ -245,7 +258,30 @@ class MultimodalTrainer(Trainer):
         self._latest_valid_result = result
         return score, result
 
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """RecBole's ``evaluate``; several processes score a part of the batches each, and all return the result of the whole."""
+        if eval_data and load_best_model and self.processes.size > 1:
+            # the file may lie on the first process's machine alone
+            path = model_file or self.saved_model_file
+            state = self.processes.from_first(lambda: {k: read_checkpoint(path)[k] for k in ("state_dict", "other_parameter")})
+            self.model.load_state_dict(state["state_dict"])
+            self.model.load_other_parameter(state["other_parameter"])
+            self.logger.info(f"Loading model structure and parameters from {path}")
+            load_best_model = False
+        return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+
+    def _full_sort_batch_eval(self, batched_data):
+        return super()._full_sort_batch_eval(batched_data) if self._scores_next_batch() else (None,) * 4
+
+    def _neg_sample_batch_eval(self, batched_data):
+        return super()._neg_sample_batch_eval(batched_data) if self._scores_next_batch() else (None,) * 4
+
+    def _scores_next_batch(self) -> bool:
+        return self.processes.size == 1 or self.eval_collector.mine()
+
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        if not self.processes.first:
+            return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         # RecBole saves a new best epoch BEFORE it enters that epoch's result as the best one
         write_checkpoint(self._state(epoch, "best", self._latest_valid_result), path)
@@ -282,7 +318,7 @@ class MultimodalTrainer(Trainer):
             raise CheckpointError(
                 "a run with saved dataloaders cannot be resumed: RecBole drops their random state when it saves them"
             )
-        state = read_checkpoint(resume_file, map_location=self.device)
+        state = self.processes.from_first(lambda: read_checkpoint(resume_file))
         for key in ("model", "dataset"):
             if state[key] != self.config[key]:
                 raise CheckpointError(f"{resume_file} is of the {key} {state[key]!r}, this run of {self.config[key]!r}")
@@ -291,7 +327,7 @@ class MultimodalTrainer(Trainer):
         if state["kind"] == "last":
             best = os.path.join(os.path.dirname(resume_file), state["best_file"])
             try:
-                read_checkpoint(best)
+                self.processes.from_first(lambda: read_checkpoint(best)["epoch"])
             except CheckpointError as error:
                 raise CheckpointError(f"{resume_file} needs the best epoch's file beside it: {error}") from None
         self.saved_model_file = best
@@ -312,7 +348,7 @@ class MultimodalTrainer(Trainer):
 
     def _check_same_settings(self, resume_file: str, old: dict) -> None:
         # a key that a version did not know yet is one that was not set
-        new = plain_config(self.config)
+        old, new = {**LATER_KEYS, **old}, plain_config(self.config)
         differing = [
             f"{k}: {old.get(k)!r} then, {new.get(k)!r} now" for k in sorted({*old, *new} - FREE_KEYS) if old.get(k) != new.get(k)
         ]

@@ -28,8 +28,6 @@ from recbole_ib.errors import CheckpointError
 from tests.conftest import COMPAT_ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
-#: `make test` runs on all cores; the costly fixtures of this file are then made once, not once a core
-pytestmark = pytest.mark.xdist_group("compat")
 PATCHES = {patch.name: patch for patch in compat.PATCHES}
 NAMES = sorted(PATCHES)
 

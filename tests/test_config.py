@@ -739,7 +739,7 @@ def test_wrong_evaluation_settings_are_named_before_training(settings, parts):
 @pytest.mark.parametrize(
     ("model", "settings", "expected"),
     [
-        ("IBMRec", {}, 1 << 24),
+        ("IBMRec", {}, 1 << 21),
         ("NeuMF", {}, config_module.PAIRS_SCORED_ONE_BY_ONE),
         ("IBMRec", {"eval_args": {"mode": "uni100"}}, config_module.PAIRS_SCORED_ONE_BY_ONE),
         ("NeuMF", {"eval_batch_size": 123}, 123),

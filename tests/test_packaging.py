@@ -13,8 +13,6 @@ from recbole_ib.model.bottlenecked import BOTTLENECKS
 from recbole_ib.registry import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]
-#: `make test` runs on all cores; the costly fixtures of this file are then made once, not once a core
-pytestmark = pytest.mark.xdist_group("packaging")
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,6 @@ import pytest
 from tests.conftest import COMPAT_ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
-#: `make test` runs on all cores; the costly fixtures of this file are then made once, not once a core
-pytestmark = pytest.mark.xdist_group("recbole_models")
 #: model -> its settings; the models of one key run in the same pair of processes
 FAST = {"BPR": {"epochs": 2}, "LightGCN": {"epochs": 1}, "Pop": {"epochs": 1}, "ItemKNN": {"epochs": 1}}
 SLOW = {

@@ -30,8 +30,6 @@ from recbole_ib.registry import CATALOGUE, check_model_name, is_ours, list_model
 from recbole_ib.trainer import MultimodalTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
-#: `make test` runs on all cores; the costly fixtures of this file are then made once, not once a core
-pytestmark = pytest.mark.xdist_group("registry")
 RECBOLE_PACKAGES = [
     recbole.model.general_recommender,
     recbole.model.context_aware_recommender,

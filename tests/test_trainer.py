@@ -12,7 +12,7 @@ from recbole_ib.checkpoint import checkpoint_path, last_path, read_checkpoint, w
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.base import Phase
 from recbole_ib.model.vbpr import VBPR
-from recbole_ib.trainer import MultimodalTrainer
+from recbole_ib.trainer import LATER_KEYS, MultimodalTrainer
 from tests.conftest import planted, write_dataset
 
 
@@ -275,6 +275,17 @@ def test_resuming_on_other_features_is_refused(build, tmp_path):
     np.save(path / "other" / "visual.npy", modalities["visual"][:, :2].astype(np.float32))
     with pytest.raises(CheckpointError, match="does not fit this model"):
         run(build, "VBPR", 2, resume=first.saved_model_file, **settings)
+
+
+def test_a_checkpoint_from_before_a_setting_is_resumed_with_its_old_meaning(build):
+    first, _, _ = run(build, "VLATTICE", 1)
+    state = torch.load(first.saved_model_file, weights_only=True)
+    for key in ("knn_search", "feature_dtype"):
+        assert state["config"].pop(key) == LATER_KEYS[key]
+    torch.save(state, first.saved_model_file)
+    run(build, "VLATTICE", 2, resume=first.saved_model_file)
+    with pytest.raises(CheckpointError, match="feature_dtype: 'float32' then, 'float16' now"):
+        run(build, "VLATTICE", 2, resume=first.saved_model_file, feature_dtype="float16")
 
 
 def test_a_run_with_saved_dataloaders_is_not_resumed(build):

@@ -15,9 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.graph import EdgeGraph, ModalityWeights, SparseMatrix, cosine_knn, top_k_per_row, user_item_adjacency
+from recbole_ib.graph import (
+    KNN_SEARCHES,
+    EdgeGraph,
+    ModalityWeights,
+    SparseMatrix,
+    cosine_knn,
+    top_k_per_row,
+    user_item_adjacency,
+)
 from recbole_ib.model.losses import bpr
-from recbole_ib.model.settings import count
+from recbole_ib.model.settings import choice, count
 
 
 class Phase(NamedTuple):
@@ -119,6 +127,9 @@ class MultimodalRecommender(GeneralRecommender):
     latents_in_score = True
     #: what :meth:`item_graph` returns: None, ``shared`` (one graph of all modalities) or ``modality`` (a dict, one a modality)
     item_graph_kind: str | None = None
+    #: True where the loss of a batch is the mean of the losses of its parts, weighted by their rows, and nothing is drawn a row: several
+    #: processes may share the batch (:mod:`recbole_ib.parallel`). Not inherited: a subclass with another loss says it for itself
+    row_mean_losses: bool = False
     #: the bottlenecks that a class puts on its backbone, see :mod:`recbole_ib.model.bottlenecked`
     bottlenecks: tuple[str, ...] = ()
 
@@ -155,10 +166,10 @@ class MultimodalRecommender(GeneralRecommender):
         """The latents that :meth:`encode` takes, from the parts of the modalities."""
         return parts
 
-    def latent_features(self) -> dict[str, Tensor]:
-        """M^k: for every latent name the features it is made of, ``[n_items, d_k]``, as constants."""
+    def latent_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """M^k: for every latent name the features it is made of, ``[n_items, d_k]``, or of the given items, as constants."""
         projections = getattr(self, "projections", None)
-        return {} if projections is None else {m: projections.table(m).detach() for m in projections.modalities}
+        return {} if projections is None else {m: projections.rows(m, items).detach() for m in projections.modalities}
 
     def latent_masks(self, dataset) -> dict[str, Tensor]:
         """For every latent name the items that have a feature of their own, bool ``[n_items]``."""
@@ -310,14 +321,15 @@ def training_adjacency(dataset, normalisation: str) -> SparseMatrix:
 def modality_graphs(config, dataset) -> dict:
     """Each modality's frozen top-k cosine graph: the ready one of the data set, or computed from the raw features.
 
-    Yaml key ``knn_k``: neighbours an item, itself included. Returns modality -> CSR ``[n_items, n_items]``.
+    Yaml: ``knn_k``, neighbours an item, itself included; ``knn_search``, how they are found, see :func:`recbole_ib.graph.cosine_knn`.
+    Returns modality -> CSR ``[n_items, n_items]``.
     """
-    k, graphs = count(config, "knn_k", least=1), {}
+    k, search, graphs = count(config, "knn_k", least=1), choice(config, "knn_search", KNN_SEARCHES), {}
     for name, features in dataset.modalities.items():
         if name in dataset.item_graphs:
             graphs[name] = top_k_per_row(dataset.item_graphs[name], k)
         else:
-            rows, cols, values = cosine_knn(features, k, dataset.has_feature[name])
+            rows, cols, values = cosine_knn(features, k, dataset.has_feature[name], search)
             n = features.shape[0]
             graphs[name] = sp.csr_array((values.numpy(), (rows.numpy(), cols.numpy())), shape=(n, n))
     return graphs

@@ -27,6 +27,8 @@ class DualGNN(MultimodalRecommender):
     Yaml: ``embedding_size``, ``hidden_dim`` of W1, ``n_layers`` L, ``user_knn``, ``user_aggregation``, ``reg_weight``.
     """
 
+    row_mean_losses = True
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.n_layers = count(config, "n_layers")

@@ -42,6 +42,8 @@ class GRCN(MultimodalRecommender):
     ``fusion``, ``reg_weight``.
     """
 
+    row_mean_losses = True
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.n_layers, self.routing_rounds = count(config, "n_layers"), count(config, "routing_rounds")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.bottleneck import FeatureBottleneck, GraphBottleneck, conditional_contrast
+from recbole_ib.bottleneck import ConstantKernel, FeatureBottleneck, GraphBottleneck, conditional_contrast, rbf_kernel
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.base import BatchPass, MultimodalRecommender, NamedLosses, Phase, any_feature, backbone_of
@@ -36,10 +36,10 @@ class InformationBottleneck:
     ranks; a backbone with a graph a modality has a gate for each. L_2 is the maximising half of FIB (section 4.2.1): a model without
     FIB has no L_2, nor has one whose users have no content preferences c_a. "The batch's items" are its distinct positive items.
 
-    Yaml: ``fib_weight`` alpha, ``gib_weight`` beta, ``sigma2`` (FIB) and ``gib_sigma2``, ``contrastive_temperature`` tau,
-    ``contrastive_rate`` (the learning rate of L_2, which has an optimiser of its own, as a multiple of ``learning_rate``),
-    ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``, ``gate_start``. A weight or rate of 0 leaves that loss out, and its
-    computation; the gate of GIB stays.
+    Yaml: ``fib_weight`` alpha, ``gib_weight`` beta, ``sigma2`` (FIB) and ``gib_sigma2``, ``kernel_memory`` (GiB for kernels that are
+    kept), ``contrastive_temperature`` tau, ``contrastive_rate`` (the learning rate of L_2, which has an optimiser of its own, as a
+    multiple of ``learning_rate``), ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``, ``gate_start``. A weight or
+    rate of 0 leaves that loss out, and its computation; the gate of GIB stays.
 
     Raises:
         ConfigurationError: the backbone has no latents (for FIB) or no item graph (for GIB).
@@ -58,8 +58,14 @@ class InformationBottleneck:
         need_latents(self, config, FIB)
         self.fib_weight = weight(config, "fib_weight")
         self.fib = FeatureBottleneck(float(config["sigma2"]))
-        for name, mask in self.latent_masks(dataset).items():
+        masks = self.latent_masks(dataset)
+        for name, mask in masks.items():
             self.register_buffer(f"feature_mask_{name}", mask, persistent=False)
+        # tuned features change in every step, and their kernels with them
+        share = weight(config, "kernel_memory") * 2**30 / len(masks)
+        widths = {} if self.projections.tuned else {n: m.shape[1] for n, m in self.latent_features(torch.zeros(1).long()).items()}
+        kept = [name for name, width in widths.items() if ConstantKernel.worth(self.n_items, width, share)]
+        self._kernels = {name: ConstantKernel(self.fib.sigma2) for name in kept}
         self.register_buffer("has_content", any_feature(dataset), persistent=False)
         self.temperature, rate = positive(config, "contrastive_temperature"), weight(config, "contrastive_rate")
         if type(self).user_content is MultimodalRecommender.user_content:
@@ -133,11 +139,19 @@ class InformationBottleneck:
 
     def fib_loss(self, latents: Mapping[str, Tensor], items: Tensor, at: Tensor) -> Tensor:
         """L_FIB of the distinct ``items`` (at the rows ``at`` of the latents), each modality on the items that have it."""
-        z, m = {}, {}
-        for name, table in self.latent_features().items():
-            known = getattr(self, f"feature_mask_{name}")[items]
-            z[name], m[name] = latents[name][at[known]], table[items[known]]
-        return self.fib(z, m)
+        own = {name: getattr(self, f"feature_mask_{name}")[items] for name in latents}
+        z = {name: latents[name][at[known]] for name, known in own.items()}
+        if not all(kernel.known for kernel in self._kernels.values()):
+            for name, table in self.latent_features().items():
+                if name in self._kernels:
+                    self._kernels[name].compute(table)
+        kernels = {name: kernel.of(items[own[name]]) for name, kernel in self._kernels.items()}
+        if len(kernels) < len(z):
+            features = self.latent_features(items)
+            with torch.no_grad():
+                for name in z.keys() - kernels.keys():
+                    kernels[name] = rbf_kernel(features[name][own[name]], self.fib.sigma2)
+        return self.fib.of_kernels(z, kernels)
 
     def contrastive_loss(self, interaction) -> NamedLosses:
         """L_2 (Algorithm 1, lines 11-12), on the pairs whose item has content."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from logging import getLogger
 
 import torch
 from torch import Tensor, nn
 
-from recbole_ib.graph import EdgeGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
+from recbole_ib.graph import EXACT_LIMIT, KNN_SEARCHES, EdgeGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
 from recbole_ib.model.base import modality_graphs, modality_weights
 from recbole_ib.model.settings import choice, count
 
@@ -21,7 +22,8 @@ class ItemView(nn.Module):
     ``item_graph: frozen`` builds S once from the raw features; ``learned`` rebuilds it from the latents at the first batch
     of every epoch, the only one whose gradient runs through S, and once per evaluation.
 
-    Yaml: ``item_graph``, ``knn_k``, ``static_weight`` (LATTICE's lambda), ``modality_weights``, ``n_item_layers``.
+    Yaml: ``item_graph``, ``knn_k``, ``knn_search`` (a graph rebuilt in training is searched exactly unless it is ``faiss``),
+    ``static_weight`` (LATTICE's lambda), ``modality_weights``, ``n_item_layers``.
 
     Args:
         config, dataset: as of the model.
@@ -39,7 +41,15 @@ class ItemView(nn.Module):
         else:
             weights = ModalityWeights.equal(list(graphs))
         if self.learned:
-            self.graph = LearnedItemGraph(graphs, weights, count(config, "knn_k", least=1), float(config["static_weight"]))
+            search = "faiss" if choice(config, "knn_search", KNN_SEARCHES) == "faiss" else "exact"
+            if dataset.item_num > EXACT_LIMIT:
+                getLogger().warning(
+                    f"item_graph: learned searches the neighbours of {dataset.item_num} items ({search}) anew in every epoch and every "
+                    "evaluation; item_graph: frozen does so once"
+                )
+            self.graph = LearnedItemGraph(
+                graphs, weights, count(config, "knn_k", least=1), float(config["static_weight"]), search
+            )
             self.has_feature = dict(dataset.has_feature)
         else:
             self.graph = FrozenItemGraph(graphs, weights, frozen_order)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_ib import parallel
 from recbole_ib.bottleneck import conditional_contrast
 
 
@@ -17,6 +18,15 @@ def bpr(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
 def unsquared_norms(*tables: Tensor) -> Tensor:
     """sum_k |X_k|_F / rows(X_n): RecBole's ``EmbLoss``, whose norms are not squared; each ``[n_k, d]`` -> scalar."""
     return sum(x.norm() for x in tables) / tables[-1].shape[0]
+
+
+def unsquared_batch_norms(*rows: Tensor) -> Tensor:
+    """:func:`unsquared_norms` of the rows of a batch, also where processes share it: a norm is no sum, its square is."""
+    share = parallel.current_share()
+    if share is None:
+        return unsquared_norms(*rows)
+    squares = share.sum(torch.stack([x.square().sum() for x in rows]))
+    return squares.sqrt().sum() / share.rows
 
 
 def in_batch_contrast(anchor: Tensor, other: Tensor, temperature: float) -> Tensor:

@@ -79,6 +79,8 @@ class MMGCN(MultimodalRecommender):
     ``combine``, ``train_tables``, ``reg_weight``.
     """
 
+    row_mean_losses = True
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.combine = choice(config, "combine", COMBINE)

@@ -60,8 +60,8 @@ class BackbonePlugin(MultimodalRecommender):
     def fuse_modalities(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return self.backbone.fuse_modalities(parts)
 
-    def latent_features(self) -> dict[str, Tensor]:
-        return self.backbone.latent_features()
+    def latent_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return self.backbone.latent_features(items)
 
     def latent_masks(self, dataset) -> dict[str, Tensor]:
         return self.backbone.latent_masks(dataset)

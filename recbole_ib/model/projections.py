@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from recbole_ib.model.settings import choice
 
@@ -18,6 +19,49 @@ def is_tuned(config) -> bool:
     return choice(config, "raw_features", RAW_FEATURES) == "tuned"
 
 
+# a float16 table is converted in blocks of at most this many numbers (64 MiB of float32)
+BLOCK_NUMBERS = 1 << 24
+
+
+class HalfTable(nn.Module):
+    """A constant table ``[n, d]`` that stays in float16, memory-mapped by its data set; float32 rows of it on demand.
+
+    Args:
+        parts: float16 ``[n, d_p]``, side by side; constants stay out of the state dict.
+        normalise: scale the rows of the whole to length 1, in float32.
+    """
+
+    def __init__(self, parts: Sequence[Tensor], normalise: bool):
+        super().__init__()
+        self.n_parts, self.normalise = len(parts), normalise
+        for i, part in enumerate(parts):
+            self.register_buffer(f"part_{i}", part, persistent=False)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        return [getattr(self, f"part_{i}") for i in range(self.n_parts)]
+
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        """The rows of the given items, float32 ``[b, d]``, or of all."""
+        parts = self.parts if items is None else [F.embedding(items, part) for part in self.parts]
+        return self._float(parts)
+
+    def through(self, layer: nn.Module) -> Tensor:
+        """``layer`` of all rows, ``[n, out]``, block by block: no float32 table is kept for the backward pass, which converts again."""
+        n, step = self.part_0.shape[0], max(1, BLOCK_NUMBERS // sum(part.shape[1] for part in self.parts))
+        if n <= step:
+            return layer(self())
+        blocks = (slice(start, start + step) for start in range(0, n, step))
+        return torch.cat([checkpoint(self._block, layer, b, use_reentrant=False, preserve_rng_state=False) for b in blocks])
+
+    def _block(self, layer: nn.Module, here: slice) -> Tensor:
+        return layer(self._float([part[here] for part in self.parts]))
+
+    def _float(self, parts: list[Tensor]) -> Tensor:
+        rows = torch.cat([part.float() for part in parts], dim=1) if len(parts) > 1 else parts[0].float()
+        return F.normalize(rows, dim=1) if self.normalise else rows
+
+
 class FeatureProjections(nn.Module):
     """Z^k = M^k W_k + b_k, one linear layer a modality (IBMRec Eq. 21; T_m or G_m in the other papers).
 
@@ -25,7 +69,8 @@ class FeatureProjections(nn.Module):
     projections of a backbone (SGFD) or looks at their weights (InvRL) does it there.
 
     Args:
-        features: modality -> ``[n_items, d_k]``; constants stay out of the state dict.
+        features: modality -> ``[n_items, d_k]``, or several such tables, which are put side by side; constants stay out of the state
+            dict. Tables in float16 that are not trained stay as they are, see :class:`HalfTable`; the trained ones are float32.
         out_dim: d.
         normalise: scale feature rows to length 1 first, so that no extractor's scale drowns the id embeddings.
         tuned: train the feature tables too.
@@ -35,7 +80,7 @@ class FeatureProjections(nn.Module):
 
     def __init__(
         self,
-        features: Mapping[str, Tensor],
+        features: Mapping[str, Tensor | Sequence[Tensor]],
         out_dim: int,
         normalise: bool = False,
         tuned: bool = False,
@@ -45,13 +90,21 @@ class FeatureProjections(nn.Module):
         super().__init__()
         self.modalities, self.out_dim, self.tuned = list(features), out_dim, tuned
         self.init, self.zero_bias = init, zero_bias and init != "default"
-        for name, table in features.items():
+        widths = {}
+        for name, given in features.items():
+            parts = [given] if isinstance(given, Tensor) else list(given)
+            widths[name] = sum(part.shape[1] for part in parts)
+            if not tuned and all(part.dtype == torch.float16 for part in parts):
+                self.add_module(f"features_{name}", HalfTable(parts, normalise))
+                continue
+            table = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+            table = table.float() if table.dtype == torch.float16 else table
             table = (F.normalize(table, dim=1) if normalise else table).float()
             if tuned:
                 self.register_parameter(f"features_{name}", nn.Parameter(table.clone()))
             else:
                 self.register_buffer(f"features_{name}", table, persistent=False)
-        self.linear = nn.ModuleDict({m: nn.Linear(features[m].shape[1], out_dim) for m in self.modalities})
+        self.linear = nn.ModuleDict({m: nn.Linear(widths[m], out_dim) for m in self.modalities})
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -63,16 +116,26 @@ class FeatureProjections(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def table(self, name: str) -> Tensor:
-        """M^k, ``[n_items, d_k]``."""
-        return getattr(self, f"features_{name}")
+        """M^k, float ``[n_items, d_k]``; a copy where it is kept in float16."""
+        table = getattr(self, f"features_{name}")
+        return table() if isinstance(table, HalfTable) else table
 
     def rows(self, name: str, items: Tensor | None) -> Tensor:
         """M^k of the given items, ``[n, d_k]``, or of all."""
+        table = getattr(self, f"features_{name}")
+        if isinstance(table, HalfTable):
+            return table(items)
         # F.embedding, not indexing: the gradient of a tuned table must not depend on the order of the threads
-        return self.table(name) if items is None else F.embedding(items, self.table(name))
+        return table if items is None else F.embedding(items, table)
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return {m: self.linear[m](self.rows(m, items)) for m in self.modalities}
+        return {m: self._project(m, items) for m in self.modalities}
+
+    def _project(self, name: str, items: Tensor | None) -> Tensor:
+        table = getattr(self, f"features_{name}")
+        if items is None and isinstance(table, HalfTable):
+            return table.through(self.linear[name])
+        return self.linear[name](self.rows(name, items))
 
 
 def batch_items(*ids: Tensor) -> Tensor:

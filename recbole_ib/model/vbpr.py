@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.model.base import Encoded, MultimodalRecommender, any_feature
-from recbole_ib.model.losses import unsquared_norms
+from recbole_ib.model.losses import unsquared_batch_norms
 from recbole_ib.model.projections import FeatureProjections
 
 
@@ -23,11 +23,12 @@ class VBPR(MultimodalRecommender):
     """
 
     LATENT = "content"
+    row_mean_losses = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        features = torch.cat([dataset.modalities[m] for m in self.modalities], dim=1)
-        self.widths = [dataset.modalities[m].shape[1] for m in self.modalities]
+        features = [dataset.modalities[m] for m in self.modalities]
+        self.widths = [table.shape[1] for table in features]
         self.projections = FeatureProjections({self.LATENT: features}, self.embedding_size, bool(config["normalize_features"]))
         self.user_embedding = nn.Embedding(self.n_users, 2 * self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
@@ -74,7 +75,7 @@ class VBPR(MultimodalRecommender):
 
     def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
         rows = (F.embedding(users, user), F.embedding(positives, item), F.embedding(negatives, item))
-        return unsquared_norms(*rows)
+        return unsquared_batch_norms(*rows)
 
     def user_content(self, users: Tensor) -> Tensor:
         return self.user_embedding(users)[:, self.embedding_size :]

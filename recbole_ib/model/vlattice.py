@@ -23,6 +23,7 @@ class VLATTICE(VLightGCN):
     """
 
     item_graph_kind = "shared"
+    row_mean_losses = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -22,6 +22,8 @@ class VLightGCN(MultimodalRecommender):
     Yaml: ``embedding_size`` d, ``n_layers`` L, ``reg_weight``, ``normalize_features``, ``init_std``.
     """
 
+    row_mean_losses = True
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.n_layers = count(config, "n_layers")

@@ -85,7 +85,8 @@ def test_the_second_step_updates_content_alone(build, name):
     config, model, train, _, _ = build(name)
     trainer = MultimodalTrainer(config, model)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    trainer._step(model.training_phases[1], first_batch(train), torch.amp.GradScaler("cpu", enabled=False))
+    share = trainer.processes.share(first_batch(train), "cpu")
+    trainer._step(model.training_phases[1], share, torch.amp.GradScaler("cpu", enabled=False))
     changed = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(before[n], p)}
     assert changed == {"projections", "user_embedding" if name == "IBMRecVBPR" else "user_preference"}
     if name == "IBMRecVBPR":

@@ -162,7 +162,7 @@ def test_steps_of_the_estimators(build, estimator, phases):
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     for phase in model.training_phases:
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
-        trainer._step(phase, first_batch(train), scaler)
+        trainer._step(phase, trainer.processes.share(first_batch(train), "cpu"), scaler)
         changed = {n for n, p in model.named_parameters() if not torch.equal(before[n], p)}
         critic = {n for n in before if n.startswith("redundancy.")}
         assert changed == (critic if phase.name == "critic" else set(before) - critic)
@@ -189,10 +189,10 @@ def test_the_critic_climbs_and_the_encoders_descend(build):
     critic, encoders = model.training_phases
     values = [estimate()]
     for _ in range(300):
-        trainer._step(critic, batch, scaler)
+        trainer._step(critic, trainer.processes.share(batch, "cpu"), scaler)
     values.append(estimate())
     for _ in range(30):
-        trainer._step(encoders, batch, scaler)
+        trainer._step(encoders, trainer.processes.share(batch, "cpu"), scaler)
     values.append(estimate())
     assert values[1] > values[0] + 0.3
     assert values[2] < values[1] - 0.3
