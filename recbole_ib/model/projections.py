@@ -90,6 +90,8 @@ class FeatureProjections(nn.Module):
         super().__init__()
         self.modalities, self.out_dim, self.tuned = list(features), out_dim, tuned
         self.init, self.zero_bias = init, zero_bias and init != "default"
+        #: the ids that rows were last asked for, and the rows of constant tables by name
+        self._fetched: tuple[Tensor, dict[str, Tensor]] | None = None
         widths = {}
         for name, given in features.items():
             parts = [given] if isinstance(given, Tensor) else list(given)
@@ -122,11 +124,26 @@ class FeatureProjections(nn.Module):
 
     def rows(self, name: str, items: Tensor | None) -> Tensor:
         """M^k of the given items, ``[n, d_k]``, or of all."""
-        table = getattr(self, f"features_{name}")
-        if isinstance(table, HalfTable):
-            return table(items)
-        # F.embedding, not indexing: the gradient of a tuned table must not depend on the order of the threads
-        return table if items is None else F.embedding(items, table)
+        if items is None:
+            return self.table(name)
+        if self.tuned:
+            # F.embedding, not indexing: the gradient of a tuned table must not depend on the order of the threads
+            return F.embedding(items, getattr(self, f"features_{name}"))
+        # a step asks several times for the rows of the same ids (a latent's mean and its noise), and wide rows are slow to fetch
+        if self._fetched is None or self._fetched[0] is not items:
+            self._fetched = items, {}
+        rows = self._fetched[1]
+        if name not in rows:
+            table = getattr(self, f"features_{name}")
+            rows[name] = table(items) if isinstance(table, HalfTable) else F.embedding(items, table)
+        return rows[name]
+
+    def train(self, mode: bool = True):
+        self._fetched = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_fetched": None}
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
         return {m: self._project(m, items) for m in self.modalities}

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 
@@ -155,3 +157,27 @@ def test_tuned_half_tables_are_float32(halves):
     for name, table in full.state_dict().items():
         assert table.dtype == torch.float32
         assert torch.equal(half.state_dict()[name], table)
+
+
+def test_rows_are_fetched_once_for_the_same_ids_and_anew_for_others():
+    projections = FeatureProjections({"text": torch.rand(6, 3)}, 2)
+    items = torch.tensor([1, 4])
+    first = projections.rows("text", items)
+    assert projections.rows("text", items) is first
+    equal = projections.rows("text", items.clone())
+    assert equal is not first
+    assert torch.equal(equal, first)
+    assert torch.equal(projections.rows("text", torch.tensor([5])), projections.table("text")[5:])
+    copied = pickle.loads(pickle.dumps(projections))
+    assert copied._fetched is None
+    projections.train()
+    assert projections._fetched is None
+
+
+def test_rows_of_a_trained_table_are_never_kept():
+    projections = FeatureProjections({"text": torch.rand(6, 3)}, 2, tuned=True)
+    items = torch.tensor([1, 4])
+    before = projections.rows("text", items)
+    with torch.no_grad():
+        projections.features_text += 1
+    torch.testing.assert_close(projections.rows("text", items), before + 1)
