@@ -87,7 +87,11 @@ def make(shape: str | Shape, folder: str | Path = DATA, seed: int = 0) -> Path:
             "modalities": {m: {"file": f"{m}.npy", "tokens": "items.tokens"} for m in shape.modalities},
         }
         (here / f"{shape.name}.yaml").write_text(yaml.safe_dump(settings))
-        here.rename(folder / shape.name)
+        try:
+            here.rename(folder / shape.name)
+        except OSError:  # another benchmark made it meanwhile
+            if not (folder / shape.name).is_dir():
+                raise
     finally:
         shutil.rmtree(here, ignore_errors=True)
     return folder

@@ -34,7 +34,7 @@ MMREC = {
     "LightGCN": (12.5, 3.2), "VBPR": (12.3, 3.7), "FREEDOM": (54.6, 4.3), "BM3": (48.6, 3.8), "LATTICE": (79.7, 50.0),
     "MGCN": (83.7, 3.4), "MMGCN": (300.0, 4.4),
 }  # fmt: skip
-MMREC_NOTE = "measured elsewhere on one CPU thread, given with the project's goals, not run here"
+MMREC_NOTE = "measured on another machine on one CPU thread, not run here"
 COLUMNS = (
     "contestant", "s an epoch", "CPU s", "turns", "ratio", "to its base", "s an evaluation", "start-up s", "peak GiB", "batches an epoch"
 )  # fmt: skip

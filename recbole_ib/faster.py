@@ -26,7 +26,7 @@ def speed_up(model: nn.Module, trainer) -> None:
     """Give a model of RecBole's and its trainer the kernels that this package's own models use.
 
     The optimiser steps in one pass, and LightGCN's propagation has a backward of its own. Left alone: optimisers without a fused
-    step, subclasses of LightGCN, and trainers that hold several optimisers.
+    step, and subclasses of LightGCN.
     """
     if type(model) is LightGCN:
         _propagate_at_once(model)

@@ -171,10 +171,15 @@ class Processes:
         works = []
         for parameter, anywhere in zip(parameters, present.tolist(), strict=True):
             if anywhere:
-                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.contiguous()
-                works.append(dist.all_reduce(parameter.grad, async_op=True))
-        for work in works:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                # a gradient keeps its parameter's layout, which the fused optimisers rely on; all_reduce takes row-major ones alone
+                whole = parameter.grad.contiguous()
+                works.append((parameter.grad, whole, dist.all_reduce(whole, async_op=True)))
+        for grad, whole, work in works:
             work.wait()
+            if whole is not grad:
+                grad.copy_(whole)
 
     def from_first(self, make: Callable):
         """What ``make()`` returns in the first process, or raises there, in every process."""
@@ -354,8 +359,9 @@ RECBOLES_MODE = "RecBole's multi-process mode needs NCCL and one loss a step, an
 
 def visible_devices() -> str:
     """The GPUs of this machine's processes, as RecBole's ``gpu_id``."""
-    here = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(i) for i in range(int(here)))
+    here, visible = os.environ.get("LOCAL_WORLD_SIZE", "1"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    # set and empty: the GPUs are hidden on purpose
+    return ",".join(str(i) for i in range(int(here))) if visible is None else visible
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -370,7 +376,7 @@ def own_device(device: torch.device) -> torch.device:
     if number >= available:
         raise ConfigurationError(
             f"this machine runs more processes than it has visible GPUs ({available}); start torchrun with "
-            f"--nproc_per_node={available}, or train on the CPU with --use_gpu=False"
+            f"--nproc_per_node={available}, leave gpu_id out, or train on the CPU with --use_gpu=False"
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)

@@ -9,7 +9,7 @@ from logging import getLogger
 
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
-from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_ib import parallel
 from recbole_ib.checkpoint import checkpoint_path, last_path
@@ -75,6 +75,7 @@ def _run(config, saved: bool, processes) -> dict:
 
     dataset = create_dataset(config)
     logger.info(dataset)
+    _check_cut_offs(config, dataset)
     train_data, valid_data, test_data = data_preparation(config, dataset)
 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
@@ -122,6 +123,15 @@ def _run(config, saved: bool, processes) -> dict:
         "train_seconds": trained - started,
         "test_seconds": tested - trained,
     }
+
+
+def _check_cut_offs(config, dataset) -> None:
+    """torch would refuse it after the first epoch."""
+    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) > dataset.item_num:
+        raise ConfigurationError(
+            f"topk asks for the best {max(config['topk'])} items, and the data set {config['dataset']!r} has {dataset.item_num - 1} after "
+            "filtering; lower topk"
+        )
 
 
 def _build_model(config, dataset):

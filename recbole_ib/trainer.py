@@ -32,7 +32,7 @@ from recbole_ib.model.base import NamedLosses
 FREE_KEYS = {
     "epochs", "stopping_step", "state", "show_progress", "checkpoint_dir", "data_path", "config_files", "save_last", "eval_batch_size",
     "log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "gpu_id", "protocol", "metrics", "topk",
-    "diagnostics", "diagnostics_items", "diagnostics_users",
+    "diagnostics", "diagnostics_items", "diagnostics_users", "kernel_memory",
 }  # fmt: skip
 
 #: settings that came after the first checkpoints, and what those ran with
@@ -83,6 +83,11 @@ class MultimodalTrainer(Trainer):
                 f"several: {parallel.COMMAND}"
             )
         self.processes = parallel.current()
+        if parallel.launched() and self.processes.size == 1:
+            raise ConfigurationError(
+                "torchrun started several processes, and this entry point would let each of them train a whole run of its own; "
+                f"call run_recbole_ib, or: {parallel.COMMAND}"
+            )
         if self.processes.size > 1:
             parallel.check_model(config["model"], type(model))
         if config["enable_amp"]:
@@ -263,7 +268,7 @@ class MultimodalTrainer(Trainer):
         if eval_data and load_best_model and self.processes.size > 1:
             # the file may lie on the first process's machine alone
             path = model_file or self.saved_model_file
-            state = self.processes.from_first(lambda: {k: read_checkpoint(path)[k] for k in ("state_dict", "other_parameter")})
+            state = self.processes.from_first(lambda: read_checkpoint(path))
             self.model.load_state_dict(state["state_dict"])
             self.model.load_other_parameter(state["other_parameter"])
             self.logger.info(f"Loading model structure and parameters from {path}")

@@ -6,7 +6,9 @@ from recbole.data import create_dataset, data_preparation
 from recbole.evaluator import Collector, Evaluator
 from recbole.utils import get_model, get_trainer, init_seed
 
+from recbole_ib import run_recbole_ib
 from recbole_ib.config import Config
+from recbole_ib.errors import ConfigurationError
 from recbole_ib.evaluation import RankingCollector, hits
 
 ALL = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP", "GAUC", "ItemCoverage", "AveragePopularity", "GiniIndex"]
@@ -52,6 +54,11 @@ def test_an_evaluation_leaves_nothing_for_the_next(planted_path):
     trainer.eval_collector.data_collect(train)
     first = trainer.evaluate(test, load_best_model=False)
     assert trainer.evaluate(test, load_best_model=False) == first
+
+
+def test_a_cut_off_beyond_the_catalogue_is_an_error_before_training(planted_path):
+    with pytest.raises(ConfigurationError, match="topk asks for the best 100 items, and the data set 'planted' has 60"):
+        run_recbole_ib("VBPR", "planted", config_dict={"data_path": str(planted_path), "use_gpu": False, "topk": [100]})
 
 
 def test_hits_of_users_with_and_without_positives():

@@ -1,6 +1,7 @@
 """The allocator's setting: in force where it can be, and left alone where somebody chose."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ print(kept, sum(faults() for _ in range(5)))
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's setting")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's setting")
 @pytest.mark.parametrize("variables", [{}, {"RECBOLE_IB_DEFAULT_MALLOC": "1"}, {"MALLOC_ARENA_MAX": "2"}])
 def test_freed_memory_is_used_again_unless_the_environment_says_otherwise(variables):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "RECBOLE_IB_DEFAULT_MALLOC"}

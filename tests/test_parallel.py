@@ -199,6 +199,20 @@ def test_recboles_own_route_names_torchrun(build, planted_path):
         MultimodalTrainer(config, model)
 
 
+def test_recboles_own_entry_point_is_refused(under_torchrun, build):
+    config, model, _, _, _ = build("VBPR")
+    with pytest.raises(ConfigurationError, match="call run_recbole_ib, or: torchrun"):
+        MultimodalTrainer(config, model)
+
+
+def test_hidden_gpus_stay_hidden(under_torchrun, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert parallel.visible_devices() == "0,1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert parallel.visible_devices() == ""
+
+
 def test_other_commands_are_refused(under_torchrun, capsys):
     from recbole_ib.cli import main
 

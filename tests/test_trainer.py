@@ -288,6 +288,14 @@ def test_a_checkpoint_from_before_a_setting_is_resumed_with_its_old_meaning(buil
         run(build, "VLATTICE", 2, resume=first.saved_model_file, feature_dtype="float16")
 
 
+def test_the_memory_for_kernels_may_change_between_a_run_and_its_continuation(build):
+    first, _, _ = run(build, "IBMRecWoGIB", 1)
+    state = torch.load(first.saved_model_file, weights_only=True)
+    del state["config"]["kernel_memory"]  # as before the setting
+    torch.save(state, first.saved_model_file)
+    run(build, "IBMRecWoGIB", 2, resume=first.saved_model_file, kernel_memory=0)
+
+
 def test_a_run_with_saved_dataloaders_is_not_resumed(build):
     first, _, _ = run(build, "VBPR", 1)
     with pytest.raises(CheckpointError, match="saved dataloaders"):

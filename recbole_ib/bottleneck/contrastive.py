@@ -32,8 +32,36 @@ def conditional_contrast(users: Tensor, items: Tensor, positives: Tensor, temper
         raise ValueError(f"the contrastive temperature must be positive, got {temperature}")
     if not positives.numel():
         return users.sum() * 0.0 + items.sum() * 0.0
-    logits = F.normalize(users, dim=1) @ F.normalize(items, dim=1).T
-    return F.cross_entropy(logits / temperature, positives)
+    return _SoftmaxContrast.apply(F.normalize(users, dim=1), F.normalize(items, dim=1), positives, temperature)
+
+
+class _SoftmaxContrast(torch.autograd.Function):
+    """``cross_entropy(x y^T / t, positives)``, ``[b, d]`` and ``[n, d]`` -> a scalar: 5 instead of 9 passes over the b x n logits.
+
+    With P the softmax of the logits and E the one-hot rows of the positives, the gradient is (P - E) y / (b t), and likewise for y.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, positives: Tensor, temperature: float) -> Tensor:
+        ctx.temperature = temperature
+        rows = torch.arange(x.shape[0], device=x.device)
+        logits = (x @ y.T).div_(temperature)
+        highest = logits.amax(dim=1)
+        own = logits[rows, positives] - highest
+        share = logits.sub_(highest[:, None]).exp_()
+        total = share.sum(dim=1)
+        share.div_(total[:, None])
+        share[rows, positives] -= 1.0
+        ctx.save_for_backward(x, y, positives, share)
+        return (total.log() - own).mean()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, y, positives, share = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to have a gradient: P as a function of x and y
+            share = torch.softmax(x @ y.T / ctx.temperature, dim=1) - F.one_hot(positives, y.shape[0]).to(x.dtype)
+        scaled = grad / (x.shape[0] * ctx.temperature)
+        return scaled * (share @ y), scaled * (share.T @ x), None, None
 
 
 def two_view_contrast(anchor: Tensor, other: Tensor, temperature: float, block: int | None = None) -> Tensor:

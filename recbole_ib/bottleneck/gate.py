@@ -123,11 +123,11 @@ def _sums_of_active(crow, ends, others, grad, a, b, grad_w: Tensor | None = None
     """
     n_nodes, n_edges = crow.numel() - 1, ends.numel()
     step = max(1, EDGES_A_BLOCK * torch.get_num_threads() if a.device.type == "cpu" else n_edges)
-    # whole nodes a block, about ``step`` edges each
-    marks = torch.arange(0, n_edges + step, step, device=crow.device, dtype=crow.dtype)
-    bounds = torch.unique(torch.searchsorted(crow, marks).clamp_max_(n_nodes)).tolist()
-    bounds = sorted({0, *bounds, n_nodes})
-    pointers = crow.tolist() if len(bounds) > 2 else [0] * n_nodes + [n_edges]
+    bounds, pointers = [0, n_nodes], {0: 0, n_nodes: n_edges}
+    if n_edges > step:  # whole nodes a block, about ``step`` edges each
+        marks = torch.arange(0, n_edges, step, device=crow.device, dtype=crow.dtype)
+        bounds = sorted({0, *torch.searchsorted(crow, marks).tolist(), n_nodes})
+        pointers = dict(zip(bounds, crow[bounds].tolist(), strict=True))
     sums = torch.zeros_like(a)
     for first, last in itertools.pairwise(bounds):
         here = slice(pointers[first], pointers[last])

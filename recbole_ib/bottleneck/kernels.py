@@ -66,6 +66,7 @@ class ConstantKernel:
 
     def of(self, rows: Tensor) -> Tensor:
         """K of some rows, int64 ``[n]``: ``[n, n]``, without gradient."""
+        self._whole = self._whole.to(rows.device)  # a model may move after its first batch
         return self._whole[rows[:, None], rows]
 
     @property
@@ -84,4 +85,4 @@ def check_sigma2(sigma2: float) -> float:
 def centre(kernel: Tensor) -> Tensor:
     """H K H with H = I - 11'/n for a symmetric K, by row and total means instead of matrix products. ``[n, n]``."""
     means = kernel.mean(dim=0)
-    return kernel - means - means[:, None] + means.mean()
+    return kernel - (means - means.mean()) - means[:, None]

@@ -302,7 +302,7 @@ def _half_table(
     if cache is None:
         found = np.concatenate(list(table.blocks()))
     else:
-        path = cache / f"{spec.name}-{_digest(spec, item_tokens)}.f16.npy"
+        path = cache / f"{spec.name}-{_digest(table, item_tokens, tokens)}.f16.npy"
         found = _map_half(path, table.shape)
         if found is None:
             try:
@@ -314,12 +314,14 @@ def _half_table(
     return None if table.unfit.any() else found
 
 
-def _digest(spec: ModalitySpec, item_tokens: Sequence[str]) -> str:
-    """What the aligned table follows from: the files (path, size, time of change), the rule for missing rows, the items."""
-    stats = [(str(path.resolve()), path.stat()) for path in (spec.file, spec.tokens) if path is not None]
-    files = [[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
-    content = json.dumps([CACHE_VERSION, files, spec.missing, list(item_tokens[1:])])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+def _digest(table: _HalfTable, item_tokens: Sequence[str], tokens: list[str]) -> str:
+    """What the aligned table follows from: the feature file's numbers and tokens, the rule for missing rows, the items."""
+    # the numbers themselves: a file that is written again may keep its size and its time of change
+    digest = hashlib.sha256(json.dumps([CACHE_VERSION, table.spec.missing, tokens, list(item_tokens[1:])]).encode())
+    digest.update(f"{table.values.dtype.str} {table.values.shape}".encode())
+    for _, block in _blocks(table.values):
+        digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()[:16]
 
 
 def _map_half(path: Path, shape: tuple[int, int]) -> np.ndarray | None:

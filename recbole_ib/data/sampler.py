@@ -43,6 +43,7 @@ class UsedItems:
 
     def items_of(self, user: int) -> np.ndarray:
         """A user's items in ascending order, int64. Raises IndexError for a user who is not there."""
+        user = int(user)
         if not -self.n_users <= user < self.n_users:
             raise IndexError(f"user {user} of {self.n_users}")
         user %= self.n_users

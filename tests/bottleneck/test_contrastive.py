@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from recbole_ib.bottleneck import conditional_contrast, contrastive, two_view_contrast
 
@@ -126,3 +127,25 @@ def test_two_views_are_not_interchangeable():
 def test_two_view_temperature_must_be_positive(temperature):
     with pytest.raises(ValueError, match="temperature must be positive, got"):
         two_view_contrast(torch.ones(2, 2), torch.ones(2, 2), temperature)
+
+
+@pytest.mark.parametrize("scale", [1.0, 400.0])
+def test_the_fused_contrast_is_the_cross_entropy(scale):
+    """Value, gradient and gradient of the gradient; logits of 400 overflow an exponential that is not shifted."""
+    torch.manual_seed(0)
+    x, y = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (7, 5))
+    positives = torch.tensor([0, 4, 4, 2, 1, 0, 3])
+
+    def fused(x, y):
+        return contrastive._SoftmaxContrast.apply(x * scale, y, positives, 0.3)
+
+    def plain(x, y):
+        return F.cross_entropy(x * scale @ y.T / 0.3, positives)
+
+    torch.testing.assert_close(fused(x, y), plain(x, y))
+    grads = [torch.autograd.grad(f(x, y), (x, y)) for f in (fused, plain)]
+    for got, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(got, expected)
+    if scale == 1.0:
+        assert torch.autograd.gradcheck(fused, (x, y))
+        assert torch.autograd.gradgradcheck(fused, (x, y))

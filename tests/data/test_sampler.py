@@ -74,6 +74,9 @@ def test_used_items_read_like_recboles_sets(datasets):
         assert len(ours[phase]) == len(theirs[phase])
         assert [ours[phase][u] for u in range(len(theirs[phase]))] == list(theirs[phase])
         assert list(ours[phase][np.array([3, 1])]) == [theirs[phase][3], theirs[phase][1]]
+    user = torch.tensor(-1)
+    assert ours["test"][user] == theirs["test"][-1]
+    assert int(user) == -1
 
 
 def test_a_user_who_is_not_there_is_an_error(datasets):
@@ -131,3 +134,12 @@ def test_a_large_catalogue_is_ranked_for_many_users_at_once_unless_told_otherwis
 def pairs(rows, items):
     assert rows.dtype == items.dtype == torch.int64
     return set(zip(rows.tolist(), items.tolist(), strict=True))
+
+
+def test_a_data_sets_own_batch_and_recboles_defaults_are_kept(tmp_path):
+    pairs_ = [(u, i) for u in range(30) for i in range(40) if (u * 7 + i) % 3]
+    path = write_dataset(tmp_path / "data", "own", pairs_, {"text": np.random.rand(40, 3)}, eval_batch_size=100)
+    for name, settings, expected in (("VBPR", {}, 2), ("BPR", {"defaults": "recbole"}, 2)):
+        config = Config(name, "own", config_dict={"data_path": str(path), "use_gpu": False, **settings})
+        _, valid, _ = data_preparation(config, create_dataset(config))
+        assert valid.step == expected
