@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,6 +48,15 @@ class GaussianLatents(dict):
         self.draws, self.means, self.log_variances = draws, means, log_variances
 
 
+class Ready(NamedTuple):
+    """The Gaussians of a batch's latent rows, from the critic's step for the model's."""
+
+    interaction: Interaction
+    rows: Tensor | None
+    means: dict[str, Tensor]
+    log_variances: dict[str, Tensor]
+
+
 class DisentangledBottleneck:
     """MRdIB on any backbone that projects features (arXiv 2509.20225; equations by the reading note in reference [N]).
 
@@ -71,6 +82,7 @@ class DisentangledBottleneck:
     bottlenecks: tuple[str, ...] = (MRDIB,)
 
     def __init__(self, config, dataset):
+        self._ready: Ready | None = None
         super().__init__(config, dataset)
         need_latents(self, config, MRDIB)
         self.kl_weight, self.redundancy_weight = weight(config, "kl_weight"), weight(config, "redundancy_weight")
@@ -156,12 +168,26 @@ class DisentangledBottleneck:
         """The latents with the Gaussians that they are drawn from; in evaluation mode they are the means."""
         if self.variance is None and self.redundancy is None and self.decoders is None:
             return super().item_latents(items)
-        means = {m: z / self.scale(m) for m, z in self.modality_latents(items).items()}
-        log_variances, draws = self.log_variances(items), means
-        if self.training and self.variance is not None:
-            draws = {m: reparameterise(means[m], log_variances[m]) for m in means}
+        means, log_variances = self._gaussians(items)
+        draws = self._draw(means, log_variances)
         fused = self.fuse_modalities({m: z * self.scale(m) for m, z in draws.items()})
         return GaussianLatents(fused, draws, means, log_variances)
+
+    def _gaussians(self, items: Tensor | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """mu and log sigma^2 by modality; those of the critic's step, where it has just computed them for this batch."""
+        ready, self._ready = self._ready, None
+        if ready is not None and ready.rows is items and self.training and torch.is_grad_enabled():
+            return ready.means, ready.log_variances
+        return {m: z / self.scale(m) for m, z in self.modality_latents(items).items()}, self.log_variances(items)
+
+    def _draw(self, means: dict[str, Tensor], log_variances: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self.training or self.variance is None:
+            return means
+        return {m: reparameterise(means[m], log_variances[m]) for m in means}
+
+    def train(self, mode: bool = True):
+        self._ready = None
+        return super().train(mode)
 
     def scoring_latents(self) -> Mapping[str, Tensor]:
         # a ranking costs what the backbone's costs
@@ -185,6 +211,8 @@ class DisentangledBottleneck:
         return scale if items is None else F.embedding(items, scale)
 
     def latent_rows(self, interaction) -> Tensor | None:
+        if self._ready is not None and self._ready.interaction is interaction:
+            return self._ready.rows
         rows = super().latent_rows(interaction)
         if rows is None or self.decoders is None:
             return rows
@@ -234,9 +262,14 @@ class DisentangledBottleneck:
 
     def critic_loss(self, interaction) -> NamedLosses:
         """What the critics of the redundancy minimise, on fresh draws of the batch's distinct positive items."""
-        items = torch.unique(interaction[self.ITEM_ID])
+        items, rows = torch.unique(interaction[self.ITEM_ID]), self.latent_rows(interaction)
+        # with their gradients: the encoders do not move before the model's step on this batch, which draws anew from the same Gaussians
+        means, log_variances = self._gaussians(rows)
+        self._ready = Ready(interaction, rows, means, log_variances)
+        at = items if rows is None else torch.searchsorted(rows, items)
         with torch.no_grad():
-            latents = self.item_latents(items)
+            here = [{m: F.embedding(at, z) for m, z in part.items()} for part in (means, log_variances)]
+            latents = GaussianLatents({}, self._draw(*here), *here)
         shared = self._shared_rows(latents, items, lambda chosen: torch.searchsorted(items, chosen))
         return NamedLosses({"critic": self.redundancy.critic_loss(shared)})
 

@@ -168,6 +168,49 @@ def test_steps_of_the_estimators(build, estimator, phases):
         assert changed == (critic if phase.name == "critic" else set(before) - critic)
 
 
+@pytest.mark.parametrize("name", ["MRdIBVBPR", "MRdIBFREEDOM", "MRdIBMGCN"])
+def test_the_model_step_takes_the_critics_gaussians_and_nothing_changes(build, name, monkeypatch):
+    weights, projected = [], []
+    for forget in (False, True):
+        config, model, train, _, _ = build(name)
+        trainer = MultimodalTrainer(config, model)
+        model.train()
+        model.pre_epoch(0)
+        calls = []
+        parts = model.modality_latents
+        monkeypatch.setattr(model, "modality_latents", lambda *a, parts=parts, calls=calls: calls.append(1) or parts(*a))
+        torch.manual_seed(0)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        loader = iter(train)
+        for _ in range(3):
+            share = trainer.processes.share(next(loader), "cpu")
+            for phase in model.training_phases:
+                if forget:
+                    model._ready = None
+                trainer._step(phase, share, scaler)
+        weights.append([p.detach().clone() for p in model.parameters()])
+        projected.append(len(calls))
+    assert projected == [3, 6]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_the_critics_gaussians_are_not_those_of_another_batch_or_an_evaluation(build):
+    _, model, train, _, _ = build("MRdIBFREEDOM")
+    model.train()
+    model.pre_epoch(0)
+    loader = iter(train)
+    first, second = next(loader), next(loader)
+    model.critic_loss(first)
+    other = model.latent_rows(second)
+    assert other is not model._ready.rows
+    model.eval()
+    assert model._ready is None
+    model.train()
+    model.critic_loss(first)
+    with torch.no_grad():
+        assert not next(iter(model.item_latents(model.latent_rows(first)).means.values())).requires_grad
+
+
 def test_weight_decay_spares_the_critic(build):
     config, model, _, _, _ = build("MRdIBVBPR", weight_decay=0.1)
     trainer = MultimodalTrainer(config, model)
