@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from recbole.evaluator.collector import Collector, DataStruct
+from recbole.evaluator.collector import DataStruct
 from recbole.utils import get_model
 from torch import Tensor
 
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.evaluation import RankingCollector
 
 #: what torchrun tells every process
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -221,8 +222,8 @@ class Processes:
             torch.cuda.set_rng_state(self.from_first(torch.cuda.get_rng_state))
 
 
-class SharedCollector(Collector):
-    """RecBole's collector where the batches of an evaluation go round the processes: all hold what one process would have collected."""
+class SharedCollector(RankingCollector):
+    """The collector where the batches of an evaluation go round the processes: all hold what one process would have collected."""
 
     def __init__(self, config, processes: Processes):
         super().__init__(config)
@@ -236,7 +237,8 @@ class SharedCollector(Collector):
         if self.mine():
             whole, self.data_struct = self.data_struct, DataStruct()
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-            self.pieces[self.batch], self.data_struct = self.data_struct._data_dict, whole
+            ranked = {name: batches.pop() for name, batches in self._ranked.items()}
+            self.pieces[self.batch], self.data_struct = {**self.data_struct._data_dict, **ranked}, whole
         self.batch += 1
 
     def get_data_struct(self):
