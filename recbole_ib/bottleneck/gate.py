@@ -88,7 +88,7 @@ class _EdgePerceptron(torch.autograd.Function):
     def forward(ctx, a: Tensor, b: Tensor, w: Tensor, structure: EdgeStructure) -> Tensor:
         ctx.structure = structure
         ctx.save_for_backward(a, b, w)
-        s, step = structure, _edges_at_once(structure)
+        s, step = structure, _edges_at_once(structure.rows)
         out = a.new_empty(s.n_edges)
         for start in range(0, s.n_edges, step):
             here = slice(start, start + step)
@@ -107,9 +107,8 @@ class _EdgePerceptron(torch.autograd.Function):
         return by_row.mul_(w), by_col.mul_(w), grad_w, None
 
 
-def _edges_at_once(structure: EdgeStructure) -> int:
-    on_cpu = structure.rows.device.type == "cpu"
-    return EDGES_A_BLOCK * torch.get_num_threads() if on_cpu else max(1, structure.n_edges)
+def _edges_at_once(edges: Tensor) -> int:
+    return EDGES_A_BLOCK * torch.get_num_threads() if edges.device.type == "cpu" else max(1, edges.numel())
 
 
 def _hidden(a: Tensor, b: Tensor, ends: Tensor, others: Tensor) -> Tensor:
@@ -121,8 +120,7 @@ def _sums_of_active(crow, ends, others, grad, a, b, grad_w: Tensor | None = None
 
     grad_w: where given, sum_e grad_e h_e is added to it.
     """
-    n_nodes, n_edges = crow.numel() - 1, ends.numel()
-    step = max(1, EDGES_A_BLOCK * torch.get_num_threads() if a.device.type == "cpu" else n_edges)
+    n_nodes, n_edges, step = crow.numel() - 1, ends.numel(), _edges_at_once(ends)
     bounds, pointers = [0, n_nodes], {0: 0, n_nodes: n_edges}
     if n_edges > step:  # whole nodes a block, about ``step`` edges each
         marks = torch.arange(0, n_edges, step, device=crow.device, dtype=crow.dtype)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_ib.bottleneck.kernels import centre, check_sigma2
+from recbole_ib.bottleneck.kernels import centre, check_sigma2, unit_kernel
 
 
 def hsic(kernel_x: Tensor, kernel_y: Tensor) -> Tensor:
@@ -68,15 +68,11 @@ def _check(kernel_x: Tensor, kernel_y: Tensor) -> None:
         raise ValueError("HSIC needs at least 2 rows")
 
 
-def _unit_kernel(unit: Tensor, sigma2: float) -> Tensor:
-    return (unit @ unit.T).sub_(1.0).div_(sigma2).exp_()
-
-
 class _ConstantSide(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, kernel_y: Tensor, sigma2: float) -> Tensor:
         n = x.shape[0]
-        weights = _unit_kernel(x, sigma2).mul_(centre(kernel_y))
+        weights = unit_kernel(x, x, sigma2).mul_(centre(kernel_y))
         ctx.save_for_backward(x, weights)
         ctx.scale = 1.0 / (n - 1) ** 2
         ctx.sigma2 = sigma2
@@ -92,7 +88,7 @@ class _TwoSides(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, sigma2: float) -> Tensor:
         n = x.shape[0]
-        kernel_x, kernel_y = _unit_kernel(x, sigma2), _unit_kernel(y, sigma2)
+        kernel_x, kernel_y = unit_kernel(x, x, sigma2), unit_kernel(y, y, sigma2)
         ctx.scale = 1.0 / (n - 1) ** 2
         ctx.sigma2 = sigma2
         weights_x = kernel_x * centre(kernel_y)

@@ -34,6 +34,11 @@ def rbf_kernel(x: Tensor, sigma2: float) -> Tensor:
     return ((unit @ unit.T - 1.0) / sigma2).exp()
 
 
+def unit_kernel(x: Tensor, y: Tensor, sigma2: float) -> Tensor:
+    """The entries of :func:`rbf_kernel` between rows of length 1, in place and without a gradient: ``[n, d]``, ``[m, d]`` -> ``[n, m]``."""
+    return (x @ y.T).sub_(1.0).div_(sigma2).exp_()
+
+
 class ConstantKernel:
     """:func:`rbf_kernel` of rows that never change: computed once for all of them, and cut out for every batch.
 
@@ -60,9 +65,8 @@ class ConstantKernel:
         unit = F.normalize(table.float(), dim=1)
         self._whole = unit.new_empty(unit.shape[0], unit.shape[0])
         for start in range(0, unit.shape[0], BLOCK_ROWS):
-            block = self._whole[start : start + BLOCK_ROWS]
-            torch.mm(unit[start : start + BLOCK_ROWS], unit.T, out=block)
-            block.sub_(1.0).div_(self.sigma2).exp_()
+            here = slice(start, start + BLOCK_ROWS)
+            self._whole[here] = unit_kernel(unit[here], unit, self.sigma2)
 
     def of(self, rows: Tensor) -> Tensor:
         """K of some rows, int64 ``[n]``: ``[n, n]``, without gradient."""

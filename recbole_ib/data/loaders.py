@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
 
-from recbole_ib.data.sampler import FastSampler, UsedItems
+from recbole_ib.data.sampler import FastSampler, UsedItems, array_of
 
 #: users a batch, where the default ``eval_batch_size`` holds fewer
 LEAST_USERS = 64
@@ -31,9 +31,7 @@ class ItemsByUser:
 
     def __getitem__(self, users):
         if np.ndim(users):
-            chosen = np.empty(len(users), dtype=object)
-            chosen[:] = [self[int(user)] for user in users]
-            return chosen
+            return array_of(self, users)
         return torch.from_numpy(self.known.items_of(int(users)))
 
     def pairs(self, users: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,13 @@ import torch
 from recbole.sampler import Sampler
 
 
+def array_of(by_user, users) -> np.ndarray:
+    """What ``by_user[user]`` is for each of the users, as an array of objects."""
+    chosen = np.empty(len(users), dtype=object)
+    chosen[:] = [by_user[int(user)] for user in users]
+    return chosen
+
+
 class UsedItems:
     """The items of every user as sorted keys: a membership test of a whole batch at once, memory linear in the interactions.
 
@@ -36,9 +43,7 @@ class UsedItems:
         if users is None:  # RecBole's own loader asks so before the first user, and drops the answer
             return set()
         if np.ndim(users):
-            chosen = np.empty(len(users), dtype=object)
-            chosen[:] = [self[int(user)] for user in users]
-            return chosen
+            return array_of(self, users)
         return set(self.items_of(users).tolist())
 
     def items_of(self, user: int) -> np.ndarray:
