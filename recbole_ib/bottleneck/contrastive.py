@@ -7,6 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from recbole_ib.bottleneck.kernels import row_blocks
+from recbole_ib.unit_rows import unit_rows
+
 #: a block of logits holds at most this many numbers (64 MiB of float32)
 BLOCK_NUMBERS = 1 << 24
 
@@ -32,36 +35,42 @@ def conditional_contrast(users: Tensor, items: Tensor, positives: Tensor, temper
         raise ValueError(f"the contrastive temperature must be positive, got {temperature}")
     if not positives.numel():
         return users.sum() * 0.0 + items.sum() * 0.0
-    return _SoftmaxContrast.apply(F.normalize(users, dim=1), F.normalize(items, dim=1), positives, temperature)
+    return _SoftmaxContrast.apply(unit_rows(users), unit_rows(items), positives, temperature)
 
 
 class _SoftmaxContrast(torch.autograd.Function):
-    """``cross_entropy(x y^T / t, positives)``, ``[b, d]`` and ``[n, d]`` -> a scalar: 5 instead of 9 passes over the b x n logits.
+    """``cross_entropy(x y^T / t, positives)``, ``[b, d]`` and ``[n, d]`` -> a scalar, block by block: the b x n logits are never held.
 
-    With P the softmax of the logits and E the one-hot rows of the positives, the gradient is (P - E) y / (b t), and likewise for y.
+    With P the softmax of the logits and E the one-hot rows of the positives, the gradient is (P - E) y / (b t), and likewise for y; its
+    products are taken while a block of P is at hand.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, positives: Tensor, temperature: float) -> Tensor:
+        loss, by_x, by_y = x.new_zeros(()), torch.empty_like(x), torch.zeros_like(y)
+        for here in row_blocks(y.shape[0], x):
+            rows, own = torch.arange(here.stop - here.start, device=x.device), positives[here]
+            share = (x[here] @ y.T).div_(temperature)
+            highest = share.amax(dim=1)
+            loss += (highest - share[rows, own]).sum()
+            total = share.sub_(highest[:, None]).exp_().sum(dim=1)
+            loss += total.log().sum()
+            share.div_(total[:, None])
+            share[rows, own] -= 1.0
+            torch.mm(share, y, out=by_x[here])
+            by_y.addmm_(share.T, x[here])
+        ctx.scale = 1.0 / (x.shape[0] * temperature)
         ctx.temperature = temperature
-        rows = torch.arange(x.shape[0], device=x.device)
-        logits = (x @ y.T).div_(temperature)
-        highest = logits.amax(dim=1)
-        own = logits[rows, positives] - highest
-        share = logits.sub_(highest[:, None]).exp_()
-        total = share.sum(dim=1)
-        share.div_(total[:, None])
-        share[rows, positives] -= 1.0
-        ctx.save_for_backward(x, y, positives, share)
-        return (total.log() - own).mean()
+        ctx.save_for_backward(x, y, positives, by_x, by_y)
+        return loss / x.shape[0]
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        x, y, positives, share = ctx.saved_tensors
+        x, y, positives, by_x, by_y = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to have a gradient: P as a function of x and y
             share = torch.softmax(x @ y.T / ctx.temperature, dim=1) - F.one_hot(positives, y.shape[0]).to(x.dtype)
-        scaled = grad / (x.shape[0] * ctx.temperature)
-        return scaled * (share @ y), scaled * (share.T @ x), None, None
+            by_x, by_y = share @ y, share.T @ x
+        return (grad * ctx.scale) * by_x, (grad * ctx.scale) * by_y, None, None
 
 
 def two_view_contrast(anchor: Tensor, other: Tensor, temperature: float, block: int | None = None) -> Tensor:
@@ -83,7 +92,7 @@ def two_view_contrast(anchor: Tensor, other: Tensor, temperature: float, block: 
     """
     if not temperature > 0:
         raise ValueError(f"the contrastive temperature must be positive, got {temperature}")
-    z, h = F.normalize(anchor, dim=1), F.normalize(other, dim=1)
+    z, h = unit_rows(anchor), unit_rows(other)
     n = z.shape[0]
     block = block or max(1, BLOCK_NUMBERS // (2 * n))
     total = z.new_zeros(())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
-from recbole_ib.bottleneck.kernels import centre, check_sigma2, unit_kernel
+from recbole_ib.bottleneck.kernels import centre, check_sigma2, row_blocks, unit_kernel
+from recbole_ib.unit_rows import unit_rows
 
 
 def hsic(kernel_x: Tensor, kernel_y: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ def hsic(kernel_x: Tensor, kernel_y: Tensor) -> Tensor:
 
 
 def rbf_hsic(x: Tensor, y: Tensor | None = None, *, sigma2: float, kernel_y: Tensor | None = None) -> Tensor:
-    """HSIC of unit rows under one RBF kernel, with a closed-form gradient: 2 instead of 9 passes over n x n numbers.
+    """HSIC of unit rows under one RBF kernel, with a closed-form gradient, block by block: the passes over n x n numbers stay in the cache.
 
     The value is ``hsic(rbf_kernel(x), rbf_kernel(y))``; with W = K_X * (H K_Y H) and unit rows x its gradient is
     dHSIC/dx = 2 / (sigma^2 (n - 1)^2) W x, because dK_ij = K_ij d<x_i, x_j> / sigma^2.
@@ -55,10 +56,10 @@ def rbf_hsic(x: Tensor, y: Tensor | None = None, *, sigma2: float, kernel_y: Ten
         raise ValueError(
             f"HSIC needs at least 2 rows and the same ones on both sides, got {tuple(x.shape)} and {tuple(other.shape)}"
         )
-    x = F.normalize(x, dim=1)
+    x = unit_rows(x)
     if kernel_y is not None:
         return _ConstantSide.apply(x, kernel_y, sigma2)
-    return _TwoSides.apply(x, F.normalize(y, dim=1), sigma2)
+    return _TwoSides.apply(x, unit_rows(y), sigma2)
 
 
 def _check(kernel_x: Tensor, kernel_y: Tensor) -> None:
@@ -69,35 +70,69 @@ def _check(kernel_x: Tensor, kernel_y: Tensor) -> None:
 
 
 class _ConstantSide(torch.autograd.Function):
+    """The value and, while a block of the kernel is at hand, W x: no n x n matrix is written."""
+
     @staticmethod
     def forward(ctx, x: Tensor, kernel_y: Tensor, sigma2: float) -> Tensor:
         n = x.shape[0]
-        weights = unit_kernel(x, x, sigma2).mul_(centre(kernel_y))
-        ctx.save_for_backward(x, weights)
-        ctx.scale = 1.0 / (n - 1) ** 2
-        ctx.sigma2 = sigma2
-        return weights.sum() * ctx.scale
+        found, means = _Products(x), kernel_y.mean(dim=0)
+        for here in row_blocks(n, x):
+            found.add(here, _centred(kernel_y[here, here.start :], means, here), unit_kernel(x[here], x[here.start :], sigma2))
+        ctx.save_for_backward(found.rows)
+        ctx.scale = 2.0 / sigma2 / (n - 1) ** 2
+        return found.total / (n - 1) ** 2
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, weights = ctx.saved_tensors
-        return (grad * 2.0 * ctx.scale / ctx.sigma2) * (weights @ x), None, None
+        (product,) = ctx.saved_tensors
+        return (grad * ctx.scale) * product, None, None
 
 
 class _TwoSides(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor, sigma2: float) -> Tensor:
-        n = x.shape[0]
-        kernel_x, kernel_y = unit_kernel(x, x, sigma2), unit_kernel(y, y, sigma2)
-        ctx.scale = 1.0 / (n - 1) ** 2
-        ctx.sigma2 = sigma2
-        weights_x = kernel_x * centre(kernel_y)
-        value = weights_x.sum() * ctx.scale
-        ctx.save_for_backward(x, y, weights_x, centre(kernel_x).mul_(kernel_y))
-        return value
+    """As :class:`_ConstantSide`, for both sides; the halves of both kernels are held in between."""
 
     @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, sigma2: float) -> Tensor:
+        n, blocks = x.shape[0], row_blocks(x.shape[0], x)
+        kernels, means = [], []
+        for side in (x, y):
+            kernels.append([unit_kernel(side[here], side[here.start :], sigma2) for here in blocks])
+            sums = side.new_zeros(n)
+            for here, half in zip(blocks, kernels[-1], strict=True):
+                sums[here] += half.sum(dim=1)
+                sums[here.stop :] += half[:, here.stop - here.start :].sum(dim=0)
+            means.append(sums / n)
+        by_x, by_y = _Products(x), _Products(y)
+        for here, of_x, of_y in zip(blocks, *kernels, strict=True):
+            by_x.add(here, _centred(of_y, means[1], here), of_x)
+            by_y.add(here, _centred(of_x, means[0], here), of_y)
+        ctx.save_for_backward(by_x.rows, by_y.rows)
+        ctx.scale = 2.0 / sigma2 / (n - 1) ** 2
+        return by_x.total / (n - 1) ** 2
+
+    @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, y, weights_x, weights_y = ctx.saved_tensors
-        factor = grad * 2.0 * ctx.scale / ctx.sigma2
-        return factor * (weights_x @ x), factor * (weights_y @ y), None
+        factor = grad * ctx.scale
+        return *(factor * product for product in ctx.saved_tensors), None
+
+
+def _centred(half: Tensor, means: Tensor, here: slice) -> Tensor:
+    """Some rows of H K H, from the diagonal on; ``means``: those of K's rows."""
+    return (half - (means[here.start :] - means.mean())).sub_(means[here, None])
+
+
+class _Products:
+    """sum(W) and W x of a symmetric W = C * K, gathered from blocks of rows from the diagonal on: half of C and K is never computed."""
+
+    def __init__(self, x: Tensor):
+        self.x, self.rows, self.total = x, torch.zeros_like(x), x.new_zeros(())
+
+    def add(self, here: slice, centred: Tensor, kernel: Tensor) -> None:
+        """The rows ``here``, columns ``here.start`` on; ``centred`` is overwritten."""
+        weights, below = centred.mul_(kernel), slice(here.stop, None)
+        beyond = weights[:, here.stop - here.start :]
+        self.total += weights.sum() + beyond.sum()
+        self.rows[here].addmm_(weights, self.x[here.start :])
+        self.rows[below].addmm_(beyond.T, self.x[here])

@@ -14,6 +14,7 @@ from recbole_ib.graph.user_graph import AGGREGATIONS
 from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.model.settings import choice, count
+from recbole_ib.unit_rows import unit_rows
 
 
 class DualGNN(MultimodalRecommender):
@@ -60,7 +61,7 @@ class DualGNN(MultimodalRecommender):
         return {m: self.second[m](F.leaky_relu(hidden)) for m, hidden in self.projections(items).items()}
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
-        nodes0 = [F.normalize(torch.cat([self.preference[m].weight, latents[m]]), dim=1) for m in self.modalities]
+        nodes0 = [unit_rows(torch.cat([self.preference[m].weight, latents[m]])) for m in self.modalities]
         nodes0 = torch.cat(nodes0, dim=1)
         # the layers' sum is their mean times their number; all modalities side by side, so that one product does for all
         nodes = (self.n_layers + 1) * mean_propagation(self.adjacency, nodes0, self.n_layers)

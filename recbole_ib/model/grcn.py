@@ -14,6 +14,7 @@ from recbole_ib.graph import EdgeGraph, EdgeStructure, edge_scores, edge_softmax
 from recbole_ib.model.base import Encoded, MultimodalRecommender
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.model.settings import choice, count
+from recbole_ib.unit_rows import unit_rows
 
 EDGE_WEIGHTS = ("confidence", "max", "mean")
 FUSIONS = ("concat", "mean", "id")
@@ -23,7 +24,7 @@ class UnitProjections(FeatureProjections):
     """z^k = norm(lrelu(M^k W_k + b_k)), rows of length 1."""
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return {m: F.normalize(F.leaky_relu(z), dim=1) for m, z in super().forward(items).items()}
+        return {m: unit_rows(F.leaky_relu(z)) for m, z in super().forward(items).items()}
 
 
 class GRCN(MultimodalRecommender):
@@ -87,14 +88,14 @@ class GRCN(MultimodalRecommender):
 
     def routed_preference(self, name: str, z: Tensor) -> Tensor:
         """p after the routing: unit rows ``[n_users, C]``, drawn to the items of their user that they are like already."""
-        p = F.normalize(self.preference[name].weight, dim=1)
+        p = unit_rows(self.preference[name].weight)
         if self.legacy_routing:
             return p
         for _ in range(self.routing_rounds):
             nodes = torch.cat([p, z])
             share = edge_softmax(self.user_edges, edge_scores(self.user_edges, nodes, nodes))
             received = EdgeGraph(self.user_edges, share).propagate(nodes)
-            p = F.normalize(p + received[: self.n_users], dim=1)
+            p = unit_rows(p + received[: self.n_users])
         return p
 
     def attend(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +124,7 @@ class GRCN(MultimodalRecommender):
             attention.append(a)
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
         graph = self.refined_graph(attention)
-        layer = total = F.normalize(torch.cat([user0, item0]), dim=1)
+        layer = total = unit_rows(torch.cat([user0, item0]))
         for _ in range(self.n_layers):
             layer = graph.propagate(layer)
             total = total + layer

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from recbole_ib.graph import EXACT_LIMIT, KNN_SEARCHES, EdgeGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
 from recbole_ib.model.base import modality_graphs, modality_weights
 from recbole_ib.model.settings import choice, count
+from recbole_ib.unit_rows import unit_rows
 
 ITEM_GRAPHS = ("frozen", "learned")
-SMALLEST_SQUARE = 1e-24
 
 
 class ItemView(nn.Module):
@@ -78,16 +78,3 @@ class ItemView(nn.Module):
 
     def extra_repr(self) -> str:
         return f"learned={self.learned}, num_layers={self.num_layers}"
-
-
-def unit_rows(x: Tensor, tiny: float = SMALLEST_SQUARE**-0.5) -> Tensor:
-    """x_i / ||x_i||, ``[n, d]``; a row shorter than 1e-12 is multiplied by ``tiny``.
-
-    With the default this is ``F.normalize``, but with finite gradients of both orders at a zero row (padding); with 0 such a row
-    is zero and takes no gradient.
-    """
-    square = x.square().sum(dim=1, keepdim=True)
-    # below the limit the scale is a constant, and the root is not taken at all: its derivatives overflow there
-    small = square < SMALLEST_SQUARE
-    scale = torch.where(small, torch.ones_like(square), square).rsqrt()
-    return x * torch.where(small, torch.full_like(square, tiny), scale)

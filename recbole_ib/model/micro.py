@@ -12,9 +12,10 @@ from recbole_ib.bottleneck import two_view_contrast
 from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.base import BatchPass, Encoded, Joined, modality_graphs
 from recbole_ib.model.fusion import ViewAttention
-from recbole_ib.model.item_view import ItemView, unit_rows
+from recbole_ib.model.item_view import ItemView
 from recbole_ib.model.lattice import LATTICE
 from recbole_ib.model.settings import choice, count, positive
+from recbole_ib.unit_rows import unit_rows
 
 CONTRAST_ITEMS = ("all", "batch")
 #: beside the modalities' own rows in what the loss reads; no modality is named like this

@@ -14,6 +14,7 @@ from recbole_ib.graph import SparseMatrix
 from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.model.settings import choice, count
+from recbole_ib.unit_rows import unit_rows
 
 COMBINE = ("concat", "sum")
 
@@ -127,7 +128,7 @@ class MMGCN(MultimodalRecommender):
         ids = torch.cat([user0, item0])
         outputs = []
         for name in self.modalities:
-            x = F.normalize(torch.cat([self.preference[name].weight, latents[name]]), dim=1)
+            x = unit_rows(torch.cat([self.preference[name].weight, latents[name]]))
             for layer in self.layers[name]:
                 x = layer(x, ids, self.adjacency)
             outputs.append(x)

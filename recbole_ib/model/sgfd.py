@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from recbole_ib.model.base import NamedLosses
 from recbole_ib.model.item_labels import KMEANS, UNKNOWN, item_labels
-from recbole_ib.model.item_view import unit_rows
 from recbole_ib.model.plugin import BackbonePlugin
 from recbole_ib.model.settings import choice, positive
+from recbole_ib.unit_rows import unit_rows
 
 #: between the layers of a teacher
 ACTIVATIONS = ("linear", "relu")

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import cosine_knn
-from recbole_ib.model.item_view import unit_rows
+from recbole_ib.unit_rows import unit_rows
 from tests.model.test_behaviour import first_batch
 
 
