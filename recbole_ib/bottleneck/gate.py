@@ -100,10 +100,11 @@ class _EdgePerceptron(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         a, b, w = ctx.saved_tensors
         s = ctx.structure
-        grad_w = torch.zeros_like(w)
-        by_row = _sums_of_active(s.crow, s.rows, s.cols, grad, a, b, grad_w)
+        by_row = _sums_of_active(s.crow, s.rows, s.cols, grad, a, b)
         turned = s.transposed
         by_col = _sums_of_active(s.t_crow, s.cols[turned], s.rows[turned], grad[turned], b, a)
+        # where a hidden number is active it is a + b: sum_e g_e h_e falls apart into the nodes' sums
+        grad_w = (a * by_row).sum(dim=0) + (b * by_col).sum(dim=0)
         return by_row.mul_(w), by_col.mul_(w), grad_w, None
 
 
@@ -115,11 +116,8 @@ def _hidden(a: Tensor, b: Tensor, ends: Tensor, others: Tensor) -> Tensor:
     return a.index_select(0, ends).add_(b.index_select(0, others)).relu_()
 
 
-def _sums_of_active(crow, ends, others, grad, a, b, grad_w: Tensor | None = None) -> Tensor:
-    """sum_e grad_e [h_e > 0] of every end node, ``[n_nodes, d]``; the edges stand in the order of ``ends``, which ``crow`` points into.
-
-    grad_w: where given, sum_e grad_e h_e is added to it.
-    """
+def _sums_of_active(crow, ends, others, grad, a, b) -> Tensor:
+    """sum_e grad_e [h_e > 0] of every end node, ``[n_nodes, d]``; the edges stand in the order of ``ends``, which ``crow`` points into."""
     n_nodes, n_edges, step = crow.numel() - 1, ends.numel(), _edges_at_once(ends)
     bounds, pointers = [0, n_nodes], {0: 0, n_nodes: n_edges}
     if n_edges > step:  # whole nodes a block, about ``step`` edges each
@@ -131,11 +129,10 @@ def _sums_of_active(crow, ends, others, grad, a, b, grad_w: Tensor | None = None
         here = slice(pointers[first], pointers[last])
         if here.start == here.stop:
             continue
-        h, g = _hidden(a, b, ends[here], others[here]), grad[here]
-        if grad_w is not None:
-            grad_w.addmv_(h.T, g)
-        active = h.gt_(0).mul_(g[:, None])
+        active = a.index_select(0, ends[here]).add_(b.index_select(0, others[here])).gt_(0)
         at = torch.arange(active.shape[0], device=crow.device, dtype=crow.dtype)
         offsets = crow[first : last + 1] - here.start
-        sums[first:last] = F.embedding_bag(at, active, offsets, mode="sum", include_last_offset=True)
+        sums[first:last] = F.embedding_bag(
+            at, active, offsets, mode="sum", per_sample_weights=grad[here], include_last_offset=True
+        )
     return sums

@@ -148,6 +148,9 @@ class EdgeStructure(nn.Module):
             raise ValueError("an edge is given twice; sum the weights of parallel edges first")
         rows, cols = rows[order], cols[order]
         _, transposed = torch.sort(cols * n_nodes + rows)
+        self._hold(rows, cols, order, transposed, n_nodes)
+
+    def _hold(self, rows: Tensor, cols: Tensor, order: Tensor, transposed: Tensor, n_nodes: int) -> None:
         self.n_nodes = n_nodes
         for name, value in (
             ("rows", rows),
@@ -160,6 +163,20 @@ class EdgeStructure(nn.Module):
             ("t_col", rows[transposed].int()),
         ):
             self.register_buffer(name, value, persistent=False)
+
+    def of_rows(self, rows: Tensor) -> tuple[EdgeStructure, Tensor]:
+        """The edges that end in the given rows, among the same nodes: their structure, and where each of them stands here."""
+        wanted = torch.zeros(self.n_nodes, dtype=torch.bool, device=rows.device)
+        wanted[rows] = True
+        kept = wanted.index_select(0, self.rows)
+        edges = kept.nonzero().flatten()
+        # both orders are kept, so nothing is sorted again
+        position = kept.cumsum(0) - 1
+        turned = self.transposed[kept.index_select(0, self.transposed)]
+        part = EdgeStructure.__new__(EdgeStructure)
+        nn.Module.__init__(part)
+        part._hold(self.rows[edges], self.cols[edges], edges, position[turned], self.n_nodes)
+        return part, edges
 
     @property
     def n_edges(self) -> int:
@@ -199,6 +216,11 @@ class EdgeGraph:
 
     def detach(self) -> EdgeGraph:
         return EdgeGraph(self.structure, self.weights.detach())
+
+    def of_rows(self, rows: Tensor) -> EdgeGraph:
+        """The same graph with the edges of the given rows alone; one layer of :meth:`propagate` gives these rows as before, the others 0."""
+        part, edges = self.structure.of_rows(rows)
+        return EdgeGraph(part, self.weights.index_select(0, edges))
 
     def propagate(self, x: Tensor, num_layers: int = 1) -> Tensor:
         """``S^L x`` (LATTICE; IBMRec Eq. 11): the last layer alone. ``[n_nodes, d] -> [n_nodes, d]``."""

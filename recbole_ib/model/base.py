@@ -81,7 +81,8 @@ class BatchPass(NamedTuple):
     """Everything that one batch's forward pass computes, for the losses to read.
 
     rows, latent_rows: the item rows of ``encoded`` and ``joined``, and of ``latents``, as sorted distinct ids; ``None`` for all.
-    graph: the backbone's item graph(s); ranking_graph: the one that ``joined`` was made with.
+    graph: the backbone's item graph(s); ranking_graph: the one that ``joined`` was made with. output_rows: see
+    :meth:`MultimodalRecommender.output_rows`.
     """
 
     interaction: Interaction
@@ -92,6 +93,7 @@ class BatchPass(NamedTuple):
     graph: EdgeGraph | Mapping[str, EdgeGraph] | None
     ranking_graph: EdgeGraph | Mapping[str, EdgeGraph] | None
     joined: Joined
+    output_rows: Tensor | None = None
 
     def at(self, items: Tensor) -> Tensor:
         """Where the given items stand in ``joined.item``."""
@@ -130,6 +132,9 @@ class MultimodalRecommender(GeneralRecommender):
     #: True where the loss of a batch is the mean of the losses of its parts, weighted by their rows, and nothing is drawn a row: several
     #: processes may share the batch (:mod:`recbole_ib.parallel`). Not inherited: a subclass with another loss says it for itself
     row_mean_losses: bool = False
+    #: True where the losses read the outputs of the batch's own items alone, each of them from its own row of the item graph if that has
+    #: one layer (``n_item_layers``): GIB then gates the edges of these rows alone. Not inherited, as above
+    losses_read_batch_items: bool = False
     #: the bottlenecks that a class puts on its backbone, see :mod:`recbole_ib.model.bottlenecked`
     bottlenecks: tuple[str, ...] = ()
 
@@ -203,7 +208,15 @@ class MultimodalRecommender(GeneralRecommender):
         """The distinct items whose LATENTS a batch needs, sorted, or ``None`` for all."""
         return self.rows_needed(interaction)
 
+    def output_rows(self, interaction) -> Tensor | None:
+        """The distinct nodes (users, then items) whose outputs a batch's losses read, sorted, or ``None`` for all."""
+        return None
+
     # -- what a bottleneck changes --------------------------------------------------------------------------------
+
+    def batch_graph(self, graph, interaction):
+        """The part of the item graph(s) that a batch's losses read: all of it, unless a bottleneck saves by less."""
+        return graph
 
     def ranking_graph(self, graph, latents: Mapping[str, Tensor]):
         """The item graph(s) to rank with, given the backbone's own: these, unless a bottleneck refines them."""
@@ -225,8 +238,8 @@ class MultimodalRecommender(GeneralRecommender):
         """The latents that a ranking of all items reads."""
         return self.item_latents() if self.latents_in_score else {}
 
-    def join(self, encoded: Encoded, graph) -> Joined:
-        """:meth:`attach`, with what the loss reads besides the outputs."""
+    def join(self, encoded: Encoded, graph, rows: Tensor | None = None) -> Joined:
+        """:meth:`attach`, with what the loss reads besides the outputs. With ``rows`` of :meth:`output_rows` the others may be NaN."""
         return Joined(*self.attach(encoded, graph))
 
     def batch_pass(self, interaction) -> BatchPass:
@@ -234,9 +247,11 @@ class MultimodalRecommender(GeneralRecommender):
         rows, latent_rows = self.rows_needed(interaction), self.latent_rows(interaction)
         latents = self.item_latents(latent_rows)
         encoded = self.encode(latents, rows)
-        graph = self.item_graph(latents)
+        graph = self.batch_graph(self.item_graph(latents), interaction)
         ranking = self.ranking_graph(graph, latents)
-        return BatchPass(interaction, rows, latent_rows, latents, encoded, graph, ranking, self.join(encoded, ranking))
+        outputs = self.output_rows(interaction)
+        joined = self.join(encoded, ranking, outputs)
+        return BatchPass(interaction, rows, latent_rows, latents, encoded, graph, ranking, joined, outputs)
 
     def pass_losses(self, done: BatchPass) -> dict[str, Tensor]:
         """The loss terms of a batch, by name."""
@@ -252,6 +267,21 @@ class MultimodalRecommender(GeneralRecommender):
         if rows is not None:
             positives, negatives = torch.searchsorted(rows, positives), torch.searchsorted(rows, negatives)
         return users, positives, negatives
+
+    def batch_nodes(self, interaction) -> Tensor:
+        """The distinct users and items of a batch as nodes, users first: what :meth:`output_rows` returns."""
+        users, positives, negatives = self.batch_ids(interaction)
+        return torch.unique(torch.cat([users, self.n_users + positives, self.n_users + negatives]))
+
+    def split_nodes(self, outputs: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Users and items of the nodes' outputs; ``rows``: the nodes that these are of, and any other becomes NaN.
+
+        NaN and not 0: a loss that reads a row which nobody computed is not finite, and training says so.
+        """
+        if rows is not None:
+            n_nodes = self.n_users + self.n_items
+            outputs = outputs.new_full((n_nodes, outputs.shape[1]), torch.nan).index_copy(0, rows, outputs)
+        return outputs.split([self.n_users, self.n_items])
 
     def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
         """``bpr`` and ``reg``, the terms that a backbone has without a bottleneck."""

@@ -13,7 +13,7 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.base import BatchPass, MultimodalRecommender, NamedLosses, Phase, any_feature, backbone_of
 from recbole_ib.model.lattice import LATTICE
-from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.model.projections import FeatureProjections, batch_items
 from recbole_ib.model.settings import positive, weight
 from recbole_ib.model.vbpr import VBPR
 from recbole_ib.model.vlattice import VLATTICE
@@ -107,6 +107,12 @@ class InformationBottleneck:
         else:
             self.gib = GraphBottleneck(self.embedding_size + sum(widths.values()), **gate)
 
+        backbone, own = backbone_of(type(self)), type(self)
+        # a subclass with losses of its own may read any row
+        known = own.pass_losses is InformationBottleneck.pass_losses and own.ranking_losses is backbone.ranking_losses
+        one_layer = self.item_graph_kind == "shared" and config["n_item_layers"] == 1
+        self._gates_batch_alone = known and one_layer and vars(backbone).get("losses_read_batch_items", False)
+
     def latent_rows(self, interaction) -> Tensor | None:
         return None if GIB in self.bottlenecks else super().latent_rows(interaction)
 
@@ -114,6 +120,11 @@ class InformationBottleneck:
         if self.gate_projections is not None:
             return self.gate_projections()
         return latents if self.latents_train_every_step else {m: z.detach() for m, z in latents.items()}
+
+    def batch_graph(self, graph, interaction):
+        if GIB not in self.bottlenecks or not self._gates_batch_alone:
+            return graph
+        return graph.of_rows(batch_items(interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]))
 
     def ranking_graph(self, graph: EdgeGraph | Mapping[str, EdgeGraph], latents: Mapping[str, Tensor]):
         """S' = S * rho with rho from [z_i, q_i] and [z_j, q_j] (Eq. 23-24)."""
@@ -131,7 +142,7 @@ class InformationBottleneck:
         if FIB in self.bottlenecks and self.fib_weight:
             losses["fib"] = self.fib_weight * self.fib_loss(done.latents, items, done.latents_at(items))
         if GIB in self.bottlenecks and self.gib_weight:
-            _, original = self.attach(done.encoded, done.graph)
+            original = self.join(done.encoded, done.graph, done.output_rows).item
             here = done.at(items)
             loss = next(iter(self.gib.values())) if self.item_graph_kind == "modality" else self.gib
             losses["gib"] = self.gib_weight * loss(F.embedding(here, done.joined.item), F.embedding(here, original))

@@ -31,6 +31,7 @@ class LATTICE(MultimodalRecommender):
     latents_train_every_step = False
     item_graph_kind = "shared"
     row_mean_losses = True
+    losses_read_batch_items = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -16,7 +16,7 @@ from recbole_ib.graph import (
     normalise_by_row_degree,
     user_item_adjacency,
 )
-from recbole_ib.model.base import Encoded, MultimodalRecommender, modality_graphs
+from recbole_ib.model.base import Encoded, Joined, MultimodalRecommender, modality_graphs
 from recbole_ib.model.fusion import BehaviourGate, ViewAttention, collect_for_users, user_item_block
 from recbole_ib.model.losses import bpr, in_batch_contrast
 from recbole_ib.model.projections import FeatureProjections, is_tuned
@@ -81,14 +81,22 @@ class MGCN(MultimodalRecommender):
         """The frozen graph of every modality."""
         return {m: self.item_graphs[m]() for m in self.modalities}
 
+    def output_rows(self, interaction) -> Tensor:
+        # the fuser works row by row
+        return self.batch_nodes(interaction)
+
     def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
-        views = {m: graph[m].propagate(q, self.n_item_layers) for m, q in encoded.views.items()}
-        behaviour = torch.cat([encoded.user, encoded.item])
-        side = self.fuse(collect_for_users(self.user_item, views), behaviour)
-        return (behaviour + side).split([self.n_users, self.n_items])
+        return self.join(encoded, graph)[:2]
+
+    def join(self, encoded: Encoded, graph: Mapping[str, EdgeGraph], rows: Tensor | None = None) -> Joined:
+        items = {m: graph[m].propagate(q, self.n_item_layers) for m, q in encoded.views.items()}
+        views, behaviour = collect_for_users(self.user_item, items), torch.cat([encoded.user, encoded.item])
+        if rows is not None:
+            views, behaviour = {m: F.embedding(rows, x) for m, x in views.items()}, F.embedding(rows, behaviour)
+        return Joined(*self.split_nodes(behaviour + self.fuse(views, behaviour), rows))
 
     def fuse(self, views: Mapping[str, Tensor], behaviour: Tensor) -> Tensor:
-        """side: the shared part of the views E_m and what behaviour C lets through of their own, ``[U + N, d]``."""
+        """side: the shared part of the views E_m and what behaviour C lets through of their own, ``[n, d]``, row by row."""
         stacked = [views[m] for m in self.modalities]
         weights = self.attention(stacked)
         shared = sum(w * x for w, x in zip(weights.split(1, dim=1), stacked, strict=True))

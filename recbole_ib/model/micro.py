@@ -78,10 +78,10 @@ class MICRO(LATTICE):
         stacked = list(rows.values())
         return sum(w * x for w, x in zip(self.attention(stacked).split(1, dim=1), stacked, strict=True))
 
-    def join(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> Joined:
-        rows = self.modality_rows(encoded, graph)
-        fused = self.fuse(rows)
-        return Joined(encoded.user, encoded.item + unit_rows(fused), {**rows, FUSED: fused})
+    def join(self, encoded: Encoded, graph: Mapping[str, EdgeGraph], rows=None) -> Joined:
+        by_modality = self.modality_rows(encoded, graph)
+        fused = self.fuse(by_modality)
+        return Joined(encoded.user, encoded.item + unit_rows(fused), {**by_modality, FUSED: fused})
 
     def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
         return self.join(encoded, graph)[:2]

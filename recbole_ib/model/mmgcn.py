@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import SparseMatrix
-from recbole_ib.model.base import Encoded, MultimodalRecommender, training_adjacency
+from recbole_ib.model.base import Encoded, Joined, MultimodalRecommender, training_adjacency
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.model.settings import choice, count
 from recbole_ib.unit_rows import unit_rows
@@ -45,7 +45,7 @@ class _Layers(nn.ModuleDict):
 class GraphLayer(nn.Module):
     """h = lrelu(A x W1), x' = lrelu(x W2 + b2) + E; ``concat``: lrelu([h; x'] W3 + b3), ``sum``: lrelu(h W3 + b3 + x').
 
-    Shapes: x ``[n, in_dim]``, ids E ``[n, out_dim]`` -> ``[n, out_dim]``. W1 and W2 start Xavier normal, W3 with ``xavier`` too.
+    Shapes: x ``[n, in_dim]``, ids E ``[n, out_dim]`` -> ``[n, out_dim]``, or some ``rows`` of that. W1 and W2 start Xavier normal, W3 with ``xavier`` too.
     """
 
     def __init__(self, in_dim: int, out_dim: int, combine: str, xavier: bool):
@@ -62,8 +62,13 @@ class GraphLayer(nn.Module):
             if layer is not self.merge or self.xavier:
                 nn.init.xavier_normal_(layer.weight)
 
-    def forward(self, x: Tensor, ids: Tensor, adjacency: SparseMatrix) -> Tensor:
-        h = F.leaky_relu(adjacency(self.neighbours(x)))
+    def forward(self, x: Tensor, ids: Tensor, adjacency: SparseMatrix, rows: Tensor | None = None) -> Tensor:
+        if rows is None:
+            h = adjacency(self.neighbours(x))
+        else:  # A (x W1) = (A x) W1
+            around, x, ids = (F.embedding(rows, table) for table in (adjacency(x), x, ids))
+            h = self.neighbours(around)
+        h = F.leaky_relu(h)
         own = F.leaky_relu(self.own(x)) + ids
         merged = self.merge(torch.cat([h, own], dim=1)) if self.combine == "concat" else self.merge(h) + own
         return F.leaky_relu(merged)
@@ -126,14 +131,25 @@ class MMGCN(MultimodalRecommender):
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
         ids = torch.cat([user0, item0])
-        outputs = []
+        views = {}
         for name in self.modalities:
             x = unit_rows(torch.cat([self.preference[name].weight, latents[name]]))
-            for layer in self.layers[name]:
+            for layer in self.layers[name][:-1]:
                 x = layer(x, ids, self.adjacency)
-            outputs.append(x)
-        user, item = (sum(outputs) / len(outputs)).split([self.n_users, self.n_items])
-        return Encoded(user, item, user0, item0)
+            views[name] = x
+        return Encoded(user0, item0, user0, item0, views)
+
+    def output_rows(self, interaction) -> Tensor:
+        # the last layer's products are taken for the rows that are read
+        return self.batch_nodes(interaction)
+
+    def attach(self, encoded: Encoded, graph=None) -> tuple[Tensor, Tensor]:
+        return self.join(encoded, graph)[:2]
+
+    def join(self, encoded: Encoded, graph=None, rows: Tensor | None = None) -> Joined:
+        ids = torch.cat([encoded.user0, encoded.item0])
+        outputs = [self.layers[m][-1](x, ids, self.adjacency, rows) for m, x in encoded.views.items()]
+        return Joined(*self.split_nodes(sum(outputs) / len(outputs), rows))
 
     def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
         ids = self.user_embedding(users).square().mean()

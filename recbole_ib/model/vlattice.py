@@ -24,6 +24,7 @@ class VLATTICE(VLightGCN):
 
     item_graph_kind = "shared"
     row_mean_losses = True
+    losses_read_batch_items = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
