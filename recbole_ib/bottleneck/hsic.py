@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from recbole_ib.bottleneck.kernels import centre, check_sigma2, row_blocks, unit_kernel
+from recbole_ib.bottleneck.kernels import centre, check_sigma2, rbf_kernel, row_blocks, unit_kernel
 from recbole_ib.unit_rows import unit_rows
 
 
@@ -78,14 +77,16 @@ class _ConstantSide(torch.autograd.Function):
         found, means = _Products(x), kernel_y.mean(dim=0)
         for here in row_blocks(n, x):
             found.add(here, _centred(kernel_y[here, here.start :], means, here), unit_kernel(x[here], x[here.start :], sigma2))
-        ctx.save_for_backward(found.rows)
-        ctx.scale = 2.0 / sigma2 / (n - 1) ** 2
+        ctx.save_for_backward(x, kernel_y, found.rows)
+        ctx.sigma2, ctx.scale = sigma2, 2.0 / sigma2 / (n - 1) ** 2
         return found.total / (n - 1) ** 2
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor):
-        (product,) = ctx.saved_tensors
+        x, kernel_y, product = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to have a gradient
+            plain = hsic(rbf_kernel(x, ctx.sigma2), kernel_y)
+            return *torch.autograd.grad(plain, (x,), grad, create_graph=True), None, None
         return (grad * ctx.scale) * product, None, None
 
 
@@ -107,15 +108,18 @@ class _TwoSides(torch.autograd.Function):
         for here, of_x, of_y in zip(blocks, *kernels, strict=True):
             by_x.add(here, _centred(of_y, means[1], here), of_x)
             by_y.add(here, _centred(of_x, means[0], here), of_y)
-        ctx.save_for_backward(by_x.rows, by_y.rows)
-        ctx.scale = 2.0 / sigma2 / (n - 1) ** 2
+        ctx.save_for_backward(x, y, by_x.rows, by_y.rows)
+        ctx.sigma2, ctx.scale = sigma2, 2.0 / sigma2 / (n - 1) ** 2
         return by_x.total / (n - 1) ** 2
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor):
+        x, y, *products = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = hsic(rbf_kernel(x, ctx.sigma2), rbf_kernel(y, ctx.sigma2))
+            return *torch.autograd.grad(plain, (x, y), grad, create_graph=True), None
         factor = grad * ctx.scale
-        return *(factor * product for product in ctx.saved_tensors), None
+        return *(factor * product for product in products), None
 
 
 def _centred(half: Tensor, means: Tensor, here: slice) -> Tensor:

@@ -218,7 +218,7 @@ class EdgeGraph:
         return EdgeGraph(self.structure, self.weights.detach())
 
     def of_rows(self, rows: Tensor) -> EdgeGraph:
-        """The same graph with the edges of the given rows alone; one layer of :meth:`propagate` gives these rows as before, the others 0."""
+        """The graph with the edges of the given rows alone: one layer of :meth:`propagate` gives these rows as before, others 0."""
         part, edges = self.structure.of_rows(rows)
         return EdgeGraph(part, self.weights.index_select(0, edges))
 

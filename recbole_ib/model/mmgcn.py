@@ -45,7 +45,8 @@ class _Layers(nn.ModuleDict):
 class GraphLayer(nn.Module):
     """h = lrelu(A x W1), x' = lrelu(x W2 + b2) + E; ``concat``: lrelu([h; x'] W3 + b3), ``sum``: lrelu(h W3 + b3 + x').
 
-    Shapes: x ``[n, in_dim]``, ids E ``[n, out_dim]`` -> ``[n, out_dim]``, or some ``rows`` of that. W1 and W2 start Xavier normal, W3 with ``xavier`` too.
+    Shapes: x ``[n, in_dim]``, ids E ``[n, out_dim]`` -> ``[n, out_dim]``, or some ``rows`` of that.
+    W1 and W2 start Xavier normal, W3 with ``xavier`` too.
     """
 
     def __init__(self, in_dim: int, out_dim: int, combine: str, xavier: bool):

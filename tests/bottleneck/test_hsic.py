@@ -154,3 +154,27 @@ def test_value_does_not_depend_on_the_order_of_the_rows(pair, sigma2):
     x, y = pair
     order = torch.randperm(13)
     torch.testing.assert_close(rbf_hsic(x[order], y[order], sigma2=sigma2), rbf_hsic(x, y, sigma2=sigma2))
+
+
+@pytest.mark.parametrize("numbers", [1, 26, 60, 1 << 18])
+def test_blocks_of_any_size_give_the_plain_value_and_gradient(pair, numbers, monkeypatch):
+    """One row a block, blocks that do not divide the rows, and one block for all."""
+    monkeypatch.setattr("recbole_ib.bottleneck.kernels.BLOCK_NUMBERS", numbers)
+    x, y = (t.clone().requires_grad_() for t in pair)
+    kernels = rbf_kernel(x, 0.2), rbf_kernel(y, 0.2)
+    plain = hsic(*kernels)
+    for fused, inputs in (
+        (rbf_hsic(x, y, sigma2=0.2), (x, y)),
+        (rbf_hsic(x, sigma2=0.2, kernel_y=kernels[1].detach()), (x,)),
+    ):
+        torch.testing.assert_close(fused, plain)
+        expected = torch.autograd.grad(plain, inputs, retain_graph=True)
+        for got, want in zip(torch.autograd.grad(fused, inputs), expected, strict=True):
+            torch.testing.assert_close(got, want)
+
+
+def test_the_gradient_has_a_gradient(pair):
+    x, y = (t[:6].clone().requires_grad_() for t in pair)
+    assert torch.autograd.gradgradcheck(lambda a, b: rbf_hsic(a, b, sigma2=0.5), (x, y))
+    kernel = rbf_kernel(y.detach(), 0.5)
+    assert torch.autograd.gradgradcheck(lambda a: rbf_hsic(a, sigma2=0.5, kernel_y=kernel), (x,))

@@ -123,3 +123,21 @@ def test_parallel_and_outside_edges_are_refused():
     structure, values, _ = edge_graph()
     with pytest.raises(ValueError, match="weights"):
         EdgeGraph(structure, values[1:])
+
+
+def test_some_rows_of_a_graph_give_these_rows_and_their_gradients():
+    structure, values, _ = edge_graph()
+    rows = torch.tensor([4, 0, 3])
+    weight, x = torch.randn(3, 4), torch.randn(6, 4, requires_grad=True)
+    found = []
+    for graph in (EdgeGraph(structure, values), EdgeGraph(structure, values).of_rows(rows)):
+        out = graph.propagate(x)
+        found.append((out[rows], *torch.autograd.grad((out[rows] * weight).sum(), (x, values))))
+        # the part is a graph like any other: its transpose and its pattern belong together
+        s = graph.structure
+        assert torch.equal(torch.sort(s.cols * 6 + s.rows).indices, s.transposed)
+    for whole, part in zip(*found, strict=True):
+        torch.testing.assert_close(part, whole)
+    others = [i for i in range(6) if i not in rows.tolist()]
+    assert not out[others].any()
+    assert s.n_edges < structure.n_edges

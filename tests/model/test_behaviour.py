@@ -7,6 +7,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import get_trainer, init_seed
 
 from recbole_ib import list_models
+from recbole_ib.bottleneck import ConcreteEdgeGate
 from recbole_ib.errors import ConfigurationError
 from tests.conftest import planted, write_dataset
 
@@ -212,3 +213,29 @@ def test_a_data_set_without_modalities_is_refused(build, name, tmp_path):
 def test_repr_shows_the_sizes(build, name):
     _, model, _, _, _ = build(name)
     assert "Embedding(81, " in repr(model)
+
+
+@pytest.mark.parametrize("name", ["MGCN", "SOIL", "MMGCN", "MGCN+gib"])
+def test_outputs_of_the_batchs_rows_alone_change_no_loss_and_no_gradient(build, name, monkeypatch):
+    _, model, train, _, _ = build(name)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, ConcreteEdgeGate):
+            module.eval()  # its draws would differ
+    batch, found = first_batch(train)[:40], []
+    read = model.output_rows(batch)
+    for rows in (read, None):
+        monkeypatch.setattr(model, "output_rows", lambda _, rows=rows: rows)
+        done = model.batch_pass(batch)
+        losses = dict(model.pass_losses(done))
+        gradients = torch.autograd.grad(sum(losses.values()), list(model.parameters()), allow_unused=True)
+        found.append((losses, dict(zip(dict(model.named_parameters()), gradients, strict=True))))
+        outputs = torch.cat([done.joined.user, done.joined.item])
+        # a row that nobody computed cannot pass for one
+        unread = torch.ones(len(outputs), dtype=torch.bool)
+        unread[read] = False
+        assert bool(outputs[unread].isnan().all()) is (rows is not None)
+        assert bool(outputs[read].isfinite().all())
+    for part, whole in zip(*found, strict=True):
+        for key, value in part.items():
+            torch.testing.assert_close(value, whole[key], rtol=1e-4, atol=1e-6)
