@@ -87,7 +87,17 @@ def random_state(generator: torch.Generator | None) -> dict:
 
 
 def restore_random_state(state: dict, generator: torch.Generator | None) -> None:
-    """Set the generators to what :func:`random_state` returned."""
+    """Set the generators to what :func:`random_state` returned.
+
+    Raises:
+        CheckpointError: ``generator`` is of another kind of device than the one whose state was kept.
+    """
+    kept = None if generator is None else state["loader"]
+    if kept is not None and kept.numel() != generator.get_state().numel():
+        raise CheckpointError(
+            f"the run drew its batches on another kind of device than {generator.device.type} (sampling: device), whose random state "
+            "does not fit here; continue it on a device of that kind (--use_gpu=True or False)"
+        )
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -95,8 +105,8 @@ def restore_random_state(state: dict, generator: torch.Generator | None) -> None
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
-    if generator is not None and state["loader"] is not None:
-        generator.set_state(state["loader"].cpu())
+    if kept is not None:
+        generator.set_state(kept.cpu())
 
 
 def _for_recbole(checkpoint: dict) -> dict:

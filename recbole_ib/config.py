@@ -17,7 +17,7 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-import recbole
+import recbole.data.utils
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
@@ -113,12 +113,15 @@ class Config(RecBoleConfig):
         check_keys: refuse keys that nothing reads.
 
     Raises:
-        ConfigurationError: an unknown model, data set or key, with the nearest valid ones; a file that is no yaml.
+        ConfigurationError: an unknown model, data set or key, with the nearest valid ones; a file that is no yaml; settings that do
+            not go together.
     """
 
     def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None, argv=(), check_keys=True):
         self._argv, self._check_keys = list(argv), check_keys
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        # what ``sampling`` does not allow is said before the data are loaded
+        recbole.data.utils.get_dataloader(self, "train")
 
     def _load_config_files(self, file_list):
         merged = {}

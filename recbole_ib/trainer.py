@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
+from collections.abc import Mapping
 
 import torch
 from recbole.trainer import Trainer
@@ -36,7 +38,7 @@ FREE_KEYS = {
 }  # fmt: skip
 
 #: settings that came after the first checkpoints, and what those ran with
-LATER_KEYS = {"knn_search": "auto", "feature_dtype": "float32"}
+LATER_KEYS = {"knn_search": "auto", "feature_dtype": "float32", "sampling": "recbole"}
 
 
 def _named(losses) -> NamedLosses:
@@ -46,6 +48,11 @@ def _named(losses) -> NamedLosses:
     if isinstance(losses, tuple):
         return NamedLosses({f"loss_{i}": value for i, value in enumerate(losses, start=1)})
     return NamedLosses({"loss": losses})
+
+
+def _not_finite(phase: str, terms: Mapping[str, float], of: str = "") -> ValueError:
+    found = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
+    return ValueError(f"training loss of phase {phase} is not finite{of}: {found}. A lower learning_rate often helps")
 
 
 def data_digest(*loaders) -> str:
@@ -102,6 +109,8 @@ class MultimodalTrainer(Trainer):
         # RecBole's one optimiser is that of the model's loss: a critic's step may come first
         whole = next((phase for phase in model.training_phases if phase.loss == "calculate_loss"), model.training_phases[0])
         self.optimizer = self.optimizers[whole.name]
+        #: elsewhere the host would wait for the device in every step; there an epoch's sums tell, where a NaN or an inf stays
+        self._checks_every_step = self.device.type == "cpu"
         self._train_data = None
         self._data_digest = None
         self._latest_valid_result = None
@@ -141,12 +150,14 @@ class MultimodalTrainer(Trainer):
             else train_data
         )
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
-        names, totals = (), None
+        of_phase, names, totals = {}, (), None
         for batch, interaction in enumerate(bar):
             share = self.processes.share(interaction, self.device)
             terms = {}
             for phase in model.training_phases:
-                terms.update(self._step(phase, share, scaler))
+                found = self._step(phase, share, scaler)
+                of_phase[phase.name] = tuple(found)
+                terms.update(found)
             values = torch.stack(list(terms.values())).double()
             names = tuple(terms)
             totals = values if totals is None else totals + values
@@ -155,7 +166,12 @@ class MultimodalTrainer(Trainer):
                 bar.set_postfix_str(" ".join(f"{n}={v:.4g}" for n, v in zip(names, means, strict=True)), refresh=False)
         if totals is None:
             raise ConfigurationError("the training data has no batch")
-        self._latest_losses = NamedLosses(dict(zip(names, totals.tolist(), strict=True)))
+        sums = dict(zip(names, totals.tolist(), strict=True))
+        for phase, own in of_phase.items():
+            if not all(math.isfinite(sums[name]) for name in own):
+                means = {name: sums[name] / (batch + 1) for name in own}
+                raise _not_finite(phase, means, f" in the mean of epoch {epoch_idx}")
+        self._latest_losses = NamedLosses(sums)
         return self._latest_losses
 
     def _set_learning_rate(self, epoch: int) -> None:
@@ -174,9 +190,8 @@ class MultimodalTrainer(Trainer):
         with share, torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
             losses = _named(getattr(self.model, phase.loss)(share.interaction))
         values = self.processes.batch_terms(list(losses), share)
-        if not bool(torch.isfinite(sum(values))):
-            found = ", ".join(f"{n} = {v.item():g}" for n, v in zip(losses.names, values, strict=True))
-            raise ValueError(f"training loss of phase {phase.name} is not finite: {found}. A lower learning_rate often helps")
+        if self._checks_every_step and not bool(torch.isfinite(sum(values))):
+            raise _not_finite(phase.name, {n: v.item() for n, v in zip(losses.names, values, strict=True)})
         # a phase may own a part of the model alone: the others' gradients are neither computed nor kept
         scaler.scale(sum(losses) * share.weight).backward(inputs=parameters)
         self.processes.sum_gradients(parameters)

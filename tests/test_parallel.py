@@ -238,6 +238,7 @@ SETTINGS = {
 RUNS = {
     "FREEDOM": {"model": "FREEDOM", "epochs": 4},
     "VBPR": {"model": "VBPR", "epochs": 30, "stopping_step": 1},
+    "device": {"model": "VBPR", "epochs": 3, "sampling": "device"},
     "sampled": {
         "model": "VBPR",
         "epochs": 2,

@@ -174,6 +174,27 @@ def test_a_loss_that_is_not_finite_is_named(build):
         MultimodalTrainer(config, model).fit(train, None, verbose=False, saved=False)
 
 
+def test_on_another_device_a_loss_that_is_not_finite_is_named_after_its_epoch(build, monkeypatch):
+    config, model, train, valid, _ = build("IBMRec", epochs=2)
+    trainer = MultimodalTrainer(config, model)
+    trainer._checks_every_step = False
+    whole, loss = [], model.calculate_loss
+
+    def broken_in_the_second_batch(interaction):
+        whole.append(len(interaction))
+        factor = float("inf") if len(whole) == 2 else 1.0
+        losses = loss(interaction)
+        return type(losses)({name: value * factor for name, value in zip(losses.names, losses, strict=True)})
+
+    monkeypatch.setattr(model, "calculate_loss", broken_in_the_second_batch)
+    with pytest.raises(
+        ValueError, match=r"phase L_1 is not finite in the mean of epoch 0: bpr = (inf|nan), .*lower learning_rate"
+    ):
+        trainer.fit(train, valid, verbose=False)
+    assert len(whole) == len(train) > 2
+    assert not Path(trainer.saved_model_file).exists()
+
+
 def test_clip_grad_norm_is_honoured(build):
     config, model, train, _, _ = build("VBPR", clip_grad_norm={"max_norm": 1e-12}, learner="sgd")
     before = model.item_embedding.weight.detach().clone()
@@ -280,7 +301,7 @@ def test_resuming_on_other_features_is_refused(build, tmp_path):
 def test_a_checkpoint_from_before_a_setting_is_resumed_with_its_old_meaning(build):
     first, _, _ = run(build, "VLATTICE", 1)
     state = torch.load(first.saved_model_file, weights_only=True)
-    for key in ("knn_search", "feature_dtype"):
+    for key in LATER_KEYS:
         assert state["config"].pop(key) == LATER_KEYS[key]
     torch.save(state, first.saved_model_file)
     run(build, "VLATTICE", 2, resume=first.saved_model_file)

@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_ib.data.device_loader import train_loader
 from recbole_ib.data.sampler import FastSampler, UsedItems, array_of
 
 #: users a batch, where the default ``eval_batch_size`` holds fewer
@@ -86,7 +87,7 @@ class FullRankingLoader(FullSortEvalDataLoader):
 
 
 def teach_recbole() -> None:
-    """Let RecBole's ``data_preparation`` use the faster sampler and loader, whichever model it prepares data for."""
+    """Let RecBole's ``data_preparation`` use the faster sampler and loader for every model, and follow the key ``sampling``."""
     if recbole.data.utils.Sampler is FastSampler:
         return
     recbole.data.utils.Sampler = FastSampler
@@ -95,6 +96,8 @@ def teach_recbole() -> None:
     @functools.wraps(original)
     def get_dataloader(config, phase):
         loader = original(config, phase)
+        if phase == "train":
+            return train_loader(config, loader)
         return FullRankingLoader if loader is FullSortEvalDataLoader else loader
 
     recbole.data.utils.get_dataloader = get_dataloader

@@ -1,0 +1,172 @@
+"""Training batches made on the training device: on a GPU, no batch is copied from the host and none waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.data.dataloader.general_dataloader import TrainDataLoader
+from recbole.data.interaction import Interaction
+from recbole.utils import InputType, ModelType
+from torch import Tensor
+
+from recbole_ib.data.sampler import UsedItems
+from recbole_ib.errors import ConfigurationError, nearest
+
+RECBOLE, DEVICE = "recbole", "device"
+#: values of the yaml key ``sampling``
+SAMPLINGS = (RECBOLE, DEVICE)
+
+
+class FreeItems:
+    """The items that every user has NOT taken, to draw from uniformly, without rejection.
+
+    Of a user's taken items i_0 < i_1 < .., i_j - 1 - j free items lie below i_j. The free item of rank r = 0, 1, .. is therefore
+    1 + r + #{j: i_j - 1 - j <= r}, and one binary search over all users' such numbers finds it: the same work for a user with one
+    free item as for one with all, and nothing that the host would have to wait for.
+
+    Args:
+        taken: items from 1 on; every user to draw for has a free one left (:class:`recbole_ib.data.sampler.FastSampler` sees to it).
+        device: where to draw.
+    """
+
+    def __init__(self, taken: UsedItems, device: torch.device):
+        self.n_items = taken.n_items
+        starts, counts = taken.starts[:-1], taken.counts()
+        # user * n_items + (i_j - 1 - j): ascending, as the keys are
+        below = taken.keys - 1 - (np.arange(taken.keys.size) - np.repeat(starts, counts))
+        self.below, self.starts, self.n_free = (
+            torch.from_numpy(values).to(device) for values in (below, starts, taken.n_items - 1 - counts)
+        )
+
+    def draw(self, users: Tensor, generator: torch.Generator) -> Tensor:
+        """One free item of each user, int64 ``[n]``; users may come several times."""
+        # 63 random bits: the remainder's bias is below n_items / 2^63
+        rank = torch.empty_like(users).random_(generator=generator) % self.n_free[users]
+        taken_below = torch.searchsorted(self.below, users * self.n_items + rank, right=True) - self.starts[users]
+        return 1 + rank + taken_below
+
+
+class DeviceTrainLoader(TrainDataLoader):
+    """RecBole's ``TrainDataLoader`` with data, order and negatives on ``config["device"]``: the same distribution, other numbers.
+
+    An epoch is shuffled and its negatives are drawn when its first batch is asked for, by ``generator``; batches are slices of it.
+    They have the fields of RecBole's: all columns of the interactions, those of users and items where the data set has any, and
+    the negatives' (none with ``train_neg_sample_args: ~``).
+
+    Attributes:
+        generator: of the device, seeded with ``seed``; its state between two epochs is all that the following ones depend on.
+
+    Raises:
+        ConfigurationError: a run that needs batches of another kind, see :func:`check_device_sampling`.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        check_device_sampling(config, type(self))
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        device = torch.device(config["device"])
+        self.generator = torch.Generator(device).manual_seed(config["seed"])
+        self._columns = _on(device, dataset.inter_feat)
+        joined = ((self.uid_field, dataset.user_feat), (self.iid_field, dataset.item_feat))
+        self._features = {field: _on(device, table) for field, table in joined if table is not None}
+        self._free = None
+        if self.neg_sample_args["distribution"] != "none":
+            taken = getattr(sampler, "used_ids", None)
+            if not isinstance(taken, UsedItems):
+                raise _refusal(f"the sampler {type(sampler).__name__} does not hold the users' items as recbole_ib's does")
+            self._free = FreeItems(taken, device)
+
+    def __len__(self) -> int:
+        return -(-self.sample_size // self.step)
+
+    def __iter__(self) -> Iterator[Interaction]:
+        positive, negative = self._epoch()
+        for start in range(0, self.sample_size, self.step):
+            here = slice(start, start + self.step)
+            batch = self._join({field: column[here] for field, column in positive.items()})
+            if negative is not None:
+                drawn = self._join({self.iid_field: negative[here]})
+                batch.update({self.neg_prefix + field: column for field, column in drawn.items()})
+            yield Interaction(batch)
+
+    def _epoch(self) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The columns of all interactions in a new order, and their negatives."""
+        n, generator = self.sample_size, self.generator
+        if self.shuffle:
+            order = torch.randperm(n, generator=generator, device=generator.device)
+        else:
+            order = torch.arange(n, device=generator.device)
+        # copies, also where nothing is shuffled: what a model does to its batch must not reach the data
+        positive = {field: column[order] for field, column in self._columns.items()}
+        if self._free is None:
+            return positive, None
+        return positive, self._free.draw(self._columns[self.uid_field], generator)[order]
+
+    def _join(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``Dataset.join`` on the device: with the columns of the batch's users and items."""
+        for field, table in self._features.items():
+            if field in batch:
+                ids = batch[field]
+                batch.update({name: column[ids] for name, column in table.items()})
+        return batch
+
+
+def _on(device: torch.device, table: Interaction) -> dict[str, Tensor]:
+    return {field: column.to(device) for field, column in table.interaction.items()}
+
+
+def train_loader(config, recboles: type) -> type:
+    """The class that makes a run's training batches, by the key ``sampling``, given the one that RecBole would take.
+
+    Raises:
+        ConfigurationError: an unknown value, or ``device`` where it does not apply.
+    """
+    value = RECBOLE if config["sampling"] is None else config["sampling"]
+    if value not in SAMPLINGS:
+        raise ConfigurationError(f"sampling is {value!r}.{nearest(str(value), SAMPLINGS)} Allowed: {', '.join(SAMPLINGS)}")
+    if value == RECBOLE:
+        return recboles
+    check_device_sampling(config, recboles)
+    return DeviceTrainLoader
+
+
+def check_device_sampling(config, loader: type) -> None:
+    """Raise ConfigurationError for a run whose training batches :class:`DeviceTrainLoader` does not make.
+
+    Args:
+        loader: the class that RecBole would take, or ours.
+    """
+    model, kind, negatives = config["model"], config["MODEL_TYPE"], config["train_neg_sample_args"]
+    distribution, number = negatives["distribution"], negatives.get("sample_num")
+    if kind != ModelType.GENERAL:
+        raise _refusal(f"{model} is a {kind.name} recommender")
+    if not issubclass(loader, TrainDataLoader):
+        raise _refusal(f"{model} is trained on batches of RecBole's {loader.__name__}")
+    if config["MODEL_INPUT_TYPE"] != InputType.PAIRWISE:
+        raise _refusal(f"{model} is trained on {config['MODEL_INPUT_TYPE'].name} batches")
+    if distribution not in ("uniform", "none"):
+        raise _refusal(f"train_neg_sample_args asks for the distribution {distribution!r}", "distribution: uniform there")
+    if distribution == "uniform" and number != 1:
+        raise _refusal(f"train_neg_sample_args asks for sample_num {number!r}", "sample_num: 1 there")
+    if negatives.get("dynamic"):
+        raise _refusal("train_neg_sample_args asks for dynamic negatives", "dynamic: False there")
+    for key in ("repeatable", "transform"):
+        if config[key]:
+            raise _refusal(f"{key} is {config[key]!r}, which it does not know", f"leave {key} out")
+    if not config["single_spec"]:
+        raise _refusal("RecBole's multi-process mode deals out the rows itself", "start processes with torchrun")
+    saved = Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{model}-dataloader.pth"
+    for key in ("save_dataloaders", "dataloaders_save_path"):
+        if config[key]:
+            raise _refusal(f"{key} is set, and RecBole's saved loaders are its own", f"leave {key} out")
+    if saved.is_file():
+        raise _refusal(f"RecBole would take its own saved loaders from {saved}", "move the file away")
+
+
+def _refusal(what: str, instead: str = "") -> ConfigurationError:
+    return ConfigurationError(
+        f"sampling: {DEVICE} draws one uniform negative an interaction, or none, for general pairwise recommenders; {what}. "
+        f"Set sampling: {RECBOLE}{instead and f', or {instead}'}"
+    )
