@@ -98,7 +98,7 @@ def merge(results: list[dict[str, Measured]], reference: str) -> dict[str, Measu
             first.turns, first.evaluations = first.turns + found.turns, first.evaluations + found.evaluations
             first.error = first.error or found.error
             first.peak = max(filter(None, (first.peak, found.peak)), default=None)
-            for key in ("startup", "imports", "n_batches", "peak_gpu", "ratio", "partner_ratio"):
+            for key in ("startup", "data", "model", "imports", "n_batches", "peak_gpu", "ratio", "partner_ratio"):
                 setattr(first, key, getattr(first, key) or getattr(found, key))
     return merged
 
@@ -274,21 +274,26 @@ def report(given: argparse.Namespace, measured: dict[str, dict[str, Measured]], 
     return "\n".join([*lines, f"![seconds an epoch]({given.out.with_suffix('.png').name})", ""])
 
 
+def add_options(parser: argparse.ArgumentParser, *, turns: int, batches: int, budget: float, out: str) -> None:
+    """The options that scale.py has too, with the defaults that differ."""
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=turns)
+    parser.add_argument("--batches", type=int, default=batches, help="training batches a turn")
+    parser.add_argument("--budget-seconds", type=float, default=budget, help="a contestant's, of a group or a size")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--data", type=Path, default=shapes.DATA, help="where the data sets are kept")
+    parser.add_argument("--out", type=Path, default=Path(out))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="+", default=["baby", "sports", "clothing"])
     parser.add_argument("--models", nargs="+", default=["all"], help="all, or names; NAME+fib+gib and RecBole's own work too")
     parser.add_argument("--peers", choices=("auto", "none"), default="auto", help="RecBole's BPR and LightGCN, Cornac, implicit")
     parser.add_argument("--reference", default="VBPR", help="the model of every group that the others are compared with")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=8, help="training batches a turn")
+    add_options(parser, turns=5, batches=8, budget=600.0, out="results/speed.md")
     parser.add_argument("--evaluations", type=int, default=2)
     parser.add_argument("--alive", type=int, default=5, help="processes at a time")
-    parser.add_argument("--budget-seconds", type=float, default=600.0, help="a contestant's, of a group")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--data", type=Path, default=shapes.DATA, help="where the data sets are kept")
-    parser.add_argument("--out", type=Path, default=Path("results/speed.md"))
     parser.add_argument("--csv", type=Path, help="default: beside --out")
     given = parser.parse_args()
     contestants, absent = contestants_of(given.models, given.peers, given.reference)

@@ -6,8 +6,9 @@ trainer runs as it is; only the loader ends after a few batches. A turn of an ep
 - ``once``: what happens once an epoch, that is ``pre_epoch``, the shuffling, and what the first batch takes longer than the others;
 - ``batches``: seconds of the other batches, loader, forward, backward and optimiser step together.
 
-An epoch is EXTRAPOLATED from it: ``once`` + median(``batches``) x batches an epoch, by the clock and, as ``cpu``, in CPU time. The peak is
-of the process's resident memory.
+An epoch is EXTRAPOLATED from it: ``once`` + median(``batches``) x batches an epoch, by the clock and, as ``cpu``, in CPU time. An
+evaluation is whole, unless a number of batches is asked for: then it is extrapolated in the same way. The peak is of the process's
+resident memory, from its start to its last answer.
 """
 
 from __future__ import annotations
@@ -32,13 +33,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-#: cut-offs and metrics of all contestants that RecBole evaluates, and the pairs of a batch, those of properties/overall.yaml
-EVALUATION = {
-    "metrics": ["Recall", "Precision", "NDCG"],
-    "topk": [10, 20],
-    "valid_metric": "Recall@20",
-    "eval_batch_size": 1 << 21,
-}
+#: cut-offs and metrics of all contestants that RecBole evaluates, those of properties/overall.yaml
+EVALUATION = {"metrics": ["Recall", "Precision", "NDCG"], "topk": [10, 20], "valid_metric": "Recall@20"}
+#: user-item pairs of a batch of plain RecBole's evaluation, those of our default, which is a default only where nobody sets it
+PLAIN_PAIRS = 1 << 21
 #: users that Cornac's evaluation is measured on; its figure is scaled to all
 CORNAC_USERS = 500
 
@@ -71,6 +69,8 @@ class Measured:
     peak_gpu: float | None = None
     ratio: float | None = None
     partner_ratio: float | None = None
+    data: float | None = None  # of the start-up: reading and splitting
+    model: float | None = None  # of the start-up: the model with its graphs, and the trainer
 
     @property
     def epoch(self) -> float | None:
@@ -119,7 +119,7 @@ class Worker:
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).resolve())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=self.folder.name,
-            env={**os.environ, **variables, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, **variables, **options["environment"], "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
         )  # fmt: skip
         self.spec = {**options, **contestant._asdict()}
 
@@ -161,25 +161,34 @@ class Worker:
         self.folder.cleanup()
 
 
-def options(data_path, dataset, *, threads=1, device="cpu", budget=600.0, memory_gb=None) -> dict:
-    """What all contestants of a run share. ``memory_gb``: a process that wants more gets torch's or numpy's out-of-memory error."""
+def options(data_path, dataset, *, threads=1, device="cpu", budget=600.0, memory_gb=None, environment=None) -> dict:
+    """What all contestants of a run share.
+
+    memory_gb: a process that wants more gets torch's or numpy's out-of-memory error; environment: variables of the processes.
+    """
     limit = None if device == "cuda" else memory_gb
     return {
-        "data_path": str(data_path), "dataset": dataset, "threads": threads, "device": device, "budget": budget, "memory_gb": limit
+        "data_path": str(data_path), "dataset": dataset, "threads": threads, "device": device, "budget": budget, "memory_gb": limit,
+        "environment": environment or {},
     }  # fmt: skip
 
 
-def run_group(contestants, shared: dict, turns: int, batches: int, evaluations: int, report=print) -> dict[str, Measured]:
+def run_group(
+    contestants, shared: dict, turns: int, batches: int, evaluations: int, report=print, evaluation_batches: int | None = None
+) -> dict[str, Measured]:
     """Build all contestants, then measure them in interleaved turns, after a turn that warms up; name -> what was measured.
 
-    One that fails is left out from then on, with its error; the others go on. ``shared``: see :func:`options`.
+    One that fails is left out from then on, with its error and what was measured before; the others go on. ``shared``: see
+    :func:`options`; ``evaluation_batches``: an evaluation is extrapolated from so many batches of users (of RecBole's trainers alone).
     """
     measured = {contestant.name: Measured(contestant) for contestant in contestants}
     workers: dict[str, Worker] = {}
 
     def attempt(name, ask):
         try:
-            return ask(workers[name])
+            answer = ask(workers[name])
+            measured[name].peak, measured[name].peak_gpu = answer["peak"], answer["peak_gpu"]
+            return answer
         except Failure as failure:
             measured[name].error = str(failure)
             report(f"  {name}: {failure}")
@@ -198,17 +207,19 @@ def run_group(contestants, shared: dict, turns: int, batches: int, evaluations: 
             built = attempt(contestant.name, Worker.build)
             if built is not None:
                 found = measured[contestant.name]
-                found.startup, found.imports, found.n_batches = built["startup"], built["imports"], built["n_batches"]
+                for key in ("startup", "data", "model", "imports", "n_batches"):
+                    setattr(found, key, built[key])
                 report(f"  {contestant.name}: started in {found.startup:.1f} s, {found.n_batches} batches an epoch")
         for turn in range(turns + 1):
             for found, answer in each(lambda worker: worker.ask("train", batches=batches)):
                 if turn:  # the first one warms up
                     found.turns.append(answer)
+        for found in measured.values():
+            if found.turns:
+                report(f"  {found.contestant.name}: {found.epoch:.1f} s an epoch, {found.peak:.1f} GiB so far")
         for _ in range(evaluations):
-            for found, answer in each(lambda worker: worker.ask("evaluate")):
+            for found, answer in each(lambda worker: worker.ask("evaluate", batches=evaluation_batches)):
                 found.evaluations.append(answer["seconds"])
-        for found, answer in each(lambda worker: worker.ask("peak")):
-            found.peak, found.peak_gpu = answer["peak"], answer["peak_gpu"]
     finally:
         for worker in workers.values():
             worker.end()
@@ -250,7 +261,7 @@ def memory_share(processes: int) -> float | None:
 
 
 class FewBatches:
-    """A loader that ends after ``limit`` batches, and notes when each was asked for."""
+    """A loader that ends after ``limit`` batches, and notes when each was asked for. To ``isinstance`` it is of the loader's class."""
 
     def __init__(self, loader, limit: int, stamp):
         self.loader, self.limit, self.stamp, self.stamps = loader, limit, stamp, []
@@ -260,6 +271,10 @@ class FewBatches:
 
     def __getattr__(self, name):
         return getattr(self.loader, name)
+
+    @property
+    def __class__(self):  # RecBole's trainer ranks all items only for a loader of the class that does
+        return type(self.loader)
 
     def __iter__(self):
         self.stamps.append(self.stamp())
@@ -302,6 +317,7 @@ class RecBoleRun:
             from recbole.config import Config
 
             settings["load_col"] = {"inter": ["user_id", "item_id"]}
+            settings.setdefault("eval_batch_size", PLAIN_PAIRS)
         else:
             importlib.import_module("recbole_ib")
             from recbole_ib.config import Config
@@ -319,12 +335,14 @@ class RecBoleRun:
         self.config = config = Config(spec["model"], spec["dataset"], config_dict=settings)
         init_seed(config["seed"], config["reproducibility"])
         self.train_data, self.valid_data, _ = data_preparation(config, create_dataset(config))
+        prepared = time.perf_counter()
         init_seed(config["seed"], config["reproducibility"])
         self.model = get_model(config["model"])(config, self.train_data._dataset).to(config["device"])
         self.trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, self.model)
         if spec["kind"] == "ours" and applies(config):
             speed_up(self.model, self.trainer)
         self.trainer.eval_collector.data_collect(self.train_data)
+        self.startup = {"data": prepared - self.imported, "model": time.perf_counter() - prepared}
         self.n_batches, self.epoch = len(self.train_data), 0
         if spec["kind"] == "plain" and "recbole_ib.config" in sys.modules:
             raise RuntimeError("more of recbole_ib than compat is loaded")
@@ -340,10 +358,19 @@ class RecBoleRun:
         self.epoch += 1
         return measured_turn(started, few.stamps)
 
-    def evaluate(self) -> float:
+    def evaluate(self, batches: int | None = None) -> float:
+        """Seconds of an evaluation, measured, or extrapolated from its first ``batches``."""
+        total = len(self.valid_data)
+        whole = batches is None or batches >= total
+        loader = self.valid_data if whole else FewBatches(self.valid_data, batches, self.stamp)
         started, _ = self.stamp()
-        self.trainer.evaluate(self.valid_data, load_best_model=False)
-        return self.stamp()[0] - started
+        self.trainer.evaluate(loader, load_best_model=False)
+        ended, _ = self.stamp()
+        if whole:
+            return ended - started
+        stamps = [seconds for seconds, _ in loader.stamps]
+        # the metrics come after the last batch, and cost what a user costs
+        return extrapolated([split_turn(started, stamps)], total) + (ended - stamps[-1]) * total / batches
 
 
 def compat_alone() -> None:
@@ -493,14 +520,14 @@ def serve(commands, answers) -> None:
                 run = KINDS[spec["kind"]](spec)
                 run.train(1)  # a run's first epoch has begun
                 answer = {
-                    "startup": time.perf_counter() - run.imported, "imports": run.imported - started, "n_batches": run.n_batches
+                    "startup": time.perf_counter() - run.imported, "imports": run.imported - started, "n_batches": run.n_batches,
+                    "data": None, "model": None, **getattr(run, "startup", {}),
                 }  # fmt: skip
             elif request["command"] == "train":
                 answer = run.train(request["batches"])
-            elif request["command"] == "evaluate":
-                answer = {"seconds": run.evaluate()}
             else:
-                answer = {"peak": peak_memory(), "peak_gpu": peak_gpu_memory(spec["device"])}
+                answer = {"seconds": run.evaluate(request["batches"]) if request["batches"] else run.evaluate()}
+            answer.update(peak=peak_memory(), peak_gpu=peak_gpu_memory(spec["device"]))
         except Exception as error:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}

@@ -252,21 +252,23 @@ def _layered_internal_config(config, model, model_class, dataset) -> None:
     if ours and defaults == "recbole":
         raise ConfigurationError(f"defaults: recbole is for RecBole's own models; {model} needs the settings of recbole_ib")
     general = model_class.type in (ModelType.GENERAL, ModelType.TRADITIONAL)
-    with_ours, layer = ours or (general and defaults == "recbole_ib"), {}
+    overall, above = {}, {}
+    with_ours = ours or (general and defaults == "recbole_ib")
     if with_ours:
         recbole_model = _read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
-        layer = {k: v for k, v in our_yaml("overall").items() if k not in recbole_model}
-    brought = protocol_settings(_protocol(dataset, {**internal, **layer}, external))
-    layer.update(brought if ours or general else {})
+        overall = {k: v for k, v in our_yaml("overall").items() if k not in recbole_model}
+        internal.update(overall)
+    brought = protocol_settings(_protocol(dataset, internal, external))
+    above.update(brought if ours or general else {})
     if with_ours:
         if is_plugin(model_class):
-            layer.update(model_yaml(_backbone_of(model_class, dataset, {**internal, **layer}, external)))
+            above.update(model_yaml(_backbone_of(model_class, dataset, {**internal, **above}, external)))
         if ours:
-            layer.update(model_yaml(model_class))
+            above.update(model_yaml(model_class))
         if hasattr(model_class, "bridged_settings"):
-            layer.update(model_class.bridged_settings(external))
-        layer.update(our_yaml(f"dataset/{dataset}"))
-    internal.update(layer)
+            above.update(model_class.bridged_settings(external))
+        above.update(our_yaml(f"dataset/{dataset}"))
+    internal.update(above)
     folder = _dataset_folder_yaml(dataset, {**internal, **external})
     if folder.get("bottleneck"):
         raise ConfigurationError(
@@ -274,6 +276,15 @@ def _layered_internal_config(config, model, model_class, dataset) -> None:
             "the command line, in a config file or in config_dict"
         )
     internal.update(folder)
+    replaced = {*above, *folder, *external}
+    config.overall_defaults = {key: value for key, value in overall.items() if key not in replaced}
+
+
+def is_overall_default(config, key: str) -> bool:
+    """Whether a setting comes from our overall.yaml: no file, data set or user named it, and nothing has changed it since."""
+    # a Config of RecBole's own for one of its own models has none of ours
+    overall = getattr(config, "overall_defaults", {})
+    return key in overall and config[key] == overall[key]
 
 
 def model_yaml(model_class: type) -> dict:

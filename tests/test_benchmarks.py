@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -105,8 +106,18 @@ def test_workers_measure(measured, name):
     assert found.error is None
     assert len(found.turns) == 2
     assert found.n_batches > 2
-    for value in (found.epoch, found.cpu_epoch, found.evaluation, found.startup, found.peak, found.ratio):
+    for value in (
+        found.epoch,
+        found.cpu_epoch,
+        found.evaluation,
+        found.startup,
+        found.data,
+        found.model,
+        found.peak,
+        found.ratio,
+    ):
         assert value > 0
+    assert found.data + found.model < found.startup
     assert measured["VBPR"].ratio == 1.0
 
 
@@ -160,6 +171,56 @@ def test_few_batches_end_after_their_limit():
     assert few.stamps == [0, 1, 2, 3]
 
 
+class Clocked:
+    """A loader of ``n`` batches, and the trainer that ranks them, by a clock of its own: 5 s once, 2 s a batch, .5 s a batch of metrics."""
+
+    def __init__(self, n: int):
+        self.n, self.now, self.ranked = n, 0.0, 0
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self):
+        return iter(range(self.n))
+
+    def evaluate(self, loader, load_best_model):
+        assert isinstance(loader, Clocked)
+        for number in loader:
+            self.now += 7.0 if number == 0 else 2.0
+            self.ranked += 1
+        self.now += 0.5 * self.ranked
+
+
+@pytest.mark.parametrize(("batches", "ranked"), [(None, 10), (3, 3), (1, 1), (10, 10), (99, 10)])
+def test_an_evaluation_is_extrapolated_from_its_first_batches(batches, ranked):
+    run = workers.RecBoleRun.__new__(workers.RecBoleRun)
+    run.valid_data = run.trainer = clocked = Clocked(10)
+    run.stamp = lambda: (clocked.now, 0.0)
+    # from one batch alone, what happens once cannot be told from the batch
+    assert run.evaluate(batches) == pytest.approx(75.0 if batches == 1 else 30.0)
+    assert clocked.ranked == ranked
+
+
+def test_an_evaluation_of_a_few_batches_ranks_all_items(tiny):
+    settings = {**SMALL, "eval_batch_size": 91 * 10}
+    run = workers.RecBoleRun({**workers.options(tiny, "tiny"), **Contestant("", "ours", "BPR", settings=settings)._asdict()})
+    users, original = [], run.trainer.eval_collector.eval_batch_collect
+
+    def collect(scores, *rest):
+        users.append(scores.shape)
+        return original(scores, *rest)
+
+    run.trainer.eval_collector.eval_batch_collect = collect
+    assert run.evaluate(2) > 0
+    assert users == [(10, 91), (10, 91)]
+    assert set(run.startup) == {"data", "model"}
+
+
+def test_ours_evaluates_with_its_own_default_batch(tiny):
+    spec = {**workers.options(tiny, "tiny"), **Contestant("", "ours", "BPR", settings=SMALL)._asdict()}
+    assert "eval_batch_size" not in workers.RecBoleRun(spec).config.external_config_dict
+
+
 def test_groups_hold_the_reference_and_the_base_of_everyone():
     names = ["VBPR", "A", "B", "C", "D", "LATTICE", "MMGCN"]
     contestants = [Contestant(name, "ours", name) for name in names]
@@ -184,13 +245,97 @@ def test_the_fit_recovers_an_exponent(planted):
 def test_scale_reports_sizes_and_exponents():
     made = {}
     for size in (10_000, 40_000):
-        turn = {"once": 0.0, "batches": [size / 1e4]}
+        turn = {"once": 0.0, "batches": [size / 1e4], "cpu": {"once": 0.0, "batches": [size / 2e4]}}
         made[f"series-{size}"] = {"BPR": Measured(Contestant("BPR", "ours", "BPR"), None, 1.0, 1.0, 5, [turn], peak=1.0)}
     made["series-1m"] = {"BPR": Measured(Contestant("BPR", "ours", "BPR"), "over the budget of 1 s (build)")}
     text = "\n".join(scale.table(made, ["BPR"]))
-    assert "| BPR | 40,000 | 20.0 | 5 | 4.00 | 1.00 | 1.00 |" in text
-    assert "| BPR | 1.00 | 0.00 | 0.00 | 2 |" in text or "| BPR | 1.00 | -0.00 | -0.00 | 2 |" in text
+    assert "| BPR | 40,000 | 20.0 | 10.0 | 5 | 4.00 | 1.00 | - | - | - | 1.00 |" in text
+    assert "| BPR | 1.00 | 0.00 | - | 0.00 | 2 |" in text or "| BPR | 1.00 | -0.00 | - | -0.00 | 2 |" in text
     assert "- BPR at 1,000,000 items: over the budget of 1 s (build)" in text
+
+
+def test_a_size_whose_second_model_is_still_to_come_is_reported():
+    measured = {"series-10k": {"BPR": Measured(Contestant("BPR", "ours", "BPR"), startup=1.0)}}
+    assert len([line for line in scale.table(measured, ["BPR", "IBMRec"]) if "10,000" in line]) == 1
+
+
+def test_settings_of_a_run():
+    words = ["FREEDOM:train_batch_size=65536", "knn_k=5", "train_batch_size=4096"]
+    assert scale.settings_of("FREEDOM", words) == {"train_batch_size": "65536", "knn_k": "5"}
+    assert scale.settings_of("IBMRec", words) == {"train_batch_size": "4096", "knn_k": "5"}
+    assert scale.settings_of("IBMRec", []) == {}
+    assert scale.split_setting("a=b:c=d") == ("", "a", "b:c=d")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("knn_k", "KEY=VALUE or MODEL:KEY=VALUE, not 'knn_k'"),
+        ("BPR:=3", "not 'BPR:=3'"),
+        ("VBPR:knn_k=3", "for VBPR, which --models lacks"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--set", "--environment"])
+def test_a_wrong_setting_is_refused_at_once(capsys, option, setting, message):
+    with pytest.raises(SystemExit):
+        scale.options(["--models", "BPR", option, setting])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
+def test_the_environment_reaches_the_worker(tiny, monkeypatch):
+    given, started = {}, workers.subprocess.Popen
+
+    def start(*args, env, **options):
+        given.update(env)
+        return started(*args, env=env, **options)
+
+    monkeypatch.setattr(workers.subprocess, "Popen", start)
+    options = workers.options(tiny, "tiny", environment={"RECBOLE_IB_DEFAULT_MALLOC": "1", "OMP_NUM_THREADS": "3"})
+    workers.Worker(Contestant("BPR", "ours", "BPR"), options).end()
+    assert (given["RECBOLE_IB_DEFAULT_MALLOC"], given["OMP_NUM_THREADS"]) == ("1", "3")
+
+
+@pytest.mark.parametrize(("script", "expected"), [(scale, (2, 3, 900.0, "scale.md")), (speed, (5, 8, 600.0, "speed.md"))])
+def test_the_shared_options_have_their_own_defaults(script, expected, monkeypatch):
+    parsers = []
+    original = speed.add_options
+
+    def add_options(parser, **defaults):
+        original(parser, **defaults)
+        parsers.append(parser)
+        raise SystemExit
+
+    monkeypatch.setattr(speed, "add_options", add_options)
+    monkeypatch.setattr("sys.argv", ["benchmark"])
+    with pytest.raises(SystemExit):
+        script.main()
+    given = parsers[0].parse_args([])
+    assert (given.turns, given.batches, given.budget_seconds, given.out.name) == expected
+    assert (given.threads, given.device, given.data) == (1, "cpu", shapes.DATA)
+
+
+def test_scale_from_the_command_line_to_the_table(tmp_path, monkeypatch):
+    words = ["--sizes", "90", "--models", "VLATTICE", "--set", "VLATTICE:knn_k=5", "eval_batch_size=900", "--batch", "128"]
+    words += [
+        "--environment",
+        "VLATTICE:RECBOLE_IB_DEFAULT_MALLOC=1",
+        "--turns",
+        "1",
+        "--batches",
+        "2",
+        "--evaluation-batches",
+        "2",
+    ]
+    words += ["--data", str(tmp_path), "--out", str(tmp_path / "s.md")]
+    monkeypatch.setattr("sys.argv", ["scale.py", *words])
+    scale.main()
+    text = (tmp_path / "s.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith("| VLATTICE | 90 |")]
+    assert "-" not in row
+    assert "from its first 2 batches of users" in text
+    assert "`VLATTICE:knn_k=5`" in text
+    assert (tmp_path / "s.png").is_file()
 
 
 def test_the_profile_names_the_parts(tiny):

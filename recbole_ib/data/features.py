@@ -7,6 +7,7 @@ order), or an ``.npz`` with the arrays ``features`` and ``ids``. Nothing is unpi
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.resources
 import json
@@ -18,6 +19,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,10 +30,11 @@ from recbole_ib.errors import ConfigurationError, FeatureError, first_few, neare
 MISSING_RULES = ("mean", "zero", "error")
 #: of the yaml key ``feature_dtype``
 FEATURE_DTYPES = ("float32", "float16")
-#: below a data set's folder: the aligned tables of ``feature_dtype: float16``; it may be deleted at any time
+#: below a data set's folder: the aligned tables of ``feature_dtype: float16``, of what the files hold now; it may be deleted at any time
 CACHE_FOLDER = ".recbole_ib_cache"
 #: part of the names in it; another one for another layout or alignment
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+HALF_SUFFIX = ".f16.npy"
 #: how modalities are usually named, for models that treat pictures and texts differently
 USUAL_NAMES = {
     "vision": ("image", "images", "visual", "vision", "img", "picture", "pictures", "v"),
@@ -165,9 +168,11 @@ def load_modality(
         item_tokens: the token of every internal item id; position 0 is padding.
         with_duplicates: also count rows that repeat an earlier row (a pass of its own over the data).
         dtype: of the aligned values, one of FEATURE_DTYPES; numbers that float16 cannot hold are an error.
-        cache: with float16, the folder where the aligned table is kept, as ``<modality>-<digest>.f16.npy``, and mapped from: it is read
-            from the disk as its rows are needed. The map is copy-on-write, so that nothing can change the file. Where the folder cannot
-            be written, a temporary file takes its place, with a warning. Without a folder the table is made in memory.
+        cache: with float16, the folder where the aligned table is kept, as :class:`_HalfName`, and mapped from: it is read from the disk
+            as its rows are needed. The map is copy-on-write, so that nothing can change the file. A table that is written takes the
+            place of those that were made of the same feature and token file before they changed; those of other items or another rule
+            stay. Where the folder cannot be written, a temporary file takes its place, with a warning. Without a folder the table is made
+            in memory.
 
     Returns:
         (modality, report). The modality is ``None`` where the report has errors.
@@ -294,6 +299,57 @@ class _HalfTable:
         os.fsync(file.fileno())
 
 
+class _HalfName(NamedTuple):
+    """``<modality>-<source>-<content>-<alignment>.f16.npy``, a table's name in the cache.
+
+    source: of the places of feature and token file; content: of what these hold; alignment: of the items and the rule for missing rows.
+    One source has the tables of every filter and rule, all of one content: what the files hold now.
+    """
+
+    modality: str
+    source: str
+    content: str
+    alignment: str
+
+    def __str__(self) -> str:
+        return "-".join(self) + HALF_SUFFIX
+
+
+def _half_name(table: _HalfTable, item_tokens: Sequence[str], tokens: list[str], cache: Path) -> _HalfName:
+    # the numbers themselves: a file that is written again may keep its size and its time of change
+    content = _digest([CACHE_VERSION, tokens, table.values.dtype.str, table.values.shape])
+    for _, block in _blocks(table.values):
+        content.update(np.ascontiguousarray(block).data)
+    source = _digest([_place(path, cache) for path in (table.spec.file, table.spec.tokens)])
+    alignment = _digest([table.spec.missing, list(item_tokens[1:])])
+    return _HalfName(table.spec.name, *(digest.hexdigest()[:16] for digest in (source, content, alignment)))
+
+
+def _digest(values: list):
+    return hashlib.sha256(json.dumps(values).encode())
+
+
+def _place(path: Path | None, cache: Path) -> str | None:
+    """A file as seen from the cache: a data set that is moved as a whole keeps its tables."""
+    if path is None:
+        return None
+    path = path.resolve()
+    try:
+        return os.path.relpath(path, cache.resolve())
+    except ValueError:  # another drive of Windows
+        return str(path)
+
+
+def _remove_stale(new: Path) -> None:
+    """Remove the tables of the same files with other content, which no run can ask for again."""
+    _, source, content, _ = new.name.rsplit("-", 3)
+    for path in new.parent.glob(f"*-{source}-*{HALF_SUFFIX}"):
+        if path.name.rsplit("-", 3)[2] != content:
+            # one that a process has mapped stays readable to it; Windows refuses, and the next new table tries again
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def _half_table(
     table: _HalfTable, item_tokens: Sequence[str], tokens: list[str], cache: Path | None, report: ModalityReport
 ) -> np.ndarray | None:
@@ -302,7 +358,7 @@ def _half_table(
     if cache is None:
         found = np.concatenate(list(table.blocks()))
     else:
-        path = cache / f"{spec.name}-{_digest(table, item_tokens, tokens)}.f16.npy"
+        path = cache / str(_half_name(table, item_tokens, tokens, cache))
         found = _map_half(path, table.shape)
         if found is None:
             try:
@@ -312,16 +368,6 @@ def _half_table(
     what = "hold numbers that float16 cannot hold (beyond 65504, or all below 3e-8); scale them, or set feature_dtype: float32"
     _name_rows(report.errors, spec, tokens, table.unfit, what)
     return None if table.unfit.any() else found
-
-
-def _digest(table: _HalfTable, item_tokens: Sequence[str], tokens: list[str]) -> str:
-    """What the aligned table follows from: the feature file's numbers and tokens, the rule for missing rows, the items."""
-    # the numbers themselves: a file that is written again may keep its size and its time of change
-    digest = hashlib.sha256(json.dumps([CACHE_VERSION, table.spec.missing, tokens, list(item_tokens[1:])]).encode())
-    digest.update(f"{table.values.dtype.str} {table.values.shape}".encode())
-    for _, block in _blocks(table.values):
-        digest.update(np.ascontiguousarray(block).data)
-    return digest.hexdigest()[:16]
 
 
 def _map_half(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
@@ -345,7 +391,11 @@ def _write_half(table: _HalfTable, path: Path) -> np.ndarray | None:
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
-    return _map_half(path, table.shape)
+    found = _map_half(path, table.shape)
+    if found is None:  # a process that had read the feature file before it changed took the new table for the stale one
+        raise FileNotFoundError(errno.ENOENT, "another process removed it", str(path))
+    _remove_stale(path)
+    return found
 
 
 def _temporary_half(table: _HalfTable, path: Path, error: OSError, report: ModalityReport) -> np.ndarray | None:

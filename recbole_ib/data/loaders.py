@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_ib.config import is_overall_default
 from recbole_ib.data.device_loader import train_loader
 from recbole_ib.data.sampler import FastSampler, UsedItems, array_of
 
@@ -67,16 +68,10 @@ class FullRankingLoader(FullSortEvalDataLoader):
 
     def _init_batch_size_and_step(self):
         super()._init_batch_size_and_step()
-        if self._is_our_default("eval_batch_size") and self.step < LEAST_USERS:
+        if is_overall_default(self.config, "eval_batch_size") and self.step < LEAST_USERS:
             # few users against a large catalogue: every batch would read the whole table of item embeddings for them
             self.step = LEAST_USERS
             self.set_batch_size(self.step * self._dataset.item_num)
-
-    def _is_our_default(self, key: str) -> bool:
-        """Not the user's own, nor a data set's, nor RecBole's, nor one that was cut for a model that scores pair by pair."""
-        from recbole_ib.config import our_yaml
-
-        return key not in self.config.external_config_dict and self.config[key] == our_yaml("overall")[key]
 
     def collate_fn(self, index):
         if not isinstance(getattr(self, "uid2positive_item", None), ItemsByUser):

@@ -165,17 +165,20 @@ class EdgeStructure(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def of_rows(self, rows: Tensor) -> tuple[EdgeStructure, Tensor]:
-        """The edges that end in the given rows, among the same nodes: their structure, and where each of them stands here."""
-        wanted = torch.zeros(self.n_nodes, dtype=torch.bool, device=rows.device)
-        wanted[rows] = True
-        kept = wanted.index_select(0, self.rows)
-        edges = kept.nonzero().flatten()
-        # both orders are kept, so nothing is sorted again
-        position = kept.cumsum(0) - 1
-        turned = self.transposed[kept.index_select(0, self.transposed)]
+        """The edges of the given rows, among the same nodes: their structure, and where each of them stands here.
+
+        The work is that of these edges, not of the whole graph's.
+        """
+        rows = torch.unique(rows)
+        starts, counts = self.crow[rows].long(), (self.crow[rows + 1] - self.crow[rows]).long()
+        before = counts.cumsum(0) - counts
+        edges = torch.arange(int(counts.sum()), device=rows.device) + torch.repeat_interleave(starts - before, counts)
+        ends, cols = torch.repeat_interleave(rows, counts), self.cols[edges]
+        # a stable sort by column keeps the order of the rows
+        turned = torch.sort(cols, stable=True).indices
         part = EdgeStructure.__new__(EdgeStructure)
         nn.Module.__init__(part)
-        part._hold(self.rows[edges], self.cols[edges], edges, position[turned], self.n_nodes)
+        part._hold(ends, cols, edges, turned, self.n_nodes)
         return part, edges
 
     @property

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import scipy.sparse as sp
 from recbole_ib.data import features
 from recbole_ib.data.features import ModalitySpec, load_modality, parse_modalities
 from recbole_ib.errors import ConfigurationError, FeatureError
+from tests.data.conftest import save_features
 
 BASE = Path("base")
 ITEMS = ["[PAD]", "a", "b", "c", "d"]
@@ -555,8 +557,114 @@ def test_the_table_is_made_once_and_again_when_something_changes(wide, tmp_path)
     np.save(spec.file, np.load(spec.file) + 1)  # other numbers, under the same size and the same time of change
     os.utime(spec.file, ns=(written, written))
     changed, _ = load_modality(spec, NINE, dtype="float16", cache=cache)
-    assert len(files()) == 4
+    assert len(files()) == 1  # the three are of numbers that are no longer there
+    assert files().keys() != {first[0]}
     np.testing.assert_array_equal(changed.values, load_modality(spec, NINE)[0].values.astype(np.float16))
+
+
+def half(spec, cache, items=NINE):
+    return load_modality(spec, items, dtype="float16", cache=cache)[0].values
+
+
+def change(spec) -> None:
+    np.save(spec.file, np.load(spec.file) + 1)
+
+
+def test_a_table_that_is_mapped_outlives_its_file(wide, tmp_path):
+    spec, cache = wide(), tmp_path / "cache"
+    mapped = half(spec, cache)
+    before = mapped.copy()
+    change(spec)
+    assert not np.array_equal(half(spec, cache), before)
+    assert len(list(cache.iterdir())) == 1
+    np.testing.assert_array_equal(mapped, before)
+
+
+def test_only_tables_of_the_changed_files_are_replaced(wide, tmp_path):
+    """A cache may serve several data sets, modalities and token files: what is not known to be stale stays."""
+    spec, cache = wide(), tmp_path / "cache"
+    tokens = tmp_path / "other.tokens"
+    tokens.write_text("".join(f"{token}\n" for token in "ihgfedc"))
+    copy = tmp_path / "copy.npy"
+    copy.write_bytes(spec.file.read_bytes())
+    others = [replace(spec, file=copy), replace(spec, tokens=tokens), replace(spec, name="visual", file=copy)]
+    for other in others:
+        half(other, cache)
+    half(replace(spec, name="visual"), cache)
+    kept = {path.name for path in cache.iterdir()}
+    half(spec, cache)
+    half(spec, cache, NINE[:-1])
+    (cache / "of-a-user.txt").write_text("")
+    change(spec)
+    half(spec, cache)
+    left = {path.name for path in cache.iterdir()}
+    assert len(kept - left) == 1  # the other name of the same files
+    assert len(left) == len(others) + 2
+    for other in (others[0], others[2]):  # of an untouched file: found again, not made
+        half(other, cache)
+    assert {path.name for path in cache.iterdir()} == left
+    half(others[1], cache)  # its numbers have changed too
+    assert len(list(cache.iterdir())) == len(left)
+    assert {path.name for path in cache.iterdir()} != left
+
+
+def test_a_modality_may_have_the_separator_in_its_name(wide, tmp_path):
+    spec, cache = replace(wide(), name="clip-vit-b-32"), tmp_path / "cache"
+    half(spec, cache)
+    change(spec)
+    half(spec, cache)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_changed_tokens_replace_the_table_too(wide, tmp_path):
+    spec, cache = wide(), tmp_path / "cache"
+    half(spec, cache)
+    spec.tokens.write_text("".join(f"{token}\n" for token in "abcdefg"))
+    np.testing.assert_array_equal(half(spec, cache), load_modality(spec, NINE)[0].values.astype(np.float16))
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_data_set_that_is_moved_keeps_its_table(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    spec = save_features(before, TWO, ["a", "b"])
+    half(spec, before / "cache", ITEMS)
+    before.rename(after)
+    (file,) = (after / "cache").iterdir()
+    written = file.stat().st_mtime_ns
+    half(replace(spec, file=after / spec.file.name, tokens=after / spec.tokens.name), after / "cache", ITEMS)
+    assert [path.stat().st_mtime_ns for path in (after / "cache").iterdir()] == [written]
+
+
+def test_a_stale_table_that_cannot_be_removed_is_left(wide, tmp_path, monkeypatch):
+    spec, cache = wide(), tmp_path / "cache"
+    half(spec, cache)
+    change(spec)
+
+    def refuse(path, missing_ok=False):
+        if path.suffix == ".npy":  # as Windows does while a process has it mapped
+            raise PermissionError(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        half(spec, cache)
+    assert len(list(cache.iterdir())) == 2
+    change(spec)
+    half(spec, cache)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_new_table_that_another_process_takes_for_stale_is_replaced_by_a_temporary_one(wide, tmp_path, monkeypatch):
+    spec, cache, original = wide(), tmp_path / "cache", os.replace
+
+    def replace_and_remove(source, target):
+        original(source, target)
+        os.unlink(target)
+
+    monkeypatch.setattr(os, "replace", replace_and_remove)
+    modality, report = load_modality(spec, NINE, dtype="float16", cache=cache)
+    np.testing.assert_array_equal(modality.values, load_modality(spec, NINE)[0].values.astype(np.float16))
+    assert any("another process removed it" in text for text in report.warnings)
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", None])

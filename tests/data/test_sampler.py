@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from recbole.config import Config as RecBoleConfig
 from recbole.data import create_dataset, data_preparation
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.sampler import Sampler
 from recbole.utils import init_seed
 
-from recbole_ib.config import Config
+from recbole_ib import config as config_module
+from recbole_ib.config import Config, is_overall_default
 from recbole_ib.data.loaders import FullRankingLoader
 from recbole_ib.data.sampler import FastSampler, UsedItems
 from tests.conftest import write_dataset
@@ -120,15 +122,55 @@ def test_batches_are_those_of_recboles_loader(prepared, which):
     assert [set(x.tolist()) for x in ours.uid2history_item[users]] == [set(x.tolist()) for x in theirs.uid2history_item[users]]
 
 
-@pytest.mark.parametrize(("given", "expected"), [({}, 64), ({"eval_batch_size": 300}, 4)])
-def test_a_large_catalogue_is_ranked_for_many_users_at_once_unless_told_otherwise(planted_path, monkeypatch, given, expected):
-    from recbole_ib import config as module
+@pytest.fixture
+def small_default(monkeypatch):
+    """Our overall.yaml with an eval_batch_size of four planted users, so that a small catalogue is a large one to it."""
+    small = {**config_module.our_yaml("overall"), "eval_batch_size": 300}
+    original = config_module.our_yaml
+    monkeypatch.setattr(config_module, "our_yaml", lambda name: small if name == "overall" else original(name))
 
-    small = {**module.our_yaml("overall"), "eval_batch_size": 300}
-    monkeypatch.setattr(module, "our_yaml", lambda name: small)
-    config = Config("VBPR", "planted", config_dict={"data_path": str(planted_path), "use_gpu": False, **given})
-    _, valid, _ = data_preparation(config, create_dataset(config))
-    assert (config["eval_batch_size"], valid.step) == (300, expected)
+
+@pytest.mark.parametrize(
+    ("model", "given", "expected"),
+    [
+        ("VBPR", {}, 64),
+        ("BPR", {}, 64),
+        ("VBPR", {"eval_batch_size": 300}, 4),  # our very value, but the user's
+        ("VBPR", {"eval_batch_size": 200}, 3),
+    ],
+)
+@pytest.mark.usefixtures("small_default")
+def test_a_large_catalogue_is_ranked_for_many_users_at_once_unless_told_otherwise(planted_path, model, given, expected):
+    config = Config(model, "planted", config_dict={"data_path": str(planted_path), "use_gpu": False, **given})
+    assert users_a_batch(config) == expected
+    assert config["eval_batch_size"] == given.get("eval_batch_size", 300)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "expected"),
+    [
+        ("VBPR", {}, 64),
+        ("VBPR", {"eval_batch_size": 300}, 4),
+        ("BPR", {}, 4096 // 61),  # of its models RecBole's Config holds RecBole's default
+    ],
+)
+@pytest.mark.usefixtures("small_default")
+def test_recboles_own_config_knows_whose_default_it_holds(planted_path, model, given, expected):
+    config = RecBoleConfig(model, "planted", config_dict={"data_path": str(planted_path), "use_gpu": False, **given})
+    assert users_a_batch(config) == expected
+    assert is_overall_default(config, "eval_batch_size") == (expected == 64)
+
+
+@pytest.mark.parametrize("changed", [200, 300])
+@pytest.mark.usefixtures("small_default")
+def test_a_setting_that_was_changed_afterwards_is_no_default(planted_path, changed):
+    config = Config("VBPR", "planted", config_dict={"data_path": str(planted_path)})
+    config["eval_batch_size"] = changed
+    assert is_overall_default(config, "eval_batch_size") == (changed == 300)
+
+
+def users_a_batch(config) -> int:
+    return data_preparation(config, create_dataset(config))[1].step
 
 
 def pairs(rows, items):
@@ -141,5 +183,12 @@ def test_a_data_sets_own_batch_and_recboles_defaults_are_kept(tmp_path):
     path = write_dataset(tmp_path / "data", "own", pairs_, {"text": np.random.rand(40, 3)}, eval_batch_size=100)
     for name, settings, expected in (("VBPR", {}, 2), ("BPR", {"defaults": "recbole"}, 2)):
         config = Config(name, "own", config_dict={"data_path": str(path), "use_gpu": False, **settings})
-        _, valid, _ = data_preparation(config, create_dataset(config))
-        assert valid.step == expected
+        assert users_a_batch(config) == expected
+
+
+@pytest.mark.usefixtures("small_default")
+def test_a_data_set_that_names_our_value_keeps_it(tmp_path):
+    pairs_ = [(u, i) for u in range(70) for i in range(40) if (u * 7 + i) % 3]
+    path = write_dataset(tmp_path / "data", "own", pairs_, {"text": np.random.rand(40, 3)}, eval_batch_size=300)
+    for kind in (Config, RecBoleConfig):
+        assert users_a_batch(kind("VBPR", "own", config_dict={"data_path": str(path), "use_gpu": False})) == 7
