@@ -1,7 +1,8 @@
 """Seconds of a training epoch and of an evaluation, start-up and peak memory: our models, RecBole's, and other libraries'.
 
     python benchmarks/speed.py [--shapes baby sports clothing] [--models all|NAME ...] [--peers auto|none] [--threads 1] [--turns 5]
-        [--batches 8] [--evaluations 2] [--budget-seconds 600] [--device cpu|cuda] [--data FOLDER] [--out results/speed.md] [--csv FILE]
+        [--batches 8] [--evaluations 2] [--amp] [--budget-seconds 600] [--device cpu|cuda] [--data FOLDER] [--out results/speed.md]
+        [--csv FILE]
 
 Every contestant runs in a process of its own (workers.py says what is timed); a few processes live at a time, always with the reference
 among them, and take turns of a few batches. Writes a markdown table, a csv file and a picture beside them.
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, i
 from benchmarks import shapes, workers
 from benchmarks.workers import Contestant, Measured
 
-PLAIN, OURS = " (RecBole, plain)", " (RecBole, our command)"
+PLAIN, OURS, AMP = " (RecBole, plain)", " (RecBole, our command)", " (amp)"
 #: libraries that are measured where they are installed: name -> kind, model, module
 LIBRARIES = {"VBPR (Cornac)": ("cornac", "VBPR", "cornac"), "BPR (implicit)": ("implicit", "BPR", "implicit")}
 #: MMRec on Baby's shape: model -> seconds of a training epoch, of an evaluation
@@ -40,14 +41,19 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def contestants_of(models: list[str], peers: str, reference: str) -> tuple[list[Contestant], list[str]]:
-    """The contestants, the reference first, and the libraries that are not installed."""
+def contestants_of(models: list[str], peers: str, reference: str, amp: bool = False) -> tuple[list[Contestant], list[str]]:
+    """The contestants, the reference first, and the libraries that are not installed.
+
+    amp: our models once more with mixed precision, each beside its own float32 self.
+    """
     backbones = workers.catalogue()
     names = list(backbones) if models == ["all"] else models
     found, absent = [], []
     for name in dict.fromkeys([reference, *names]):
         partner = backbones.get(name) or (name.partition("+")[0] if "+" in name else None)
         found.append(Contestant(name, "ours", name, partner))
+        if amp and name.partition("+")[0] in backbones:
+            found.append(Contestant(name + AMP, "ours", name, name, {"enable_amp": True}))
     if peers == "none":
         return found, absent
     for model in ("BPR", "LightGCN"):
@@ -62,7 +68,7 @@ def contestants_of(models: list[str], peers: str, reference: str) -> tuple[list[
 
 
 def groups(contestants: list[Contestant], alive: int) -> list[list[Contestant]]:
-    """Groups of at most ``alive`` contestants (3 at least), the reference in each; what has a backbone is with it in one group."""
+    """Groups of at most ``alive`` contestants (3 at least), the reference in each; what has a partner is with it in one group."""
     by_name = {contestant.name: contestant for contestant in contestants}
     reference = contestants[0]
     families: dict[str | None, list[Contestant]] = {}
@@ -73,7 +79,13 @@ def groups(contestants: list[Contestant], alive: int) -> list[list[Contestant]]:
     for partner, members in families.items():
         anchors = [reference] if partner == reference.name else [reference, by_name[partner]]
         room = max(1, alive - len(anchors))
-        made += [[*anchors, *members[start : start + room]] for start in range(0, len(members), room)]
+        for start in range(0, len(members), room):
+            family = [*anchors, *members[start : start + room]]
+            fits = next((group for group in made if len({c.name for c in (*group, *family)}) <= alive), None)
+            if fits is None:
+                made.append(family)
+            else:
+                fits += [contestant for contestant in family if contestant not in fits]
     seen = {contestant.name for group in made for contestant in group}
     alone = [contestant for contestant in alone if contestant.name not in seen]
     for group in made:  # room that is left is taken by those without a family
@@ -247,7 +259,8 @@ def report(given: argparse.Namespace, measured: dict[str, dict[str, Measured]], 
         'Processes of a group take turns, after one that warms up. "turns": the epoch by the fastest and the slowest turn alone; '
         '"CPU s": the epoch in CPU time. '
         f'"ratio": epoch over {given.reference}\'s, "to its base": over that of the same model without bottlenecks (of RecBole\'s '
-        "models by our command: over plain RecBole), medians over turns side by side. An evaluation ranks all items for all validation "
+        "models by our command: over plain RecBole; of a model with mixed precision, (amp): over the same in float32), medians over turns "
+        "side by side. An evaluation ranks all items for all validation "
         f"users; median of {given.evaluations}. Start-up: data set, model and the first batch, without imports. Peak: resident memory of "
         "the process (on a GPU, of tensors there too). The stages that InvRL runs before training are not in it.",
         "",
@@ -294,9 +307,10 @@ def main() -> None:
     add_options(parser, turns=5, batches=8, budget=600.0, out="results/speed.md")
     parser.add_argument("--evaluations", type=int, default=2)
     parser.add_argument("--alive", type=int, default=5, help="processes at a time")
+    parser.add_argument("--amp", action="store_true", help="our models with mixed precision too (enable_amp), beside themselves")
     parser.add_argument("--csv", type=Path, help="default: beside --out")
     given = parser.parse_args()
-    contestants, absent = contestants_of(given.models, given.peers, given.reference)
+    contestants, absent = contestants_of(given.models, given.peers, given.reference, given.amp)
     measured = {}
     for shape in given.shapes:
         path = shapes.make(shape, given.data)

@@ -44,7 +44,7 @@ CORNAC_USERS = 500
 class Contestant(NamedTuple):
     """kind: ``ours`` (our command, RecBole's own models too), ``plain`` (RecBole, of ours compat alone), ``cornac`` or ``implicit``.
 
-    partner: the contestant that its bottlenecks stand on, if it has any; settings: keys of the run.
+    partner: the contestant that its bottlenecks stand on, or that it is with other ``settings`` (keys of the run), if there is one.
     """
 
     name: str

@@ -20,6 +20,7 @@ from recbole_ib.model.invrl import (
     use_mask,
     variant_penalty,
 )
+from recbole_ib.precision import mixed
 from recbole_ib.trainer import MultimodalTrainer
 
 #: environments stand once no larger share of the interactions moves
@@ -101,7 +102,10 @@ class InvRLTrainer(MultimodalTrainer):
     # -- mask -----------------------------------------------------------------------------------------------------
 
     def _fit_mask(self, train_data, backbone, labels: Tensor, alpha: float, lam: float, name: str) -> Tensor:
-        """Step 2: W and mu on a batch of every environment a step; clamp(mu + .5, 0, 1)."""
+        """Step 2: W and mu on a batch of every environment a step; clamp(mu + .5, 0, 1).
+
+        In float32 with ``enable_amp`` too: the penalty compares gradients that differ by little, and differentiates them again.
+        """
         config, started = self.config, time.perf_counter()
         loaders = [self._loader(train_data, torch.nonzero(labels == e).flatten()) for e in range(int(config["n_environments"]))]
         steps, streams = max(len(loader) for loader in loaders), [_endless(loader) for loader in loaders]
@@ -147,11 +151,12 @@ class InvRLTrainer(MultimodalTrainer):
             backbone.pre_epoch(epoch)
             total = 0.0
             for batch in loader:
-                loss = sum(backbone.calculate_loss(batch.to(self.device)))
-                if penalty is not None:
-                    loss = loss + penalty()
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                with mixed(self.enable_amp):
+                    loss = sum(backbone.calculate_loss(batch.to(self.device)))
+                    if penalty is not None:
+                        loss = loss + penalty()
+                    loss.backward()
                 if self.clip_grad_norm:
                     clip_grad_norm_(parameters, **self.clip_grad_norm)
                 optimizer.step()

@@ -29,6 +29,7 @@ from recbole_ib.diagnostics import settings as diagnostics_settings
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.faster import FUSED
 from recbole_ib.model.base import NamedLosses
+from recbole_ib.precision import has_bfloat16, mixed
 
 #: settings that a resumed run may change without becoming another run
 FREE_KEYS = {
@@ -79,7 +80,8 @@ class MultimodalTrainer(Trainer):
 
     Checkpoints hold tensors and plain values. The best epoch (by ``valid_metric``) is kept in ``saved_model_file``; with
     ``save_last`` the latest evaluated epoch lies beside it (``...-last.pth``), and ``resume_checkpoint`` continues from either
-    to the same numbers as a run that was never interrupted. With ``diagnostics``, :mod:`recbole_ib.diagnostics` looks on. Under
+    to the same numbers as a run that was never interrupted. With ``diagnostics``, :mod:`recbole_ib.diagnostics` looks on; with
+    ``enable_amp`` the steps' matrix products, forward and backward, read bfloat16 (:mod:`recbole_ib.precision`). Under
     torchrun the processes share every batch and every evaluation, and the first one alone writes: :mod:`recbole_ib.parallel`.
     """
 
@@ -97,9 +99,16 @@ class MultimodalTrainer(Trainer):
             )
         if self.processes.size > 1:
             parallel.check_model(config["model"], type(model))
-        if config["enable_amp"]:
-            raise ConfigurationError("enable_amp: the sparse products and HSIC of these models need float32; leave it False")
+        if config["enable_scaler"]:
+            raise ConfigurationError(
+                f"enable_scaler is refused for {config['model']}: enable_amp multiplies in bfloat16, which has float32's range of "
+                "exponents, so there is nothing to scale; leave it False"
+            )
         super().__init__(config, model)
+        if self.enable_amp and not has_bfloat16(torch.device(self.device)):
+            self.logger.warning(
+                f"enable_amp: {self.device} has no fast bfloat16 products; training stays in float32 and is no faster"
+            )
         ensure_dir(self.checkpoint_dir)
         path = checkpoint_path(self.checkpoint_dir, config["model"], config["dataset"])
         self.saved_model_file = self.processes.from_first(lambda: str(path))
@@ -149,13 +158,12 @@ class MultimodalTrainer(Trainer):
             if show_progress
             else train_data
         )
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         of_phase, names, totals = {}, (), None
         for batch, interaction in enumerate(bar):
             share = self.processes.share(interaction, self.device)
             terms = {}
             for phase in model.training_phases:
-                found = self._step(phase, share, scaler)
+                found = self._step(phase, share)
                 of_phase[phase.name] = tuple(found)
                 terms.update(found)
             values = torch.stack(list(terms.values())).double()
@@ -181,25 +189,24 @@ class MultimodalTrainer(Trainer):
             for group in self.optimizers[phase.name].param_groups:
                 group["lr"] = phase.rate * self.learning_rate * decay ** (epoch / 50)
 
-    def _step(self, phase, share, scaler) -> dict:
+    def _step(self, phase, share) -> dict:
         """One optimiser step; the phase's loss terms of the whole batch, detached."""
         optimizer = self.optimizers[phase.name]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for parameter in parameters:
             parameter.grad = None
-        with share, torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
-            losses = _named(getattr(self.model, phase.loss)(share.interaction))
-        values = self.processes.batch_terms(list(losses), share)
-        if self._checks_every_step and not bool(torch.isfinite(sum(values))):
-            raise _not_finite(phase.name, {n: v.item() for n, v in zip(losses.names, values, strict=True)})
-        # a phase may own a part of the model alone: the others' gradients are neither computed nor kept
-        scaler.scale(sum(losses) * share.weight).backward(inputs=parameters)
+        with mixed(self.enable_amp):
+            with share:
+                losses = _named(getattr(self.model, phase.loss)(share.interaction))
+            values = self.processes.batch_terms(list(losses), share)
+            if self._checks_every_step and not bool(torch.isfinite(sum(values))):
+                raise _not_finite(phase.name, {n: v.item() for n, v in zip(losses.names, values, strict=True)})
+            # a phase may own a part of the model alone: the others' gradients are neither computed nor kept
+            (sum(losses) * share.weight).backward(inputs=parameters)
         self.processes.sum_gradients(parameters)
         if self.clip_grad_norm:
-            scaler.unscale_(optimizer)
             clip_grad_norm_(parameters, **self.clip_grad_norm)
-        scaler.step(optimizer)
-        scaler.update()
+        optimizer.step()
         return dict(zip(losses.names, values, strict=True))
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):

@@ -235,6 +235,17 @@ def test_groups_hold_the_reference_and_the_base_of_everyone():
     assert speed.groups(contestants[:1], 4) == [contestants[:1]]
 
 
+def test_with_amp_our_models_run_beside_their_float32_selves():
+    found, _ = speed.contestants_of(["VLATTICE", "IBMRec", "VBPR+fib", "BPR"], "none", "VBPR", amp=True)
+    again = {c.name: c for c in found if c.settings}
+    assert list(again) == ["VBPR (amp)", "VLATTICE (amp)", "IBMRec (amp)", "VBPR+fib (amp)"]
+    assert all((c.model, c.settings) == (c.partner, {"enable_amp": True}) for c in again.values())
+    made = [[c.name for c in group] for group in speed.groups(found, 5)]
+    assert all(len(group) == len(set(group)) <= 5 for group in made)
+    for one in found:
+        assert any({one.name, one.partner or one.name} <= set(group) for group in made)
+
+
 @pytest.mark.parametrize("planted", [0.5, 1.0, 2.3])
 def test_the_fit_recovers_an_exponent(planted):
     items = np.array([1e4, 3e4, 1e5, 1e6])

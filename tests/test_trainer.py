@@ -321,9 +321,3 @@ def test_a_run_with_saved_dataloaders_is_not_resumed(build):
     first, _, _ = run(build, "VBPR", 1)
     with pytest.raises(CheckpointError, match="saved dataloaders"):
         run(build, "VBPR", 2, resume=first.saved_model_file, save_dataloaders=True)
-
-
-def test_mixed_precision_is_refused(build):
-    config, model, _, _, _ = build("VBPR", enable_amp=True)
-    with pytest.raises(ConfigurationError, match="enable_amp"):
-        MultimodalTrainer(config, model)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_ib.precision import mixed
+
 #: rows at a time, when a whole kernel is computed
 BLOCK_ROWS = 1024
 #: numbers of a kernel that a CPU core works on at a time: 1 MiB of float32
@@ -68,6 +70,7 @@ class ConstantKernel:
         return width >= NARROW and 4.0 * n_rows**2 <= most_bytes
 
     @torch.no_grad()
+    @mixed(False)  # kept for the run
     def compute(self, table: Tensor) -> None:
         """K of all rows of ``table`` ``[N, d]``, for :meth:`of`; once."""
         if self._whole is not None:

@@ -6,7 +6,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from recbole_ib.precision import linear
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -97,17 +98,15 @@ class LogVarianceHead(nn.Module):
         """log s^2 in [low, high].
 
         Args:
-            features: x, ``[n, in_dim]``.
+            features: x, ``[n, in_dim]``; constant ones may be bfloat16, see :func:`recbole_ib.precision.linear`.
             scale: by which each row of x is multiplied first, ``[n, 1]``. It is applied to W x, which is narrower.
 
         Returns:
             ``[n, out_dim]``.
         """
         width = self.high - self.low
-        if scale is None:
-            h = F.linear(features, self.weight, self.bias)
-        else:
-            h = torch.addcmul(self.bias, F.linear(features, self.weight), scale)
+        h = linear(features, self.weight, self.bias if scale is None else None)
+        h = h if scale is None else torch.addcmul(self.bias, h, scale)
         return self.low + width * torch.sigmoid(h * (4.0 / width))
 
     def extra_repr(self) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.precision import mixed
 
 #: of the yaml key ``knn_search``
 KNN_SEARCHES = ("auto", "exact", "faiss")
@@ -50,6 +51,7 @@ def usable_rows(features: Tensor, valid: Tensor | None = None) -> Tensor:
     return ok
 
 
+@mixed(False)  # an evaluation must find the neighbours that a training step finds
 def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: str = "exact") -> tuple[Tensor, Tensor, Tensor]:
     """Every row's k most similar rows by cosine, itself among them (LATTICE; IBMRec Eq. 8-9).
 

@@ -163,9 +163,9 @@ class MultimodalRecommender(GeneralRecommender):
         return {} if projections is None else projections(items)
 
     def modality_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        """What those parts are made of: modality -> ``[n, d_m]``, as constants."""
+        """What those parts are made of: modality -> ``[n, d_m]``, as constants; in a mixed step as the projections read them."""
         projections = getattr(self, "projections", None)
-        return {} if projections is None else {m: projections.rows(m, items).detach() for m in projections.modalities}
+        return {} if projections is None else {m: projections.inputs(m, items).detach() for m in projections.modalities}
 
     def fuse_modalities(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The latents that :meth:`encode` takes, from the parts of the modalities."""

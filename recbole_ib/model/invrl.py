@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.plugin import BackbonePlugin
+from recbole_ib.model.projections import FeatureLinear
 from recbole_ib.model.settings import count
+from recbole_ib.precision import linear
 
 REDRAWN_STD = 0.01
 NO_BIAS = 1e-6
@@ -93,7 +95,7 @@ class InvRL(BackbonePlugin):
         return super().load_state_dict(state_dict, *args, **kwargs)
 
 
-class MaskedLinear(nn.Linear):
+class MaskedLinear(FeatureLinear):
     """f (m * W) + b, which is (f * m) W + b: a backbone's layer, with its own parameters, on masked features.
 
     The mask acts on every pass, on tuned tables as well: training cannot bring back what it takes.
@@ -106,7 +108,7 @@ class MaskedLinear(nn.Linear):
         self.register_buffer("mask", mask.clone(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.mask, self.bias)
+        return linear(x, self.weight * self.mask, self.bias)
 
 
 def mask_projections(projections: nn.Module, features: Tensor, mask: Tensor) -> None:

@@ -31,8 +31,7 @@ class WideProjections(FeatureProjections):
         self.widths = {m: out_dim if m in self.linear else features[m].shape[1] for m in self.modalities}
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        rows = {m: self.rows(m, items) for m in self.modalities}
-        return {m: self.linear[m](x) if m in self.linear else x for m, x in rows.items()}
+        return {m: self.linear[m](self.inputs(m, items)) if m in self.linear else self.rows(m, items) for m in self.modalities}
 
 
 class _Layers(nn.ModuleDict):

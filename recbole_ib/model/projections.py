@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from recbole_ib.model.settings import choice
+from recbole_ib.precision import has_bfloat16, is_mixed, linear
 
 RAW_FEATURES = ("tuned", "frozen")
 
@@ -62,6 +63,13 @@ class HalfTable(nn.Module):
         return F.normalize(rows, dim=1) if self.normalise else rows
 
 
+class FeatureLinear(nn.Linear):
+    """A linear layer on feature rows, float32 or constant ones in bfloat16, see :func:`recbole_ib.precision.linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
 class FeatureProjections(nn.Module):
     """Z^k = M^k W_k + b_k, one linear layer a modality (IBMRec Eq. 21; T_m or G_m in the other papers).
 
@@ -91,7 +99,9 @@ class FeatureProjections(nn.Module):
         self.modalities, self.out_dim, self.tuned = list(features), out_dim, tuned
         self.init, self.zero_bias = init, zero_bias and init != "default"
         #: the ids that rows were last asked for, and the rows of constant tables by name
-        self._fetched: tuple[Tensor, dict[str, Tensor]] | None = None
+        self._fetched: tuple[Tensor, dict[tuple[str, torch.dtype], Tensor]] | None = None
+        #: by name, a constant table, its version, and its copy in bfloat16
+        self._copies: dict[str, tuple[Tensor, int, Tensor]] = {}
         widths = {}
         for name, given in features.items():
             parts = [given] if isinstance(given, Tensor) else list(given)
@@ -106,7 +116,7 @@ class FeatureProjections(nn.Module):
                 self.register_parameter(f"features_{name}", nn.Parameter(table.clone()))
             else:
                 self.register_buffer(f"features_{name}", table, persistent=False)
-        self.linear = nn.ModuleDict({m: nn.Linear(widths[m], out_dim) for m in self.modalities})
+        self.linear = nn.ModuleDict({m: FeatureLinear(widths[m], out_dim) for m in self.modalities})
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -129,21 +139,35 @@ class FeatureProjections(nn.Module):
         if self.tuned:
             # F.embedding, not indexing: the gradient of a tuned table must not depend on the order of the threads
             return F.embedding(items, getattr(self, f"features_{name}"))
+        return self._fetch(name, getattr(self, f"features_{name}"), items)
+
+    def inputs(self, name: str, items: Tensor | None) -> Tensor:
+        """What a :class:`FeatureLinear` reads of M^k: :meth:`rows`, and in a mixed step constant ones in bfloat16."""
+        table = getattr(self, f"features_{name}")
+        if not is_mixed() or self.tuned or isinstance(table, HalfTable) or not has_bfloat16(table.device):
+            return self.rows(name, items)
+        copied, version, half = self._copies.get(name, (None, 0, None))
+        if copied is not table or version != table._version:
+            half = table.bfloat16()
+            self._copies[name] = table, table._version, half
+        return half if items is None else self._fetch(name, half, items)
+
+    def _fetch(self, name: str, table: Tensor | HalfTable, items: Tensor) -> Tensor:
         # a step asks several times for the rows of the same ids (a latent's mean and its noise), and wide rows are slow to fetch
         if self._fetched is None or self._fetched[0] is not items:
             self._fetched = items, {}
-        rows = self._fetched[1]
-        if name not in rows:
-            table = getattr(self, f"features_{name}")
-            rows[name] = table(items) if isinstance(table, HalfTable) else F.embedding(items, table)
-        return rows[name]
+        rows, half = self._fetched[1], isinstance(table, HalfTable)
+        key = name, torch.float32 if half else table.dtype
+        if key not in rows:
+            rows[key] = table(items) if half else F.embedding(items, table)
+        return rows[key]
 
     def train(self, mode: bool = True):
         self._fetched = None
         return super().train(mode)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_fetched": None}
+        return {**self.__dict__, "_fetched": None, "_copies": {}}
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
         return {m: self._project(m, items) for m in self.modalities}
@@ -152,7 +176,8 @@ class FeatureProjections(nn.Module):
         table = getattr(self, f"features_{name}")
         if items is None and isinstance(table, HalfTable):
             return table.through(self.linear[name])
-        return self.linear[name](self.rows(name, items))
+        layer = self.linear[name]
+        return layer(self.inputs(name, items) if isinstance(layer, FeatureLinear) else self.rows(name, items))
 
 
 def batch_items(*ids: Tensor) -> Tensor:

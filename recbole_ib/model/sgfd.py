@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from recbole_ib.model.base import NamedLosses
 from recbole_ib.model.item_labels import KMEANS, UNKNOWN, item_labels
 from recbole_ib.model.plugin import BackbonePlugin
+from recbole_ib.model.projections import FeatureLinear
 from recbole_ib.model.settings import choice, positive
 from recbole_ib.unit_rows import unit_rows
 
@@ -106,8 +107,11 @@ class Students(nn.Module):
     def rows(self, name: str, items: Tensor | None) -> Tensor:
         return self.replaced.rows(name, items)
 
+    def inputs(self, name: str, items: Tensor | None) -> Tensor:
+        return self.replaced.inputs(name, items)
+
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return {m: unit_rows(F.leaky_relu(self.linear[m](self.rows(m, items))), tiny=0.0) for m in self.modalities}
+        return {m: unit_rows(F.leaky_relu(self.linear[m](self.inputs(m, items))), tiny=0.0) for m in self.modalities}
 
 
 class Teacher(nn.Module):
@@ -131,7 +135,7 @@ class Teacher(nn.Module):
             layers: list[nn.Module] = []
             for a, b in pairwise(sizes):
                 layers += [nn.ReLU()] if relu and layers else []
-                layers.append(nn.Linear(a, b))
+                layers.append(nn.Linear(a, b) if layers else FeatureLinear(a, b))
             self.chain[m] = nn.Sequential(*layers)
             self.classifier[m] = nn.Linear(out, n_classes)
         self.fusion = nn.Linear(len(students.modalities) * out, out)
@@ -139,7 +143,7 @@ class Teacher(nn.Module):
 
     def forward(self, items: Tensor) -> dict[str, Tensor]:
         (students,) = self._students
-        return {m: unit_rows(F.leaky_relu(chain(students.rows(m, items))), tiny=0.0) for m, chain in self.chain.items()}
+        return {m: unit_rows(F.leaky_relu(chain(students.inputs(m, items))), tiny=0.0) for m, chain in self.chain.items()}
 
     def fused_logits(self, outputs: dict[str, Tensor]) -> Tensor:
         """What all modalities say together, ``[n, C]``: the complementary information of the paper."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from recbole_ib.model.base import Encoded, MultimodalRecommender, any_feature
 from recbole_ib.model.losses import unsquared_batch_norms
 from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.precision import linear
 
 
 class VBPR(MultimodalRecommender):
@@ -49,7 +50,7 @@ class VBPR(MultimodalRecommender):
         """W_m f_m, with W = [W_1 .. W_M] and f = [f_1 ; .. ; f_M]; the first one carries the bias. They sum to the latent."""
         layer = self.projections.linear[self.LATENT]
         weights = layer.weight.split(self.widths, dim=1)
-        parts = {m: x @ w.T for (m, x), w in zip(self._columns(items).items(), weights, strict=True)}
+        parts = {m: linear(x, w) for (m, x), w in zip(self._columns(items).items(), weights, strict=True)}
         first = self.modalities[0]
         return {**parts, first: parts[first] + layer.bias}
 
@@ -60,7 +61,7 @@ class VBPR(MultimodalRecommender):
         return {self.LATENT: sum(parts.values())}
 
     def _columns(self, items: Tensor | None) -> dict[str, Tensor]:
-        rows = self.projections.rows(self.LATENT, items)
+        rows = self.projections.inputs(self.LATENT, items)
         return dict(zip(self.modalities, rows.split(self.widths, dim=1), strict=True))
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:

@@ -159,10 +159,9 @@ def test_steps_of_the_estimators(build, estimator, phases):
     config, model, train, _, _ = build("MRdIBVBPR", redundancy_estimator=estimator)
     trainer = MultimodalTrainer(config, model)
     assert list(trainer.optimizers) == phases
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
     for phase in model.training_phases:
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
-        trainer._step(phase, trainer.processes.share(first_batch(train), "cpu"), scaler)
+        trainer._step(phase, trainer.processes.share(first_batch(train), "cpu"))
         changed = {n for n, p in model.named_parameters() if not torch.equal(before[n], p)}
         critic = {n for n in before if n.startswith("redundancy.")}
         assert changed == (critic if phase.name == "critic" else set(before) - critic)
@@ -180,14 +179,13 @@ def test_the_model_step_takes_the_critics_gaussians_and_nothing_changes(build, n
         parts = model.modality_latents
         monkeypatch.setattr(model, "modality_latents", lambda *a, parts=parts, calls=calls: calls.append(1) or parts(*a))
         torch.manual_seed(0)
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
         loader = iter(train)
         for _ in range(3):
             share = trainer.processes.share(next(loader), "cpu")
             for phase in model.training_phases:
                 if forget:
                     model._ready = None
-                trainer._step(phase, share, scaler)
+                trainer._step(phase, share)
         weights.append([p.detach().clone() for p in model.parameters()])
         projected.append(len(calls))
     assert projected == [3, 6]
@@ -221,7 +219,6 @@ def test_the_critic_climbs_and_the_encoders_descend(build):
     """Each step moves the estimate its own way: the critic up, the encoders down."""
     config, model, train, _, _ = build("MRdIBVBPR", **{**OFF, "redundancy_weight": 100.0}, learning_rate=0.003)
     trainer = MultimodalTrainer(config, model)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
     batch = first_batch(train)
     items = torch.unique(batch["item_id"])
 
@@ -232,10 +229,10 @@ def test_the_critic_climbs_and_the_encoders_descend(build):
     critic, encoders = model.training_phases
     values = [estimate()]
     for _ in range(300):
-        trainer._step(critic, trainer.processes.share(batch, "cpu"), scaler)
+        trainer._step(critic, trainer.processes.share(batch, "cpu"))
     values.append(estimate())
     for _ in range(30):
-        trainer._step(encoders, trainer.processes.share(batch, "cpu"), scaler)
+        trainer._step(encoders, trainer.processes.share(batch, "cpu"))
     values.append(estimate())
     assert values[1] > values[0] + 0.3
     assert values[2] < values[1] - 0.3

@@ -1,0 +1,242 @@
+"""``enable_amp``: training steps multiply in bfloat16, and nothing else does."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from recbole.utils import get_trainer
+
+from recbole_ib import invrl_trainer, precision, trainer
+from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.graph import cosine_knn
+from recbole_ib.model import projections
+from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.precision import is_mixed, linear, mixed
+from recbole_ib.trainer import MultimodalTrainer
+from tests.model.test_behaviour import STAGES, first_batch, fit, scores_of
+
+#: half the spacing of bfloat16's numbers around 1, which have 8 bits: no rounding is off by more, relatively
+ROUNDING = 2.0**-8
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def bfloat16(monkeypatch):
+    """Copies in bfloat16 on processors that would be slower with them, too."""
+    monkeypatch.setattr(projections, "has_bfloat16", lambda device: True)
+
+
+# -- the block --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", ["highest", "high"])
+def test_a_block_leaves_torchs_setting_as_it_was(own):
+    def now():
+        return is_mixed(), torch.get_float32_matmul_precision()
+
+    torch.set_float32_matmul_precision(own)
+    try:
+        with mixed(False):
+            assert now() == (False, own)
+        with mixed():
+            assert now() == (True, "medium")
+            with mixed(False):
+                assert now() == (False, own)
+                with mixed():
+                    assert now() == (True, "medium")
+                assert now() == (False, own)
+            assert now() == (True, "medium")
+        assert now() == (False, own)
+        with pytest.raises(KeyError), mixed(), mixed(False):
+            raise KeyError
+        assert now() == (False, own)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_neighbours_are_those_of_float32():
+    torch.manual_seed(0)
+    rows = torch.randn(300, 64)
+    expected = cosine_knn(rows, 10)
+    with mixed():
+        found = cosine_knn(rows, 10)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+# -- the product ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_wide_rows_are_multiplied_as_by_torch(bias, monkeypatch):
+    """More rows than a block of the gradient's sum, and not a multiple of it; gradients of both orders."""
+    monkeypatch.setattr(precision, "WIDE", 5)
+    monkeypatch.setattr(precision, "ROWS_AT_ONCE", 4)
+    torch.manual_seed(0)
+    inputs = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((11, 6), (3, 6), (3,))[: 2 + bias]]
+    weight = torch.randn(11, 3, dtype=torch.float64)
+    y = linear(*inputs)
+    assert "WideRows" in type(y.grad_fn).__name__
+    torch.testing.assert_close(y, torch.nn.functional.linear(*inputs))
+    expected = torch.autograd.grad((torch.nn.functional.linear(*inputs) * weight).sum(), inputs)
+    for got, want in zip(torch.autograd.grad((y * weight).sum(), inputs), expected, strict=True):
+        torch.testing.assert_close(got, want)
+    assert torch.autograd.gradgradcheck(lambda *given: linear(*given).tanh(), inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(*inputs), torch.nn.functional.linear(*inputs))
+
+
+def test_the_product_and_its_gradients_are_within_bfloat16s_rounding():
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(50, 300), torch.randn(7, 300), torch.randn(7)
+    half, grad = x.bfloat16(), torch.randn(50, 7)
+    parameters = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
+    y = linear(half, *parameters)
+    y.backward(grad)
+    y = y.detach()
+    assert y.dtype == parameters[0].grad.dtype == torch.float32
+    # both factors and the sum are rounded; float32's own rounding is what the last .1 is for
+    for found, a, b in ((y - bias, x, weight.T), (parameters[0].grad, grad.T, x)):
+        off = (found.double() - a.double() @ b.double()).abs()
+        assert bool((off <= 3.1 * ROUNDING * (a.abs().double() @ b.abs().double())).all())
+        assert float(off.max()) > 0
+    torch.testing.assert_close(parameters[1].grad, grad.sum(dim=0))
+    with pytest.raises(ValueError, match="they take no gradient"):
+        linear(half.requires_grad_(), weight)
+
+
+def test_a_second_derivative_is_refused_not_wrong():
+    weight = torch.randn(3, 5, requires_grad=True)
+    y = linear(torch.randn(4, 5).bfloat16(), weight).square().sum()
+    (grad,) = torch.autograd.grad(y, weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.square().sum().backward()
+
+
+@pytest.mark.parametrize("items", [None, torch.tensor([4, 1, 4])])
+def test_projections_read_a_copy_of_constant_tables_in_bfloat16(bfloat16, items):
+    torch.manual_seed(0)
+    module = FeatureProjections({"text": torch.randn(6, 30)}, 2)
+    exact, state = module(items)["text"], set(module.state_dict())
+    with mixed():
+        rounded = module(items)["text"]
+        read = module.inputs("text", items)
+        assert module.inputs("text", items).data_ptr() == read.data_ptr()
+        assert torch.equal(module.rows("text", items), module.rows("text", items).float())
+    assert read.dtype == torch.bfloat16
+    assert torch.equal(read, module.rows("text", items).bfloat16())
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.05)
+    assert set(module.state_dict()) == state
+    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert copied._copies == {}
+        with mixed():
+            assert torch.equal(copied(items)["text"], rounded)
+    assert module.inputs("text", items).dtype == torch.float32
+    module.features_text.mul_(2)
+    module.train()
+    with mixed():
+        assert torch.equal(module.inputs("text", items), 2 * read)
+
+
+@pytest.mark.parametrize(("dtype", "tuned"), [(torch.float32, True), (torch.float16, False)])
+def test_trained_and_float16_tables_have_no_copy(bfloat16, dtype, tuned):
+    module = FeatureProjections({"text": torch.randn(6, 3).to(dtype)}, 2, tuned=tuned)
+    with mixed():
+        assert module.inputs("text", None).dtype == torch.float32
+        module()
+    assert module._copies == {}
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["VBPR", "IBMRec", "MGCN", "MRdIBVBPR", "MMGCN", "GRCN", "SGFD", "InvRL"])
+def test_a_step_is_nearly_that_of_float32(build, bfloat16, name):
+    found = []
+    for amp in (False, True):
+        config, model, train, _, _ = build(name, enable_amp=amp)
+        run = get_trainer(config["MODEL_TYPE"], name)(config, model)
+        share = run.processes.share(first_batch(train), CPU)
+        model.train()
+        model.pre_epoch(0)
+        for phase in model.training_phases:
+            torch.manual_seed(0)
+            # the same weights in both runs
+            run.optimizers[phase.name].step = lambda: None
+            losses = run._step(phase, share)
+            gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+            found.append((phase.name, torch.stack(list(losses.values())), gradients))
+    half = len(found) // 2
+    for (phase, losses, gradients), (_, rounded, others) in zip(found[:half], found[half:], strict=True):
+        torch.testing.assert_close(rounded, losses, rtol=0.01, atol=1e-6, msg=f"{phase}: {losses}, {rounded}")
+        assert float(torch.cosine_similarity(gradients, others, dim=0)) > 0.99
+        assert not torch.equal(gradients, others)
+
+
+def noted(monkeypatch, owner, name, seen):
+    """From now on ``owner.name`` puts into ``seen`` whether it is called in a mixed block."""
+    original = getattr(owner, name)
+
+    def call(*args):
+        seen.setdefault(name, set()).add(is_mixed())
+        return original(*args)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+@pytest.mark.parametrize("name", ["VBPR", "IBMRec"])
+def test_it_learns_and_what_is_no_step_is_float32(build, bfloat16, name, monkeypatch):
+    settings = {"epochs": 20, "learning_rate": 0.01, "embedding_size": 16, "stopping_step": 100, "topk": [5]}
+    settings["valid_metric"] = "Recall@5"
+    recalls = []
+    for amp in (False, True):
+        config, model, train, valid, _ = build(name, enable_amp=amp, **settings)
+        seen, backward = {}, set()
+        noted(monkeypatch, model, "calculate_loss", seen)
+        noted(monkeypatch, model, "full_sort_predict", seen)
+        model.item_embedding.weight.register_hook(lambda grad, backward=backward: backward.add(is_mixed()))
+        recalls.append(float(fit(config, model, train, valid).best_valid_score))
+        assert seen == {"calculate_loss": {amp}, "full_sort_predict": {False}}
+        assert backward == {amp}
+        assert torch.get_float32_matmul_precision() == "highest"
+    # by chance some .1: 5 of the 50 items that a user has not taken
+    assert recalls[1] > 0.5
+    assert recalls[1] == pytest.approx(recalls[0], abs=0.05)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    _, fresh, _, _, _ = build(name, **settings)
+    fresh.load_state_dict(model.state_dict())
+    users = torch.arange(1, 9)
+    assert torch.equal(scores_of(model, config, users), scores_of(fresh, config, users))
+
+
+def test_invrl_learns_its_mask_in_float32(build, monkeypatch):
+    seen = {}
+    noted(monkeypatch, invrl_trainer, "mask_loss", seen)
+    noted(monkeypatch, invrl_trainer, "variant_penalty", seen)
+    config, model, train, _, _ = build("InvRL", enable_amp=True, epochs=1, **STAGES["InvRL"])
+    fit(config, model, train, None)
+    assert seen == {"mask_loss": {False}, "variant_penalty": {True}}
+
+
+def test_a_scaler_is_refused(build):
+    config, model, _, _, _ = build("VBPR", enable_amp=True, enable_scaler=True)
+    with pytest.raises(ConfigurationError, match="enable_scaler is refused for VBPR"):
+        MultimodalTrainer(config, model)
+
+
+def test_a_processor_without_bfloat16_is_named(build, monkeypatch, caplog):
+    config, model, _, _, _ = build("VBPR", enable_amp=True)
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda device: False)
+    MultimodalTrainer(config, model)
+    assert "enable_amp: cpu has no fast bfloat16 products" in caplog.text
+
+
+def test_a_run_is_not_continued_in_the_other_precision(build):
+    config, model, train, valid, _ = build("VBPR", epochs=1)
+    first = MultimodalTrainer(config, model)
+    first.fit(train, valid, verbose=False)
+    config, model, _, _, _ = build("VBPR", epochs=2, enable_amp=True)
+    with pytest.raises(CheckpointError, match="enable_amp: False then, True now"):
+        MultimodalTrainer(config, model).resume_checkpoint(first.saved_model_file)
