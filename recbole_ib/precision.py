@@ -3,51 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 
 import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: rows from this width on, and results up to that one, are multiplied by :class:`_WideRows`: a fifth to a third less time
+#: rows from the first width on, with results up to the second, take a fifth to a third less time on a CPU as :class:`_Rows`
 WIDE, NARROW = 1024, 128
-#: a gradient of W is summed over so many rows at a time
+#: rows from this width on are read in bfloat16 in a mixed step on a CPU; of narrower ones the product only waits for memory
+MIXED_WIDTH = 128
+#: rows of a product, or of the sum of a gradient, at a time on a CPU
 ROWS_AT_ONCE = 512
-#: torch's own setting, outside the outermost mixed block; None where nothing is mixed
-_outside: str | None = None
+_mixed = False
+#: torch's own setting outside the outermost mixed block
+_outside = "highest"
 
 
 def is_mixed() -> bool:
     """Whether matrix products read bfloat16 at this moment."""
-    return _outside is not None
+    return _mixed
 
 
 @contextmanager
 def mixed(enabled: bool = True) -> Iterator[None]:
-    """Inside, float32 matrix products round what they read to bfloat16 and sum in float32, where the hardware can.
+    """Inside, matrix products round what they read to bfloat16 and sum in float32, where the hardware can and it pays.
 
-    It is torch's ``set_float32_matmul_precision("medium")``, which every block, nested ones too, leaves as it found it. Nothing else
-    changes its precision, and results stay float32; not torch.autocast, whose bfloat16 results would go on into kernels, softmax and
-    sparse products. A backward pass must be run inside too.
+    On a CPU these are the products of :func:`linear`, on a GPU all of float32, by torch's ``set_float32_matmul_precision("medium")``, which
+    every block, nested ones too, leaves as it found it. Nothing else changes its precision, and results stay float32; not
+    torch.autocast, whose bfloat16 results would go on into kernels, softmax and sparse products. A backward pass must be run inside too.
 
     Args:
-        enabled: False leaves products as they are, and inside a mixed block gives them torch's setting from outside of it: for what
-            is decided or kept for longer than a step.
+        enabled: False leaves products as they are, also inside a mixed block: for what is decided or kept for longer than a step.
     """
-    global _outside
-    if not enabled and _outside is None:
-        yield
-        return
-    outer, before = _outside, torch.get_float32_matmul_precision()
-    own = before if outer is None else outer
-    _outside = own if enabled else None
-    torch.set_float32_matmul_precision("medium" if enabled else own)
+    global _mixed, _outside
+    outer, before = _mixed, torch.get_float32_matmul_precision()
+    _outside, _mixed = _outside if outer else before, enabled
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("medium" if enabled else _outside)
     try:
         yield
     finally:
-        _outside = outer
+        _mixed = outer
         torch.set_float32_matmul_precision(before)
 
 
@@ -59,13 +57,18 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b in float32, of float32 rows, or of CONSTANT rows in bfloat16: half the memory to read.
+class Linear(nn.Linear):
+    """``nn.Linear`` on many or wide rows, by :func:`linear`."""
 
-    Of bfloat16 rows the product and the gradient of W are summed in float32 and rounded to bfloat16 once; they have no second derivative.
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b in float32, in a mixed step of what is rounded to bfloat16.
 
     Args:
-        x: ``[n, in]``, float32, or bfloat16 without a gradient.
+        x: ``[n, in]``, float32, or CONSTANT rows in bfloat16: half the memory to read.
         weight: W, float32 ``[out, in]``.
         bias: b, float32 ``[out]``.
 
@@ -75,48 +78,78 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: bfloat16 rows with a gradient.
     """
-    if x.dtype != torch.bfloat16:
-        wide = x.device.type == "cpu" and x.ndim == 2 and x.shape[1] >= WIDE and weight.shape[0] <= NARROW
-        return _WideRows.apply(x, weight, bias) if wide else F.linear(x, weight, bias)
-    if x.requires_grad:
+    if x.dtype == torch.bfloat16 and x.requires_grad:
         raise ValueError("bfloat16 rows are constants here: they take no gradient")
-    return _ConstantRows.apply(x, weight, bias)
+    cpu, (outs, ins) = x.device.type == "cpu" and x.ndim == 2, weight.shape
+    rounded = x.dtype == torch.bfloat16 or (cpu and _mixed and ins >= MIXED_WIDTH and has_bfloat16(x.device))
+    if rounded or (cpu and ins >= WIDE and outs <= NARROW):
+        return _Rows.apply(x, weight, bias, rounded)
+    return F.linear(x, weight, bias)
 
 
-class _WideRows(torch.autograd.Function):
-    """``F.linear`` of a CPU for wide rows and a narrow result, where the shapes that torch hands to the matrix library suit it badly."""
+class _Rows(torch.autograd.Function):
+    """``F.linear`` in the shapes that suit a CPU's matrix library, with products of float32 or of what is rounded to bfloat16."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, rounded: bool) -> Tensor:
+        ctx.rounded = rounded
         ctx.save_for_backward(x, weight)
-        turned = weight.T.contiguous()
-        return x @ turned if bias is None else torch.addmm(bias, x, turned)
+        y = _product(x, weight.T.contiguous(), rounded)
+        return y if bias is None else y.add_(bias)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        grad_x, grad_weight = grad @ weight if of_x else None, None
-        if of_weight and torch.is_grad_enabled():  # the gradient is to have a gradient
-            grad_weight = grad.T @ x
-        elif of_weight:
-            grad_weight = torch.zeros_like(weight)
-            for start in range(0, x.shape[0], ROWS_AT_ONCE):
-                here = slice(start, start + ROWS_AT_ONCE)
-                grad_weight.addmm_(grad[here].T, x[here])
-        return grad_x, grad_weight, grad.sum(dim=0) if of_bias else None
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        grad_x = grad_weight = None
+        if torch.is_grad_enabled():  # the gradient is to have a gradient
+            grad_x = grad @ weight if of_x else None
+            grad_weight = grad.T @ x.to(grad.dtype) if of_weight else None
+        else:
+            grad_x = _product(grad, weight, ctx.rounded) if of_x else None
+            grad_weight = _sum_of_products(grad, x, ctx.rounded) if of_weight else None
+        return grad_x, grad_weight, grad.sum(dim=0) if of_bias else None, None
 
 
-class _ConstantRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x)
-        y = F.linear(x, weight.bfloat16()).float()
-        return y if bias is None else y.add_(bias)
+def _blocks(x: Tensor) -> tuple[list[slice], slice]:
+    """Blocks of rows of one size, and the rest: for a shape that changes with every batch oneDNN compiles a kernel every time."""
+    step = ROWS_AT_ONCE if x.device.type == "cpu" else max(1, len(x))
+    whole = len(x) - len(x) % step
+    return [slice(start, start + step) for start in range(0, whole, step)], slice(whole, None)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        (x,) = ctx.saved_tensors
-        _, of_weight, of_bias = ctx.needs_input_grad
-        return None, (grad.bfloat16().T @ x).float() if of_weight else None, grad.sum(dim=0) if of_bias else None
+
+@contextmanager
+def _reads_bfloat16() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _product(x: Tensor, other: Tensor, rounded: bool) -> Tensor:
+    """x B, ``[n, k] @ [k, m]`` in B's dtype, without a gradient."""
+    if not rounded:
+        return x @ other
+    blocks, rest = _blocks(x)
+    out = other.new_empty(x.shape[0], other.shape[1])
+    narrow = other.to(x.dtype)
+    with _reads_bfloat16():
+        for here in blocks:
+            out[here] = x[here] @ narrow
+    out[rest] = x[rest].to(other.dtype) @ other
+    return out
+
+
+def _sum_of_products(grad: Tensor, x: Tensor, rounded: bool) -> Tensor:
+    """grad^T x, ``[n, k]``, ``[n, m]`` -> ``[k, m]`` in grad's dtype, without a gradient."""
+    total = grad.new_zeros(grad.shape[1], x.shape[1])
+    blocks, rest = _blocks(x)
+    with _reads_bfloat16() if rounded else nullcontext():
+        for here in blocks:
+            if x.dtype == grad.dtype:
+                total.addmm_(grad[here].T, x[here])
+            else:
+                total += grad[here].to(x.dtype).T @ x[here]
+    return total.addmm_(grad[rest].T, x[rest].to(grad.dtype))

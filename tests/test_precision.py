@@ -23,15 +23,21 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def bfloat16(monkeypatch):
-    """Copies in bfloat16 on processors that would be slower with them, too."""
-    monkeypatch.setattr(projections, "has_bfloat16", lambda device: True)
+    """Products of bfloat16 on processors that would be slower with them, and of narrow rows, too."""
+    for module in (projections, precision):
+        monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
+    # the tests' features are narrow and few
+    monkeypatch.setattr(precision, "MIXED_WIDTH", 1)
+    monkeypatch.setattr(precision, "ROWS_AT_ONCE", 8)
 
 
 # -- the block --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("own", ["highest", "high"])
-def test_a_block_leaves_torchs_setting_as_it_was(own):
+def test_a_block_leaves_torchs_setting_as_it_was(own, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
     def now():
         return is_mixed(), torch.get_float32_matmul_precision()
 
@@ -76,7 +82,7 @@ def test_wide_rows_are_multiplied_as_by_torch(bias, monkeypatch):
     inputs = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((11, 6), (3, 6), (3,))[: 2 + bias]]
     weight = torch.randn(11, 3, dtype=torch.float64)
     y = linear(*inputs)
-    assert "WideRows" in type(y.grad_fn).__name__
+    assert "_Rows" in type(y.grad_fn).__name__
     torch.testing.assert_close(y, torch.nn.functional.linear(*inputs))
     expected = torch.autograd.grad((torch.nn.functional.linear(*inputs) * weight).sum(), inputs)
     for got, want in zip(torch.autograd.grad((y * weight).sum(), inputs), expected, strict=True):
@@ -105,12 +111,30 @@ def test_the_product_and_its_gradients_are_within_bfloat16s_rounding():
         linear(half.requires_grad_(), weight)
 
 
-def test_a_second_derivative_is_refused_not_wrong():
-    weight = torch.randn(3, 5, requires_grad=True)
-    y = linear(torch.randn(4, 5).bfloat16(), weight).square().sum()
-    (grad,) = torch.autograd.grad(y, weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.square().sum().backward()
+@pytest.mark.parametrize("rows", [3, 8, 11])
+def test_rows_in_blocks_are_within_bfloat16s_rounding_too(bfloat16, monkeypatch, rows):
+    """Trained rows in a mixed step; the rest after whole blocks is float32."""
+    monkeypatch.setattr(precision, "MIXED_WIDTH", 5)
+    monkeypatch.setattr(precision, "ROWS_AT_ONCE", 4)
+    torch.manual_seed(0)
+    x, weight, grad = torch.randn(rows, 6, requires_grad=True), torch.randn(3, 6, requires_grad=True), torch.randn(rows, 3)
+    with mixed():
+        y = linear(x, weight)
+        y.backward(grad)
+    assert torch.get_float32_matmul_precision() == "highest"
+    for found, a, b in ((y, x, weight.T), (x.grad, grad, weight), (weight.grad, grad.T, x)):
+        off = (found.double() - a.double() @ b.double()).abs()
+        assert bool((off <= 3.1 * ROUNDING * (a.abs().double() @ b.abs().double())).all())
+    torch.testing.assert_close(y[rows - rows % 4 :], x[rows - rows % 4 :] @ weight.T)
+
+
+def test_the_gradient_of_constant_rows_has_a_gradient():
+    weight, x = torch.randn(3, 5, requires_grad=True), torch.randn(4, 5).bfloat16()
+    second = []
+    for product in (linear(x, weight), x.float() @ weight.T):
+        (grad,) = torch.autograd.grad(product.square().sum(), weight, create_graph=True)
+        second.append(torch.autograd.grad(grad.square().sum(), weight)[0])
+    torch.testing.assert_close(*second, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("items", [None, torch.tensor([4, 1, 4])])

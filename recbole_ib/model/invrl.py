@@ -13,9 +13,8 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.plugin import BackbonePlugin
-from recbole_ib.model.projections import FeatureLinear
 from recbole_ib.model.settings import count
-from recbole_ib.precision import linear
+from recbole_ib.precision import Linear, linear
 
 REDRAWN_STD = 0.01
 NO_BIAS = 1e-6
@@ -95,7 +94,7 @@ class InvRL(BackbonePlugin):
         return super().load_state_dict(state_dict, *args, **kwargs)
 
 
-class MaskedLinear(FeatureLinear):
+class MaskedLinear(Linear):
     """f (m * W) + b, which is (f * m) W + b: a backbone's layer, with its own parameters, on masked features.
 
     The mask acts on every pass, on tuned tables as well: training cannot bring back what it takes.

@@ -14,6 +14,7 @@ from recbole_ib.graph import SparseMatrix
 from recbole_ib.model.base import Encoded, Joined, MultimodalRecommender, training_adjacency
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.model.settings import choice, count
+from recbole_ib.precision import Linear
 from recbole_ib.unit_rows import unit_rows
 
 COMBINE = ("concat", "sum")
@@ -51,9 +52,9 @@ class GraphLayer(nn.Module):
     def __init__(self, in_dim: int, out_dim: int, combine: str, xavier: bool):
         super().__init__()
         self.combine, self.xavier = combine, xavier
-        self.neighbours = nn.Linear(in_dim, in_dim, bias=False)
-        self.own = nn.Linear(in_dim, out_dim)
-        self.merge = nn.Linear(in_dim + out_dim if combine == "concat" else in_dim, out_dim)
+        self.neighbours = Linear(in_dim, in_dim, bias=False)
+        self.own = Linear(in_dim, out_dim)
+        self.merge = Linear(in_dim + out_dim if combine == "concat" else in_dim, out_dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from recbole_ib.model.settings import choice
-from recbole_ib.precision import has_bfloat16, is_mixed, linear
+from recbole_ib.precision import Linear, has_bfloat16, is_mixed
 
 RAW_FEATURES = ("tuned", "frozen")
 
@@ -63,13 +63,6 @@ class HalfTable(nn.Module):
         return F.normalize(rows, dim=1) if self.normalise else rows
 
 
-class FeatureLinear(nn.Linear):
-    """A linear layer on feature rows, float32 or constant ones in bfloat16, see :func:`recbole_ib.precision.linear`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
-
-
 class FeatureProjections(nn.Module):
     """Z^k = M^k W_k + b_k, one linear layer a modality (IBMRec Eq. 21; T_m or G_m in the other papers).
 
@@ -116,7 +109,7 @@ class FeatureProjections(nn.Module):
                 self.register_parameter(f"features_{name}", nn.Parameter(table.clone()))
             else:
                 self.register_buffer(f"features_{name}", table, persistent=False)
-        self.linear = nn.ModuleDict({m: FeatureLinear(widths[m], out_dim) for m in self.modalities})
+        self.linear = nn.ModuleDict({m: Linear(widths[m], out_dim) for m in self.modalities})
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -142,7 +135,7 @@ class FeatureProjections(nn.Module):
         return self._fetch(name, getattr(self, f"features_{name}"), items)
 
     def inputs(self, name: str, items: Tensor | None) -> Tensor:
-        """What a :class:`FeatureLinear` reads of M^k: :meth:`rows`, and in a mixed step constant ones in bfloat16."""
+        """What a :class:`recbole_ib.precision.Linear` reads of M^k: :meth:`rows`, and in a mixed step constant ones in bfloat16."""
         table = getattr(self, f"features_{name}")
         if not is_mixed() or self.tuned or isinstance(table, HalfTable) or not has_bfloat16(table.device):
             return self.rows(name, items)
@@ -177,7 +170,7 @@ class FeatureProjections(nn.Module):
         if items is None and isinstance(table, HalfTable):
             return table.through(self.linear[name])
         layer = self.linear[name]
-        return layer(self.inputs(name, items) if isinstance(layer, FeatureLinear) else self.rows(name, items))
+        return layer(self.inputs(name, items) if isinstance(layer, Linear) else self.rows(name, items))
 
 
 def batch_items(*ids: Tensor) -> Tensor:

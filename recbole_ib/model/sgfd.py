@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from recbole_ib.model.base import NamedLosses
 from recbole_ib.model.item_labels import KMEANS, UNKNOWN, item_labels
 from recbole_ib.model.plugin import BackbonePlugin
-from recbole_ib.model.projections import FeatureLinear
 from recbole_ib.model.settings import choice, positive
+from recbole_ib.precision import Linear
 from recbole_ib.unit_rows import unit_rows
 
 #: between the layers of a teacher
@@ -135,7 +135,7 @@ class Teacher(nn.Module):
             layers: list[nn.Module] = []
             for a, b in pairwise(sizes):
                 layers += [nn.ReLU()] if relu and layers else []
-                layers.append(nn.Linear(a, b) if layers else FeatureLinear(a, b))
+                layers.append(nn.Linear(a, b) if layers else Linear(a, b))
             self.chain[m] = nn.Sequential(*layers)
             self.classifier[m] = nn.Linear(out, n_classes)
         self.fusion = nn.Linear(len(students.modalities) * out, out)

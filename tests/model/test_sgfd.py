@@ -215,7 +215,7 @@ def test_a_detached_teacher_learns_from_the_classes_alone(build):
 
 def test_a_relu_between_the_teachers_layers(build):
     _, model, _, _, _ = build("SGFD", embedding_size=1, feature_dim=1, teacher_activation="relu", backbone="VBPR")
-    assert [type(layer).__name__ for layer in model.teacher.chain["content"]] == ["FeatureLinear", "ReLU", "Linear"]
+    assert [type(layer).__name__ for layer in model.teacher.chain["content"]] == ["Linear", "ReLU", "Linear"]
 
 
 # -- what it is for ---------------------------------------------------------------------------------------------------
