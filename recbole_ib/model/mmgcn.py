@@ -14,7 +14,7 @@ from recbole_ib.graph import SparseMatrix
 from recbole_ib.model.base import Encoded, Joined, MultimodalRecommender, training_adjacency
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.model.settings import choice, count
-from recbole_ib.precision import Linear
+from recbole_ib.precision import Linear, linear
 from recbole_ib.unit_rows import unit_rows
 
 COMBINE = ("concat", "sum")
@@ -71,8 +71,11 @@ class GraphLayer(nn.Module):
             h = self.neighbours(around)
         h = F.leaky_relu(h)
         own = F.leaky_relu(self.own(x)) + ids
-        merged = self.merge(torch.cat([h, own], dim=1)) if self.combine == "concat" else self.merge(h) + own
-        return F.leaky_relu(merged)
+        if self.combine == "sum":
+            return F.leaky_relu(self.merge(h) + own)
+        # [h; x'] W3 without the wide [h; x']
+        of_h, of_own = self.merge.weight.split([h.shape[1], own.shape[1]], dim=1)
+        return F.leaky_relu(linear(h, of_h) + linear(own, of_own, self.merge.bias))
 
 
 class MMGCN(MultimodalRecommender):
