@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.clip_grad import clip_grad_norm_
 
+from recbole_ib.data.device_loader import DeviceTrainLoader
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.invrl import (
@@ -140,7 +141,10 @@ class InvRLTrainer(MultimodalTrainer):
         dataset = train_data._dataset
         if index is not None:
             dataset = dataset.copy(dataset.inter_feat[index])
-        return type(train_data)(self.config, dataset, train_data._sampler, shuffle=self.config["shuffle"])
+        loader = type(train_data)(self.config, dataset, train_data._sampler, shuffle=self.config["shuffle"])
+        if isinstance(train_data, DeviceTrainLoader):
+            loader.share_draws(train_data)
+        return loader
 
     def _train_backbone(self, backbone, loader, epochs: int, penalty: Callable[[], Tensor] | None = None) -> None:
         """Plain training by the run's optimiser, without evaluation."""
@@ -152,7 +156,7 @@ class InvRLTrainer(MultimodalTrainer):
             total = 0.0
             for batch in loader:
                 optimizer.zero_grad(set_to_none=True)
-                with mixed(self.enable_amp):
+                with mixed(self.enable_amp, self.device):
                     loss = sum(backbone.calculate_loss(batch.to(self.device)))
                     if penalty is not None:
                         loss = loss + penalty()

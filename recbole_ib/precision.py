@@ -19,8 +19,8 @@ ROWS_AT_ONCE = 512
 #: rows of a product of narrow rows that is itself wide, such as the gradient of a trained table: 2 MiB at 4,096 columns
 WIDE_ROWS_AT_ONCE = 128
 _mixed = False
-#: torch's own setting outside the outermost mixed block
-_outside = "highest"
+#: torch's own setting, where a mixed block on a GPU has replaced it
+_outside: str | None = None
 
 
 def is_mixed() -> bool:
@@ -29,26 +29,32 @@ def is_mixed() -> bool:
 
 
 @contextmanager
-def mixed(enabled: bool = True) -> Iterator[None]:
+def mixed(enabled: bool = True, device: torch.device | str = "cpu") -> Iterator[None]:
     """Inside, matrix products round what they read to bfloat16 and sum in float32, where the hardware can and it pays.
 
-    On a CPU these are the products of :func:`linear`, on a GPU all of float32, by torch's ``set_float32_matmul_precision("medium")``, which
-    every block, nested ones too, leaves as it found it. Nothing else changes its precision, and results stay float32; not
-    torch.autocast, whose bfloat16 results would go on into kernels, softmax and sparse products. A backward pass must be run inside too.
+    On a CPU these are the products of :func:`linear`. On a GPU they are all of float32, by torch's
+    ``set_float32_matmul_precision("medium")`` (in practice TF32), which every block, nested ones too, leaves as it found it. Nothing else
+    changes its precision, and results stay float32; not torch.autocast, whose bfloat16 results would go on into kernels, softmax
+    and sparse products. A backward pass must be run inside too.
 
     Args:
         enabled: False leaves products as they are, also inside a mixed block: for what is decided or kept for longer than a step.
+        device: where the products are.
     """
     global _mixed, _outside
-    outer, before = _mixed, torch.get_float32_matmul_precision()
-    _outside, _mixed = _outside if outer else before, enabled
-    if torch.cuda.is_available():
+    outer = _mixed, _outside
+    changes = torch.device(device).type == "cuda" if enabled else _outside is not None
+    before = torch.get_float32_matmul_precision() if changes else None
+    if changes:
         torch.set_float32_matmul_precision("medium" if enabled else _outside)
+        _outside = (_outside or before) if enabled else None
+    _mixed = enabled
     try:
         yield
     finally:
-        _mixed = outer
-        torch.set_float32_matmul_precision(before)
+        _mixed, _outside = outer
+        if changes:
+            torch.set_float32_matmul_precision(before)
 
 
 @cache
@@ -56,7 +62,12 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices by its own instructions; elsewhere they are 4 to 16 times SLOWER than float32's."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def reads_bfloat16(device: torch.device, width: int) -> bool:
+    """Whether :func:`linear` reads rows of this width in bfloat16 at this moment."""
+    return _mixed and (device.type != "cpu" or width >= MIXED_WIDTH) and has_bfloat16(device)
 
 
 class Linear(nn.Linear):
@@ -83,7 +94,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.dtype == torch.bfloat16 and x.requires_grad:
         raise ValueError("bfloat16 rows are constants here: they take no gradient")
     cpu, (outs, ins) = x.device.type == "cpu" and x.ndim == 2, weight.shape
-    rounded = x.dtype == torch.bfloat16 or (cpu and _mixed and ins >= MIXED_WIDTH and has_bfloat16(x.device))
+    rounded = x.dtype == torch.bfloat16 or (cpu and reads_bfloat16(x.device, ins))
     if rounded or (cpu and ins >= WIDE and outs <= NARROW):
         return _Rows.apply(x, weight, bias, rounded)
     return F.linear(x, weight, bias)

@@ -28,7 +28,7 @@ from recbole_ib.diagnostics import BEFORE_TRAINING, Diagnostics, DiagnosticsFile
 from recbole_ib.diagnostics import settings as diagnostics_settings
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.faster import FUSED
-from recbole_ib.model.base import NamedLosses
+from recbole_ib.model.base import MultimodalRecommender, NamedLosses
 from recbole_ib.precision import has_bfloat16, mixed
 
 #: settings that a resumed run may change without becoming another run
@@ -51,9 +51,13 @@ def _named(losses) -> NamedLosses:
     return NamedLosses({"loss": losses})
 
 
-def _not_finite(phase: str, terms: Mapping[str, float], of: str = "") -> ValueError:
+def _not_finite(model, phase: str, terms: Mapping[str, float], of: str = "") -> ValueError:
     found = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
-    return ValueError(f"training loss of phase {phase} is not finite{of}: {found}. A lower learning_rate often helps")
+    partial = (
+        type(model).output_rows is not MultimodalRecommender.output_rows if isinstance(model, MultimodalRecommender) else False
+    )
+    hint = "; a loss that reads outputs outside of the model's output_rows finds NaN there" if partial else ""
+    return ValueError(f"training loss of phase {phase} is not finite{of}: {found}. A lower learning_rate often helps{hint}")
 
 
 def data_digest(*loaders) -> str:
@@ -81,7 +85,7 @@ class MultimodalTrainer(Trainer):
     Checkpoints hold tensors and plain values. The best epoch (by ``valid_metric``) is kept in ``saved_model_file``; with
     ``save_last`` the latest evaluated epoch lies beside it (``...-last.pth``), and ``resume_checkpoint`` continues from either
     to the same numbers as a run that was never interrupted. With ``diagnostics``, :mod:`recbole_ib.diagnostics` looks on; with
-    ``enable_amp`` the steps' matrix products, forward and backward, read bfloat16 (:mod:`recbole_ib.precision`). Under
+    ``enable_amp`` the steps' products of features, forward and backward, read bfloat16 (:mod:`recbole_ib.precision`). Under
     torchrun the processes share every batch and every evaluation, and the first one alone writes: :mod:`recbole_ib.parallel`.
     """
 
@@ -178,7 +182,7 @@ class MultimodalTrainer(Trainer):
         for phase, own in of_phase.items():
             if not all(math.isfinite(sums[name]) for name in own):
                 means = {name: sums[name] / (batch + 1) for name in own}
-                raise _not_finite(phase, means, f" in the mean of epoch {epoch_idx}")
+                raise _not_finite(model, phase, means, f" in the mean of epoch {epoch_idx}")
         self._latest_losses = NamedLosses(sums)
         return self._latest_losses
 
@@ -195,12 +199,12 @@ class MultimodalTrainer(Trainer):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for parameter in parameters:
             parameter.grad = None
-        with mixed(self.enable_amp):
+        with mixed(self.enable_amp, self.device):
             with share:
                 losses = _named(getattr(self.model, phase.loss)(share.interaction))
             values = self.processes.batch_terms(list(losses), share)
             if self._checks_every_step and not bool(torch.isfinite(sum(values))):
-                raise _not_finite(phase.name, {n: v.item() for n, v in zip(losses.names, values, strict=True)})
+                raise _not_finite(self.model, phase.name, {n: v.item() for n, v in zip(losses.names, values, strict=True)})
             # a phase may own a part of the model alone: the others' gradients are neither computed nor kept
             (sum(losses) * share.weight).backward(inputs=parameters)
         self.processes.sum_gradients(parameters)

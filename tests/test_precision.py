@@ -8,9 +8,9 @@ import torch
 from recbole.utils import get_trainer
 
 from recbole_ib import invrl_trainer, precision, trainer
+from recbole_ib.bottleneck import ConstantKernel, kernels
 from recbole_ib.errors import CheckpointError, ConfigurationError
-from recbole_ib.graph import cosine_knn
-from recbole_ib.model import projections
+from recbole_ib.graph import cosine_knn, knn
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.precision import is_mixed, linear, mixed
 from recbole_ib.trainer import MultimodalTrainer
@@ -24,8 +24,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def bfloat16(monkeypatch):
     """Products of bfloat16 on processors that would be slower with them, and of narrow rows, too."""
-    for module in (projections, precision):
-        monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     # the tests' features are narrow and few
     monkeypatch.setattr(precision, "MIXED_WIDTH", 1)
     monkeypatch.setattr(precision, "ROWS_AT_ONCE", 8)
@@ -35,39 +34,65 @@ def bfloat16(monkeypatch):
 
 
 @pytest.mark.parametrize("own", ["highest", "high"])
-def test_a_block_leaves_torchs_setting_as_it_was(own, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_block_leaves_torchs_setting_as_it_was(own, device):
+    """torch's global setting is a GPU's affair: on a CPU it would reach every product of the process."""
+    inside = "medium" if device == "cuda" else own
 
     def now():
         return is_mixed(), torch.get_float32_matmul_precision()
 
     torch.set_float32_matmul_precision(own)
     try:
-        with mixed(False):
+        with mixed(False, device):
             assert now() == (False, own)
-        with mixed():
-            assert now() == (True, "medium")
+        with mixed(True, device):
+            assert now() == (True, inside)
             with mixed(False):
                 assert now() == (False, own)
-                with mixed():
-                    assert now() == (True, "medium")
+                with mixed(True, device):
+                    assert now() == (True, inside)
                 assert now() == (False, own)
-            assert now() == (True, "medium")
+            assert now() == (True, inside)
         assert now() == (False, own)
-        with pytest.raises(KeyError), mixed(), mixed(False):
+        with pytest.raises(KeyError), mixed(True, device), mixed(False):
             raise KeyError
         assert now() == (False, own)
     finally:
         torch.set_float32_matmul_precision("highest")
 
 
-def test_neighbours_are_those_of_float32():
+def test_where_nothing_is_mixed_torchs_setting_is_not_even_read(monkeypatch):
+    """It cannot be, in a process that uses torch's newer settings."""
+
+    def refuse(*_):
+        raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuse)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", refuse)
+    with mixed(False, "cuda"), mixed(True, "cpu"):
+        cosine_knn(torch.randn(20, 4), 3)
+
+
+@pytest.mark.parametrize("kept", ["neighbours", "kernel"])
+def test_what_outlives_a_step_is_computed_in_float32(kept, monkeypatch):
     torch.manual_seed(0)
-    rows = torch.randn(300, 64)
-    expected = cosine_knn(rows, 10)
-    with mixed():
-        found = cosine_knn(rows, 10)
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    rows, seen = torch.randn(300, 64), []
+
+    def compute():
+        if kept == "neighbours":
+            return cosine_knn(rows, 10)[0]
+        kernel = ConstantKernel(0.2)
+        kernel.compute(rows)
+        return kernel.of(torch.arange(300))
+
+    expected = compute()
+    for module, name in ((kernels, "unit_kernel"), (knn, "_unit")):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, f=original: seen.append(torch.get_float32_matmul_precision()) or f(*a))
+    with mixed(True, "cuda"):
+        assert torch.equal(compute(), expected)
+    assert set(seen) == {"highest"}
 
 
 # -- the product ------------------------------------------------------------------------------------------------------

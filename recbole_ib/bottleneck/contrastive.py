@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from recbole_ib.bottleneck.kernels import row_blocks
 from recbole_ib.unit_rows import unit_rows
 
-#: a block of logits holds at most this many numbers (64 MiB of float32)
+#: a block of the logits between two views holds at most this many numbers (64 MiB of float32)
 BLOCK_NUMBERS = 1 << 24
 
 
@@ -39,7 +39,7 @@ def conditional_contrast(users: Tensor, items: Tensor, positives: Tensor, temper
 
 
 class _SoftmaxContrast(torch.autograd.Function):
-    """``cross_entropy(x y^T / t, positives)``, ``[b, d]`` and ``[n, d]`` -> a scalar, block by block: the b x n logits are never held.
+    """``cross_entropy(x y^T / t, positives)``, ``[b, d]`` and ``[n, d]`` -> a scalar, block by block: a CPU never holds the b x n logits.
 
     With P the softmax of the logits and E the one-hot rows of the positives, the gradient is (P - E) y / (b t), and likewise for y; its
     products are taken while a block of P is at hand.

@@ -40,17 +40,19 @@ def rbf_kernel(x: Tensor, sigma2: float) -> Tensor:
     return ((unit @ unit.T - 1.0) / sigma2).exp()
 
 
-def unit_kernel(x: Tensor, y: Tensor, sigma2: float, out: Tensor | None = None) -> Tensor:
+def unit_kernel(x: Tensor, y: Tensor, sigma2: float) -> Tensor:
     """The entries of :func:`rbf_kernel` between rows of length 1, without a gradient: ``[n, d]``, ``[m, d]`` -> ``[n, m]``."""
     # the product adds the -1 / sigma^2 itself: one pass over the entries less for each of - and /
     shift = x.new_full((1, 1), -1.0 / sigma2)
-    return torch.addmm(shift, x, y.T, alpha=1.0 / sigma2, out=out).exp_()
+    return torch.addmm(shift, x, y.T, alpha=1.0 / sigma2).exp_()
 
 
-def row_blocks(n_rows: int, like: Tensor) -> list[slice]:
-    """Blocks of an ``[n, n_rows]`` matrix that stay in a CPU core's cache while several passes go over them; one on other devices."""
-    rows = max(1, BLOCK_NUMBERS * torch.get_num_threads() // max(1, n_rows)) if like.device.type == "cpu" else max(1, len(like))
-    return [slice(start, min(start + rows, len(like))) for start in range(0, len(like), rows)]
+def row_blocks(n_columns: int, rows: Tensor) -> list[slice]:
+    """Blocks of ``[len(rows), n_columns]`` numbers that stay in a CPU core's cache for several passes; one block on other devices."""
+    n, step = len(rows), max(1, len(rows))
+    if rows.device.type == "cpu":
+        step = max(1, BLOCK_NUMBERS * torch.get_num_threads() // max(1, n_columns))
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 class ConstantKernel:

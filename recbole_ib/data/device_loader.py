@@ -78,6 +78,10 @@ class DeviceTrainLoader(TrainDataLoader):
                 raise _refusal(f"the sampler {type(sampler).__name__} does not hold the users' items as recbole_ib's does")
             self._free = FreeItems(taken, device)
 
+    def share_draws(self, other: DeviceTrainLoader) -> None:
+        """Draw from the other loader's generator and table of free items, as one of several over the same users' items."""
+        self.generator, self._free = other.generator, other._free
+
     def __len__(self) -> int:
         return -(-self.sample_size // self.step)
 

@@ -51,7 +51,7 @@ def usable_rows(features: Tensor, valid: Tensor | None = None) -> Tensor:
     return ok
 
 
-@mixed(False)  # an evaluation must find the neighbours that a training step finds
+@mixed(False)  # cosines are compared with each other, and the neighbours kept for an epoch
 def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: str = "exact") -> tuple[Tensor, Tensor, Tensor]:
     """Every row's k most similar rows by cosine, itself among them (LATTICE; IBMRec Eq. 8-9).
 

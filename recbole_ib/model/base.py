@@ -54,9 +54,9 @@ class NamedLosses(tuple):
 class Encoded(NamedTuple):
     """What a backbone knows before the item graph is applied.
 
-    user: ``[n_users, D]``; item: ``[rows, D]``, from the user-item graph; item0: ``[rows, D]``, the layer-0 item rows that
-    the item graph propagates; user0: ``[n_users, D]``, the layer-0 user rows; views: by name, what else a model's own graph
-    or loss reads.
+    user: ``[n_users, D]``; item: ``[rows, D]``, from the user-item graph (of MMGCN, which has one a modality, the id rows); item0:
+    ``[rows, D]``, the layer-0 item rows that the item graph propagates; user0: ``[n_users, D]``, the layer-0 user rows; views: by
+    name, what else a model's own graph or loss reads.
     """
 
     user: Tensor
@@ -165,7 +165,10 @@ class MultimodalRecommender(GeneralRecommender):
     def modality_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
         """What those parts are made of: modality -> ``[n, d_m]``, as constants; in a mixed step as the projections read them."""
         projections = getattr(self, "projections", None)
-        return {} if projections is None else {m: projections.inputs(m, items).detach() for m in projections.modalities}
+        if projections is None:
+            return {}
+        read = getattr(projections, "inputs", projections.rows)
+        return {m: read(m, items).detach() for m in projections.modalities}
 
     def fuse_modalities(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The latents that :meth:`encode` takes, from the parts of the modalities."""
@@ -242,6 +245,12 @@ class MultimodalRecommender(GeneralRecommender):
         """:meth:`attach`, with what the loss reads besides the outputs. With ``rows`` of :meth:`output_rows` the others may be NaN."""
         return Joined(*self.attach(encoded, graph))
 
+    def outputs(self, encoded: Encoded, graph, rows: Tensor | None = None) -> Joined:
+        """:meth:`join`, or :meth:`attach` where a subclass has changed that alone: it ranks by it, so it trains by it."""
+        if _overrides_join(type(self)):
+            return Joined(*self.attach(encoded, graph))
+        return self.join(encoded, graph) if rows is None else self.join(encoded, graph, rows)
+
     def batch_pass(self, interaction) -> BatchPass:
         """The forward pass of a batch."""
         rows, latent_rows = self.rows_needed(interaction), self.latent_rows(interaction)
@@ -250,7 +259,7 @@ class MultimodalRecommender(GeneralRecommender):
         graph = self.batch_graph(self.item_graph(latents), interaction)
         ranking = self.ranking_graph(graph, latents)
         outputs = self.output_rows(interaction)
-        joined = self.join(encoded, ranking, outputs)
+        joined = self.outputs(encoded, ranking, outputs)
         return BatchPass(interaction, rows, latent_rows, latents, encoded, graph, ranking, joined, outputs)
 
     def pass_losses(self, done: BatchPass) -> dict[str, Tensor]:
@@ -329,6 +338,12 @@ class MultimodalRecommender(GeneralRecommender):
 
     def pre_epoch(self, epoch: int) -> None:
         """Called by the trainer before every epoch; a model that rebuilds something does it here."""
+
+
+def _overrides_join(model_class: type) -> bool:
+    """Whether a subclass has changed ``attach`` alone, beneath the class whose ``join`` stands for it."""
+    join, attach = (next(c for c in model_class.__mro__ if name in vars(c)) for name in ("join", "attach"))
+    return attach is not join and issubclass(attach, join)
 
 
 def backbone_of(model_class: type) -> type:

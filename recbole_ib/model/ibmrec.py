@@ -107,11 +107,18 @@ class InformationBottleneck:
         else:
             self.gib = GraphBottleneck(self.embedding_size + sum(widths.values()), **gate)
 
-        backbone, own = backbone_of(type(self)), type(self)
-        # a subclass with losses of its own may read any row
-        known = own.pass_losses is InformationBottleneck.pass_losses and own.ranking_losses is backbone.ranking_losses
-        one_layer = self.item_graph_kind == "shared" and config["n_item_layers"] == 1
-        self._gates_batch_alone = known and one_layer and vars(backbone).get("losses_read_batch_items", False)
+        self._gates_batch_alone = self._reads_batch_alone(config)
+
+    @classmethod
+    def _reads_batch_alone(cls, config) -> bool:
+        """Whether the losses are known to read one row of the item graph for each of the batch's items, and no other."""
+        backbone = backbone_of(cls)
+        # a subclass that changes any of these may read any row
+        theirs = ("ranking_losses", "penalty", "encode", "attach", "join", "batch_pass", "calculate_loss", "item_graph")
+        known = cls.pass_losses is InformationBottleneck.pass_losses
+        known = known and all(getattr(cls, method) is getattr(backbone, method) for method in theirs)
+        one_layer = cls.item_graph_kind == "shared" and config["n_item_layers"] == 1
+        return known and one_layer and vars(backbone).get("losses_read_batch_items", False)
 
     def latent_rows(self, interaction) -> Tensor | None:
         return None if GIB in self.bottlenecks else super().latent_rows(interaction)
@@ -142,7 +149,7 @@ class InformationBottleneck:
         if FIB in self.bottlenecks and self.fib_weight:
             losses["fib"] = self.fib_weight * self.fib_loss(done.latents, items, done.latents_at(items))
         if GIB in self.bottlenecks and self.gib_weight:
-            original = self.join(done.encoded, done.graph, done.output_rows).item
+            original = self.outputs(done.encoded, done.graph, done.output_rows).item
             here = done.at(items)
             loss = next(iter(self.gib.values())) if self.item_graph_kind == "modality" else self.gib
             losses["gib"] = self.gib_weight * loss(F.embedding(here, done.joined.item), F.embedding(here, original))

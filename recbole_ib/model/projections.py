@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from recbole_ib.model.settings import choice
-from recbole_ib.precision import Linear, has_bfloat16, is_mixed
+from recbole_ib.precision import Linear, reads_bfloat16
 
 RAW_FEATURES = ("tuned", "frozen")
 
@@ -137,7 +137,7 @@ class FeatureProjections(nn.Module):
     def inputs(self, name: str, items: Tensor | None) -> Tensor:
         """What a :class:`recbole_ib.precision.Linear` reads of M^k: :meth:`rows`, and in a mixed step constant ones in bfloat16."""
         table = getattr(self, f"features_{name}")
-        if not is_mixed() or self.tuned or isinstance(table, HalfTable) or not has_bfloat16(table.device):
+        if self.tuned or isinstance(table, HalfTable) or not reads_bfloat16(table.device, table.shape[1]):
             return self.rows(name, items)
         copied, version, half = self._copies.get(name, (None, 0, None))
         if copied is not table or version != table._version:

@@ -129,9 +129,11 @@ def test_two_view_temperature_must_be_positive(temperature):
         two_view_contrast(torch.ones(2, 2), torch.ones(2, 2), temperature)
 
 
+@pytest.mark.parametrize("numbers", [1, 10, 1 << 18])
 @pytest.mark.parametrize("scale", [1.0, 400.0])
-def test_the_fused_contrast_is_the_cross_entropy(scale):
+def test_the_fused_contrast_is_the_cross_entropy(scale, numbers, monkeypatch):
     """Value, gradient and gradient of the gradient; logits of 400 overflow an exponential that is not shifted."""
+    monkeypatch.setattr("recbole_ib.bottleneck.kernels.BLOCK_NUMBERS", numbers)
     torch.manual_seed(0)
     x, y = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (7, 5))
     positives = torch.tensor([0, 4, 4, 2, 1, 0, 3])

@@ -178,3 +178,14 @@ def test_the_gradient_has_a_gradient(pair):
     assert torch.autograd.gradgradcheck(lambda a, b: rbf_hsic(a, b, sigma2=0.5), (x, y))
     kernel = rbf_kernel(y.detach(), 0.5)
     assert torch.autograd.gradgradcheck(lambda a: rbf_hsic(a, sigma2=0.5, kernel_y=kernel), (x,))
+    one = x.detach().clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda a: rbf_hsic(a, y.detach(), sigma2=0.5), (one,))
+    assert torch.autograd.gradgradcheck(lambda a: rbf_hsic(y.detach(), a, sigma2=0.5), (one,))
+
+
+def test_a_kernel_may_have_another_precision(pair):
+    x, y = pair
+    kernel = rbf_kernel(y, 0.3)
+    expected = rbf_hsic(x, sigma2=0.3, kernel_y=kernel)
+    assert float(rbf_hsic(x, sigma2=0.3, kernel_y=kernel.float())) == pytest.approx(float(expected), rel=1e-5)
+    assert float(rbf_hsic(x.float(), sigma2=0.3, kernel_y=kernel)) == pytest.approx(float(expected), rel=1e-5)

@@ -9,6 +9,7 @@ from recbole.utils import get_trainer, init_seed
 from recbole_ib import list_models
 from recbole_ib.bottleneck import ConcreteEdgeGate
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.mgcn import MGCN
 from tests.conftest import planted, write_dataset
 
 MODELS = list_models()
@@ -239,3 +240,31 @@ def test_outputs_of_the_batchs_rows_alone_change_no_loss_and_no_gradient(build, 
     for part, whole in zip(*found, strict=True):
         for key, value in part.items():
             torch.testing.assert_close(value, whole[key], rtol=1e-4, atol=1e-6)
+
+
+def test_a_subclass_that_changes_attach_trains_by_it(build):
+    """As it ranks by it; MGCN's own step stands in join."""
+
+    class Doubled(MGCN):
+        def attach(self, encoded, graph):
+            user, item = super().attach(encoded, graph)
+            return user, 2 * item
+
+    config, model, train, _, _ = build("MGCN")
+    own = Doubled(config, train._dataset)
+    own.load_state_dict(model.state_dict())
+    batch = first_batch(train)[:20]
+    for m in (model, own):
+        m.train()
+    plain, doubled = (m.batch_pass(batch).joined.item[batch["item_id"]] for m in (model, own))
+    torch.testing.assert_close(doubled, 2 * plain)
+
+
+def test_a_loss_that_reads_rows_nobody_computed_is_told_so(build):
+    class Reader(MGCN):
+        def ranking_losses(self, interaction, encoded, user, item, rows=None):
+            return {**super().ranking_losses(interaction, encoded, user, item, rows), "all": item.square().mean()}
+
+    config, _, train, valid, _ = build("MGCN", train_batch_size=8)
+    with pytest.raises(ValueError, match=r"all = nan.*outside of the model's output_rows"):
+        fit(config, Reader(config, train._dataset), train, valid)
