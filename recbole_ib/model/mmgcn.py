@@ -69,13 +69,14 @@ class GraphLayer(nn.Module):
         else:  # A (x W1) = (A x) W1
             around, x, ids = (F.embedding(rows, table) for table in (adjacency(x), x, ids))
             h = self.neighbours(around)
-        h = F.leaky_relu(h)
-        own = F.leaky_relu(self.own(x)) + ids
+        # in place: these are tables of all nodes, and nobody else has them
+        h = F.leaky_relu_(h)
+        own = F.leaky_relu_(self.own(x)) + ids
         if self.combine == "sum":
-            return F.leaky_relu(self.merge(h) + own)
+            return F.leaky_relu_(self.merge(h) + own)
         # [h; x'] W3 without the wide [h; x']
         of_h, of_own = self.merge.weight.split([h.shape[1], own.shape[1]], dim=1)
-        return F.leaky_relu(linear(h, of_h) + linear(own, of_own, self.merge.bias))
+        return F.leaky_relu_(linear(h, of_h) + linear(own, of_own, self.merge.bias))
 
 
 class MMGCN(MultimodalRecommender):
