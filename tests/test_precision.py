@@ -19,6 +19,7 @@ from tests.model.test_behaviour import STAGES, first_batch, fit, scores_of
 #: half the spacing of bfloat16's numbers around 1, which have 8 bits: no rounding is off by more, relatively
 ROUNDING = 2.0**-8
 CPU = torch.device("cpu")
+NATIVE = precision.has_bfloat16(CPU)
 
 
 @pytest.fixture
@@ -221,7 +222,8 @@ def test_a_step_is_nearly_that_of_float32(build, bfloat16, name):
     for (phase, losses, gradients), (_, rounded, others) in zip(found[:half], found[half:], strict=True):
         torch.testing.assert_close(rounded, losses, rtol=0.01, atol=1e-6, msg=f"{phase}: {losses}, {rounded}")
         assert float(torch.cosine_similarity(gradients, others, dim=0)) > 0.99
-        assert not torch.equal(gradients, others)
+        # trained tables have no copy in bfloat16: it is the processor that rounds them
+        assert not NATIVE or not torch.equal(gradients, others)
 
 
 def noted(monkeypatch, owner, name, seen):
