@@ -53,9 +53,7 @@ def _named(losses) -> NamedLosses:
 
 def _not_finite(model, phase: str, terms: Mapping[str, float], of: str = "") -> ValueError:
     found = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
-    partial = (
-        type(model).output_rows is not MultimodalRecommender.output_rows if isinstance(model, MultimodalRecommender) else False
-    )
+    partial = isinstance(model, MultimodalRecommender) and type(model).output_rows is not MultimodalRecommender.output_rows
     hint = "; a loss that reads outputs outside of the model's output_rows finds NaN there" if partial else ""
     return ValueError(f"training loss of phase {phase} is not finite{of}: {found}. A lower learning_rate often helps{hint}")
 

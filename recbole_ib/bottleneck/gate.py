@@ -92,7 +92,7 @@ class _EdgePerceptron(torch.autograd.Function):
         out = a.new_empty(s.n_edges)
         for start in range(0, s.n_edges, step):
             here = slice(start, start + step)
-            torch.mv(_hidden(a, b, s.rows[here], s.cols[here]), w, out=out[here])
+            torch.mv(_sums_at(a, b, s.rows[here], s.cols[here]).relu_(), w, out=out[here])
         return out
 
     @staticmethod
@@ -112,8 +112,9 @@ def _edges_at_once(edges: Tensor) -> int:
     return EDGES_A_BLOCK * torch.get_num_threads() if edges.device.type == "cpu" else max(1, edges.numel())
 
 
-def _hidden(a: Tensor, b: Tensor, ends: Tensor, others: Tensor) -> Tensor:
-    return a.index_select(0, ends).add_(b.index_select(0, others)).relu_()
+def _sums_at(a: Tensor, b: Tensor, ends: Tensor, others: Tensor) -> Tensor:
+    """a + b of every edge, what the hidden layer's ReLU takes."""
+    return a.index_select(0, ends).add_(b.index_select(0, others))
 
 
 def _sums_of_active(crow, ends, others, grad, a, b) -> Tensor:
@@ -129,7 +130,7 @@ def _sums_of_active(crow, ends, others, grad, a, b) -> Tensor:
         here = slice(pointers[first], pointers[last])
         if here.start == here.stop:
             continue
-        active = a.index_select(0, ends[here]).add_(b.index_select(0, others[here])).gt_(0)
+        active = _sums_at(a, b, ends[here], others[here]).gt_(0)
         at = torch.arange(active.shape[0], device=crow.device, dtype=crow.dtype)
         offsets = crow[first : last + 1] - here.start
         sums[first:last] = F.embedding_bag(

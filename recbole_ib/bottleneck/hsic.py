@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_ib.bottleneck.kernels import centre, check_sigma2, row_blocks, unit_kernel
+from recbole_ib.bottleneck.kernels import centre, check_sigma2, differentiable_kernel, row_blocks, unit_kernel
 from recbole_ib.unit_rows import unit_rows
 
 
@@ -86,7 +86,7 @@ class _ConstantSide(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, kernel_y, product = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to have a gradient
-            plain = hsic(_plain_kernel(x, ctx.sigma2), kernel_y)
+            plain = hsic(differentiable_kernel(x, ctx.sigma2), kernel_y)
             return *torch.autograd.grad(plain, (x,), grad, create_graph=True), None, None
         return (grad * ctx.scale) * product, None, None
 
@@ -117,17 +117,12 @@ class _TwoSides(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, y, *products = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plain = hsic(_plain_kernel(x, ctx.sigma2), _plain_kernel(y, ctx.sigma2))
+            plain = hsic(differentiable_kernel(x, ctx.sigma2), differentiable_kernel(y, ctx.sigma2))
             needed = [side if need else None for side, need in zip((x, y), ctx.needs_input_grad, strict=False)]
             found = iter(torch.autograd.grad(plain, [side for side in needed if side is not None], grad, create_graph=True))
             return *(None if side is None else next(found) for side in needed), None
         factor = grad * ctx.scale
         return *(factor * product for product in products), None
-
-
-def _plain_kernel(unit: Tensor, sigma2: float) -> Tensor:
-    """:func:`rbf_kernel` of rows that have length 1 already, by autograd."""
-    return ((unit @ unit.T - 1.0) / sigma2).exp()
 
 
 def _centred(half: Tensor, means: Tensor, here: slice) -> Tensor:

@@ -37,6 +37,11 @@ def rbf_kernel(x: Tensor, sigma2: float) -> Tensor:
     unit = F.normalize(x, dim=1)
     if not unit.requires_grad:  # one n x n matrix in place of three
         return unit_kernel(unit, unit, sigma2)
+    return differentiable_kernel(unit, sigma2)
+
+
+def differentiable_kernel(unit: Tensor, sigma2: float) -> Tensor:
+    """:func:`rbf_kernel` of rows that have length 1 already, by autograd: ``[n, d]`` -> ``[n, n]``."""
     return ((unit @ unit.T - 1.0) / sigma2).exp()
 
 
