@@ -35,12 +35,17 @@ setup(
         "threadpoolctl",
         # with pandas 3, 13 of 70 of RecBole's own data tests fail (copy-on-write)
         "pandas>=2.0,<3",
-        # the curves of robustness and plot-information
+        # the charts of tune, compare, robustness and plot-information
         "matplotlib>=3.7",
+        # per-user metrics, recommendations
+        "pyarrow>=14",
+        # the report of compare
+        "jinja2>=3",
         "pyyaml",
         "tqdm",
         # recbole.quick_start imports ray; recbole 1.2.0 does not declare it, nor kmeans-pytorch
         "ray[tune]>=2.50",
+        "optuna>=4",
         "hyperopt",
         "kmeans-pytorch",
     ],

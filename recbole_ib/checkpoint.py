@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 import secrets
@@ -16,6 +15,7 @@ from recbole.utils import get_local_time
 from recbole_ib import compat
 from recbole_ib.config import config_from_plain
 from recbole_ib.errors import CheckpointError
+from recbole_ib.whole import written_whole
 
 FORMAT = "recbole_ib 1"
 
@@ -33,16 +33,8 @@ def last_path(best: str | Path) -> Path:
 
 def write_checkpoint(state: dict, path: str | Path) -> None:
     """Write ``state`` to ``path`` in one step: a reader sees the old file or the new one, never half of one."""
-    path = Path(path)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(3)}.tmp")
-    try:
-        with open(scratch, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with written_whole(path) as scratch:
+        torch.save({"format": FORMAT, **state}, scratch)
 
 
 def read_checkpoint(path: str | Path, map_location="cpu") -> dict:

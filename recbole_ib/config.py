@@ -47,6 +47,8 @@ INNER_KEYS = {
 }
 #: how many user-item pairs a batch holds where a model scores them one by one
 PAIRS_SCORED_ONE_BY_ONE = 1 << 16
+#: keys that recbole_ib.quick_start reads, and no entry point of RecBole's own
+OWN_RUN_KEYS = ("split_seed", "per_user")
 RUN_KEYS = {"model", "dataset", "config_files", "nproc", "ip", "port", "world_size", "group_offset", "local_rank", "offset"}
 
 
@@ -236,7 +238,13 @@ def teach_recbole() -> None:
             self.final_config_dict["bottleneck"] = ",".join(self.model_class.bottlenecks) or None
         if not isinstance(self, Config) and is_ours(self.model_class):
             # RecBole's Config also takes the host process's own options for settings: those are not checked
-            check_keys(self, {**self.file_config_dict, **self.variable_config_dict})
+            given = {**self.file_config_dict, **self.variable_config_dict}
+            check_keys(self, given)
+            for key in OWN_RUN_KEYS:
+                if given.get(key):
+                    raise ConfigurationError(
+                        f"{key} is read by run_recbole_ib and the command recbole-ib, not by RecBole's own run"
+                    )
 
     RecBoleConfig._set_default_parameters = _set_default_parameters
 

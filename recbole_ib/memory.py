@@ -1,10 +1,12 @@
-"""How the process asks the system for memory."""
+"""How the process asks the system for memory, and how much it has held."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+import sys
+from pathlib import Path
 
 #: set to 1 to leave glibc's allocator as it is
 VARIABLE = "RECBOLE_IB_DEFAULT_MALLOC"
@@ -34,3 +36,25 @@ def keep_freed_memory() -> bool:
     done = [mallopt(name, value) for name, value in values]
     _kept = min(done) == 1
     return _kept
+
+
+def forget_peak() -> bool:
+    """Let :func:`peak_memory` count from now on; ``False`` where the system cannot, and it counts from the process's start."""
+    try:
+        # 5 resets the high-water mark, see proc(5)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def peak_memory() -> int:
+    """The most memory that the process has held at once, in bytes (resident; its share of other processes' memory counted too)."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    except (OSError, StopIteration):
+        import resource  # not on Windows, which has neither
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak

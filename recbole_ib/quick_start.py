@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from logging import getLogger
 
 from recbole.data import create_dataset, data_preparation
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.transform import construct_transform
+from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_ib import parallel
@@ -17,7 +21,9 @@ from recbole_ib.config import Config, unread_settings
 from recbole_ib.diagnostics import unavailable
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.faster import applies, speed_up
+from recbole_ib.manifest import RunRecord, write_records
 from recbole_ib.memory import keep_freed_memory
+from recbole_ib.per_user import check_per_user
 from recbole_ib.registry import ensure_known, is_ours
 
 
@@ -41,7 +47,8 @@ def run_recbole_ib(
 
     Returns:
         RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, plain floats) and
-        ``checkpoint`` (its path or None), ``train_seconds``, ``test_seconds``, ``model``, ``dataset``.
+        ``checkpoint`` (its path or None), ``manifest`` (the path of the run's record, see :mod:`recbole_ib.manifest`), ``per_user`` (its
+        path or None), ``train_seconds``, ``test_seconds``, ``model``, ``dataset``.
 
     Raises:
         RecBoleIBError: a wrong setting, feature file or checkpoint, before training starts.
@@ -54,28 +61,35 @@ def run_recbole_ib(
         return _run(config, saved, processes)
 
 
-def _run(config, saved: bool, processes) -> dict:
-    init_seed(config["seed"], config["reproducibility"])
-    if processes.first:
-        init_logger(config)
-    logger = getLogger()
-    logger.info(sys.argv)
-    if processes.size > 1:
-        logger.info(f"{processes.size} processes share every batch")
-    logger.info(config)
-    unread = unread_settings(config)
-    if unread:
-        logger.warning(f"{config['model']} does not read {', '.join(unread)}: other models do, this run is the same without")
-    if unavailable(config):
-        logger.warning(unavailable(config))
-    if not is_ours(config.model_class) and config["defaults"] == "recbole_ib":
-        logger.info(
-            "Data, metrics, early stopping and kernels are recbole_ib's; --defaults=recbole keeps RecBole's own, bit for bit"
-        )
+@dataclass
+class Setup:
+    """What a run trains with: settings, the whole data set, its three loaders, and the trainer, whose ``model`` is the network."""
 
-    dataset = create_dataset(config)
+    config: Config
+    dataset: Dataset
+    train_data: AbstractDataLoader
+    valid_data: AbstractDataLoader
+    test_data: AbstractDataLoader
+    trainer: AbstractTrainer
+
+
+def set_up(config: Config, dataset: Dataset | None = None) -> Setup:
+    """Seed, load and split the data, and build model and trainer: all of a run before its first epoch.
+
+    Args:
+        config: of the run.
+        dataset: what ``recbole.data.create_dataset`` gives for these settings, to be used instead of loading it again. It is split in
+            place: every run needs a copy of its own. The run's numbers are those of one that loads the data itself.
+
+    Raises:
+        RecBoleIBError: settings, features or a checkpoint that training must not start with.
+    """
+    logger = getLogger()
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config) if dataset is None else dataset
     logger.info(dataset)
     _check_cut_offs(config, dataset)
+    init_seed(split_seed(config), config["reproducibility"])
     train_data, valid_data, test_data = data_preparation(config, dataset)
 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
@@ -94,25 +108,58 @@ def _run(config, saved: bool, processes) -> dict:
         speed_up(network, trainer)
     if config["resume_checkpoint"]:
         _resume(trainer, config)
-    started = time.perf_counter()
-    try:
-        best_valid_score, best_valid_result = trainer.fit(
-            train_data, valid_data, saved=saved, show_progress=config["show_progress"]
+    return Setup(config, dataset, train_data, valid_data, test_data, trainer)
+
+
+def split_seed(config) -> int:
+    """The seed of the random split: the key ``split_seed``, or the run's own ``seed``."""
+    chosen = config["split_seed"]
+    if chosen is None:
+        return config["seed"]
+    if isinstance(chosen, bool) or not isinstance(chosen, int) or chosen < 0:
+        raise ConfigurationError(f"split_seed is {chosen!r}; allowed: a whole number from 0 on, or none for that of the run")
+    return chosen
+
+
+def _run(config, saved: bool, processes) -> dict:
+    if processes.first:
+        init_logger(config)
+    logger = getLogger()
+    logger.info(sys.argv)
+    if processes.size > 1:
+        logger.info(f"{processes.size} processes share every batch")
+    logger.info(config)
+    unread = unread_settings(config)
+    if unread:
+        logger.warning(f"{config['model']} does not read {', '.join(unread)}: other models do, this run is the same without")
+    if unavailable(config):
+        logger.warning(unavailable(config))
+    if not is_ours(config.model_class) and config["defaults"] == "recbole_ib":
+        logger.info(
+            "Data, metrics, early stopping and kernels are recbole_ib's; --defaults=recbole keeps RecBole's own, bit for bit"
         )
+    check_per_user(config, processes.size)
+
+    record = RunRecord()
+    run = set_up(config)
+    trainer = run.trainer
+    record.begin_training()
+    try:
+        best_valid_score, best_valid_result = fit(run, saved=saved, callback=record.evaluated)
     except KeyboardInterrupt:
         if is_ours(config.model_class) and saved and config["save_last"]:
             last = last_path(trainer.saved_model_file)
             if last.is_file():
                 logger.warning(f"Interrupted. The same command with --resume_checkpoint={last} goes on")
         raise
-    trained = time.perf_counter()
-    test_result = trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
-    tested = time.perf_counter()
+    record.begin_test()
+    test_result = trainer.evaluate(run.test_data, load_best_model=saved, show_progress=config["show_progress"])
+    record.end_test()
 
     best_valid_result, test_result = _floats(best_valid_result), _floats(test_result)
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
-    return {
+    result = {
         "model": config["model"],
         "dataset": config["dataset"],
         "best_valid_score": float(best_valid_score),
@@ -120,9 +167,20 @@ def _run(config, saved: bool, processes) -> dict:
         "best_valid_result": best_valid_result,
         "test_result": test_result,
         "checkpoint": str(trainer.saved_model_file) if saved else None,
-        "train_seconds": trained - started,
-        "test_seconds": tested - trained,
+        "train_seconds": record.seconds["train"],
+        "test_seconds": record.seconds["test"],
     }
+    paths = write_records(run, record, result) if processes.first else {}
+    return {**result, "manifest": paths.get("manifest"), "per_user": paths.get("per_user")}
+
+
+def fit(run: Setup, saved: bool = True, callback: Callable[[int, float], None] | None = None):
+    """Train; the best validation score and the metrics of its epoch. ``callback(epoch, score)`` hears of every evaluation."""
+    arguments = {"saved": saved, "show_progress": run.config["show_progress"]}
+    # RecBole's trainer of decision trees tells nobody of its evaluations
+    if callback is not None and "callback_fn" in inspect.signature(run.trainer.fit).parameters:
+        arguments["callback_fn"] = callback
+    return run.trainer.fit(run.train_data, run.valid_data, **arguments)
 
 
 def _check_cut_offs(config, dataset) -> None:

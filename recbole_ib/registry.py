@@ -71,7 +71,7 @@ CATALOGUE: dict[str, ModelEntry] = {
 MMREC_PREFIX = "mmrec:"
 
 #: keys that a MultimodalDataset reads; a saved data set is reused only where they are unchanged
-DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_dtype", "feature_fingerprint", "protocol")
+DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_dtype", "feature_fingerprint", "protocol", "split_seed")
 
 
 def list_models() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from recbole_ib.checkpoint import (
     write_checkpoint,
 )
 from recbole_ib.config import plain_config
+from recbole_ib.data.digest import data_digest
 from recbole_ib.diagnostics import BEFORE_TRAINING, Diagnostics, DiagnosticsFile, diagnostics_path
 from recbole_ib.diagnostics import settings as diagnostics_settings
 from recbole_ib.errors import CheckpointError, ConfigurationError
@@ -35,7 +35,7 @@ from recbole_ib.precision import has_bfloat16, mixed
 FREE_KEYS = {
     "epochs", "stopping_step", "state", "show_progress", "checkpoint_dir", "data_path", "config_files", "save_last", "eval_batch_size",
     "log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "gpu_id", "protocol", "metrics", "topk",
-    "diagnostics", "diagnostics_items", "diagnostics_users", "kernel_memory",
+    "diagnostics", "diagnostics_items", "diagnostics_users", "kernel_memory", "per_user",
 }  # fmt: skip
 
 #: settings that came after the first checkpoints, and what those ran with
@@ -56,22 +56,6 @@ def _not_finite(model, phase: str, terms: Mapping[str, float], of: str = "") -> 
     partial = isinstance(model, MultimodalRecommender) and type(model).output_rows is not MultimodalRecommender.output_rows
     hint = "; a loss that reads outputs outside of the model's output_rows finds NaN there" if partial else ""
     return ValueError(f"training loss of phase {phase} is not finite{of}: {found}. A lower learning_rate often helps{hint}")
-
-
-def data_digest(*loaders) -> str:
-    """A digest of the loaders' interactions, in the order of the ids, and of the features that go with them."""
-    digest = hashlib.sha256()
-    for loader in loaders:
-        if loader is not None:
-            matrix = loader._dataset.inter_matrix(form="csr")
-            matrix.sort_indices()
-            digest.update(repr(matrix.shape).encode())
-            for array in (matrix.indptr, matrix.indices):
-                digest.update(array.tobytes())
-    for name, table in (getattr(loaders[0]._dataset, "modalities", None) or {}).items():
-        digest.update(name.encode())
-        digest.update(table.numpy().data)
-    return digest.hexdigest()
 
 
 class MultimodalTrainer(Trainer):

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from recbole_ib.checkpoint import random_state, read_checkpoint, restore_random_state
 from recbole_ib.config import check_dataset_name, config_from_plain
+from recbole_ib.data.digest import data_digest
 from recbole_ib.errors import CheckpointError, ConfigurationError, nearest
 from recbole_ib.model import sgfd
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.registry import is_ours
-from recbole_ib.trainer import data_digest
 
 PARTS = ("test", "valid")
 #: a gain of at most this part of the whole performance is not split: its shares would be rounding and chance

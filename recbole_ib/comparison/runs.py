@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import secrets
 import tempfile
 import threading
 import time
@@ -18,6 +17,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from recbole_ib.comparison.contestants import candidate_text
+from recbole_ib.whole import written_whole
 
 #: the columns that every row has, first; metrics and probe columns follow
 HEAD = (
@@ -199,18 +199,11 @@ class RunTable:
         self.rows[row["identity"]] = row
         rest = dict.fromkeys(key for row in self.rows.values() for key in row if key not in HEAD and key != "identity")
         columns = [*HEAD, *rest, "identity"]
-        scratch = self.path.with_name(f".{self.path.name}.{secrets.token_hex(3)}.tmp")
-        try:
-            with scratch.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, columns, lineterminator="\n")
-                writer.writeheader()
-                # repr keeps every digit of a float
-                writer.writerows(
-                    {k: repr(v) if isinstance(v, float) else v for k, v in row.items()} for row in self.rows.values()
-                )
-            os.replace(scratch, self.path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with written_whole(self.path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            # repr keeps every digit of a float
+            writer.writerows({k: repr(v) if isinstance(v, float) else v for k, v in row.items()} for row in self.rows.values())
 
 
 #: columns that are text, whatever they look like

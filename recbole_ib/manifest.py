@@ -1,0 +1,219 @@
+"""The record that every run leaves beside its checkpoint: settings, versions, data, features, metrics, time and memory, as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from recbole_ib.checkpoint import checkpoint_path, read_checkpoint
+from recbole_ib.config import plain_config
+from recbole_ib.data.digest import interactions_digest, table_digest
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.memory import forget_peak, peak_memory
+from recbole_ib.per_user import per_user_metrics
+from recbole_ib.registry import is_ours
+from recbole_ib.whole import written_whole
+
+FORMAT = "recbole_ib run 1"
+PACKAGES = ("recbole-ib", "recbole", "torch", "numpy", "scipy", "pandas")
+
+
+class RunRecord:
+    """What is known only while a run goes on: its times, its validation curve, its memory."""
+
+    def __init__(self):
+        self.started = datetime.now(timezone.utc)
+        self.seconds: dict[str, float] = {}
+        self.curve: list[dict] = []
+        self._since = time.perf_counter()
+        forget_peak()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def _end(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part], self._since = now - self._since, now
+
+    def begin_training(self) -> None:
+        self._end("set_up")
+
+    def evaluated(self, epoch: int, score: float) -> None:
+        """An evaluation: what ``callback_fn`` of RecBole's trainers is told."""
+        self.curve.append({"epoch": int(epoch), "score": float(score), "seconds": time.perf_counter() - self._since})
+
+    def begin_test(self) -> None:
+        self._end("train")
+
+    def end_test(self) -> None:
+        self._end("test")
+
+
+def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
+    """Write the manifest and, with ``per_user``, the users' metrics; the paths of both, by kind.
+
+    Args:
+        run: :class:`recbole_ib.quick_start.Setup`, its best epoch loaded.
+        record: of the run.
+        result: what ``run_recbole_ib`` returns, with ``checkpoint`` or ``None``.
+    """
+    config, trainer = run.config, run.trainer
+    folder = Path(config["checkpoint_dir"])
+    stem = Path(result["checkpoint"] or checkpoint_path(folder, config["model"], config["dataset"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    memory = {"peak_bytes": peak_memory(), "gpu_peak_bytes": None}
+    if torch.cuda.is_available():
+        memory["gpu_peak_bytes"] = torch.cuda.max_memory_allocated()
+    users = None
+    if config["per_user"]:
+        users = stem.with_name(f"{stem.stem}-users.parquet")
+        table = per_user_metrics(trainer, run.train_data, run.test_data)
+        with written_whole(users) as scratch:
+            table.to_parquet(scratch, index=False)
+    epochs = getattr(trainer, "train_loss_dict", {})
+    manifest = {
+        "format": FORMAT,
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "split_seed": config["seed"] if config["split_seed"] is None else config["split_seed"],
+        "started": record.started.isoformat(timespec="seconds"),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "given": plain_values(config.external_config_dict),
+        "config": plain_config(config),
+        "versions": versions(),
+        "machine": {
+            "system": platform.system(),
+            "processor": processor(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": str(config["device"]),
+        },
+        "data": _data(run),
+        "features": _features(run.dataset),
+        "parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "result": {
+            "best_valid_score": result["best_valid_score"],
+            "valid_score_bigger": result["valid_score_bigger"],
+            "valid_metric": str(config["valid_metric"]).lower(),
+            "best_epoch": _best_epoch(config, record.curve, result),
+            "epochs": len(epochs),
+            "valid": result["best_valid_result"],
+            "test": result["test_result"],
+        },
+        "curve": record.curve,
+        "losses": {str(epoch): float(loss) for epoch, loss in epochs.items()},
+        "seconds": record.seconds,
+        "memory": memory,
+        "checkpoint": stem.name if result["checkpoint"] else None,
+        "per_user": users.name if users else None,
+    }
+    path = stem.with_suffix(".json")
+    with written_whole(path) as scratch:
+        scratch.write_text(json.dumps(json_values(manifest), indent=1) + "\n", encoding="utf-8")
+    return {"manifest": str(path), "per_user": str(users) if users else None}
+
+
+def read_manifest(path: str | Path) -> dict:
+    """Read a run's manifest.
+
+    Raises:
+        ConfigurationError: no such file, no JSON, or not a manifest of this version.
+    """
+    try:
+        manifest = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no manifest {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is no manifest of a run: it is no JSON ({error})") from None
+    found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+    if found != FORMAT:
+        raise ConfigurationError(f"{path} is no manifest of a run: format {found!r}, this version reads {FORMAT!r}")
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that decide a run's numbers."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def plain_values(values):
+    """Settings as JSON can hold them: what is neither number, text, list nor mapping becomes its text."""
+    if isinstance(values, dict):
+        return {str(key): plain_values(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple, set)):
+        return [plain_values(value) for value in values]
+    return values if values is None or isinstance(values, (bool, int, float, str)) else str(values)
+
+
+def json_values(values):
+    """Infinite numbers and NaN as text: JSON has no numbers for them."""
+    if isinstance(values, dict):
+        return {key: json_values(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [json_values(value) for value in values]
+    return str(values) if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def _data(run) -> dict:
+    """Sizes and digests; a data set without users or items (RecBole has such models) has no digest."""
+    dataset = run.dataset
+    if not (dataset.uid_field and dataset.iid_field):
+        return {}
+    # without the padding
+    found = {"users": dataset.user_num - 1, "items": dataset.item_num - 1}
+    for name in ("train", "valid", "test"):
+        part = getattr(run, f"{name}_data")._dataset
+        found[name] = {"interactions": len(part), "digest": interactions_digest(part)}
+    return found
+
+
+def _features(dataset) -> dict:
+    tables = getattr(dataset, "modalities", None) or {}
+    specs = {spec.name: spec for spec in dataset.modality_specs(dataset.config)} if tables else {}
+    return {
+        name: {
+            "encoder": specs[name].encoder,
+            "file": str(specs[name].file),
+            "shape": list(table.shape),
+            "covered": int(dataset.has_feature[name].sum()),
+            "digest": table_digest(table),
+        }
+        for name, table in tables.items()
+    }
+
+
+def _best_epoch(config, curve: list[dict], result: dict) -> int | None:
+    """The epoch that ``result`` is of; a continued run may have had it before it was interrupted."""
+    if config["resume_checkpoint"] and result["checkpoint"] and is_ours(config.model_class):
+        return read_checkpoint(result["checkpoint"])["epoch"]
+    best, sign = None, 1.0 if result["valid_score_bigger"] else -1.0
+    for entry in curve:
+        # of equal ones the last, as RecBole's early stopping keeps it
+        if best is None or sign * entry["score"] >= sign * best["score"]:
+            best = entry
+    return None if best is None else best["epoch"]

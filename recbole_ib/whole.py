@@ -1,0 +1,28 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """A scratch file beside ``path`` that takes its place at the end: a reader sees the old file or the new one, never half of one.
+
+    An exception inside leaves the old file as it was.
+    """
+    path = Path(path)
+    # the ending stays the last one: writers such as numpy's and matplotlib's go by it
+    scratch = path.with_name(f".{path.stem}.{secrets.token_hex(3)}.tmp{path.suffix}")
+    try:
+        yield scratch
+        # on the disk before it has the name: a crash of the system must not leave an empty file under it
+        with open(scratch, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)

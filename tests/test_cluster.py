@@ -1,0 +1,21 @@
+"""recbole_ib.cluster: what needs no running Ray; tests/tuning has the rest."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from recbole_ib.cluster import connected
+from recbole_ib.errors import ConfigurationError
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (
+        pytest.raises(ConfigurationError, match=rf"no Ray cluster answers at '127.0.0.1:{port}'"),
+        connected(f"127.0.0.1:{port}"),
+    ):
+        pass
