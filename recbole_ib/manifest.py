@@ -14,13 +14,12 @@ from pathlib import Path
 
 import torch
 
-from recbole_ib.checkpoint import checkpoint_path, read_checkpoint
+from recbole_ib.checkpoint import checkpoint_path
 from recbole_ib.config import plain_config
 from recbole_ib.data.digest import interactions_digest, table_digest
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.memory import forget_peak, peak_memory
 from recbole_ib.per_user import per_user_metrics
-from recbole_ib.registry import is_ours
 from recbole_ib.whole import written_whole
 
 FORMAT = "recbole_ib run 1"
@@ -28,7 +27,7 @@ PACKAGES = ("recbole-ib", "recbole", "torch", "numpy", "scipy", "pandas")
 
 
 class RunRecord:
-    """What is known only while a run goes on: its times, its validation curve, its memory."""
+    """What is known only while a run goes on: its times, its memory, and where its trainer keeps none, its validation curve."""
 
     def __init__(self):
         self.started = datetime.now(timezone.utc)
@@ -79,6 +78,9 @@ def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
         with written_whole(users) as scratch:
             table.to_parquet(scratch, index=False)
     epochs = getattr(trainer, "train_loss_dict", {})
+    curve = getattr(trainer, "curve", record.curve)
+    # a continued run has the seconds of its first part too
+    before = (curve[-1]["seconds"] if curve else 0.0) - (record.curve[-1]["seconds"] if record.curve else 0.0)
     manifest = {
         "format": FORMAT,
         "model": config["model"],
@@ -105,14 +107,14 @@ def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
             "best_valid_score": result["best_valid_score"],
             "valid_score_bigger": result["valid_score_bigger"],
             "valid_metric": str(config["valid_metric"]).lower(),
-            "best_epoch": _best_epoch(config, record.curve, result),
+            "best_epoch": _best_epoch(curve, result["valid_score_bigger"]),
             "epochs": len(epochs),
             "valid": result["best_valid_result"],
             "test": result["test_result"],
         },
-        "curve": record.curve,
+        "curve": curve,
         "losses": {str(epoch): float(loss) for epoch, loss in epochs.items()},
-        "seconds": record.seconds,
+        "seconds": {**record.seconds, "train": record.seconds["train"] + before},
         "memory": memory,
         "checkpoint": stem.name if result["checkpoint"] else None,
         "per_user": users.name if users else None,
@@ -207,11 +209,8 @@ def _features(dataset) -> dict:
     }
 
 
-def _best_epoch(config, curve: list[dict], result: dict) -> int | None:
-    """The epoch that ``result`` is of; a continued run may have had it before it was interrupted."""
-    if config["resume_checkpoint"] and result["checkpoint"] and is_ours(config.model_class):
-        return read_checkpoint(result["checkpoint"])["epoch"]
-    best, sign = None, 1.0 if result["valid_score_bigger"] else -1.0
+def _best_epoch(curve: list[dict], bigger: bool) -> int | None:
+    best, sign = None, 1.0 if bigger else -1.0
     for entry in curve:
         # of equal ones the last, as RecBole's early stopping keeps it
         if best is None or sign * entry["score"] >= sign * best["score"]:

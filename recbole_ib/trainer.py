@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from collections.abc import Mapping
 
 import torch
@@ -106,6 +107,9 @@ class MultimodalTrainer(Trainer):
         self.optimizer = self.optimizers[whole.name]
         #: elsewhere the host would wait for the device in every step; there an epoch's sums tell, where a NaN or an inf stays
         self._checks_every_step = self.device.type == "cpu"
+        #: one entry an evaluation, those before an interruption too: epoch, validation score, seconds of training until then
+        self.curve: list[dict] = []
+        self._seconds_before, self._began = 0.0, 0.0
         self._train_data = None
         self._data_digest = None
         self._latest_valid_result = None
@@ -211,6 +215,7 @@ class MultimodalTrainer(Trainer):
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         """RecBole's ``fit``; a resumed run goes on after the checkpoint's epoch, and one that had ended does not train again."""
+        self._began = time.perf_counter()
         self._train_data = train_data
         self._data_digest = data_digest(train_data, valid_data)
         resumed = self._resumed is not None
@@ -269,6 +274,9 @@ class MultimodalTrainer(Trainer):
     def _valid_epoch(self, valid_data, show_progress=False):
         score, result = super()._valid_epoch(valid_data, show_progress)
         self._latest_valid_result = result
+        # before RecBole saves the epoch: a run continued from it has the whole curve
+        seconds = self._seconds_before + time.perf_counter() - self._began
+        self.curve.append({"epoch": next(reversed(self.train_loss_dict)), "score": float(score), "seconds": seconds})
         return score, result
 
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
@@ -313,6 +321,7 @@ class MultimodalTrainer(Trainer):
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": None if best is None else {k: float(v) for k, v in best.items()},
+            "curve": list(self.curve),
             "train_loss_dict": {int(k): float(v) for k, v in self.train_loss_dict.items()},
             "state_dict": self.model.state_dict(),
             "other_parameter": self.model.other_parameter(),
@@ -356,6 +365,9 @@ class MultimodalTrainer(Trainer):
         self.best_valid_score = state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"]
         self.train_loss_dict = dict(state["train_loss_dict"])
+        # checkpoints of the first versions have none
+        self.curve = list(state.get("curve", ()))
+        self._seconds_before = self.curve[-1]["seconds"] if self.curve else 0.0
         self._resumed = state
         self.logger.info(f"Continue {resume_file} from epoch {self.start_epoch}")
 

@@ -148,3 +148,15 @@ def test_peak_memory_sees_a_large_block():
     block = torch.ones(64 << 20, dtype=torch.uint8)
     assert peak_memory() - before > 50e6
     del block
+
+
+@pytest.mark.parametrize("continued", ["{}-last.pth", "{}.pth"])
+def test_a_resumed_run_has_the_curve_and_the_seconds_of_its_first_part(continued, data_path):
+    first, before = run(data_path, epochs=3)
+    _, manifest = run(data_path, epochs=5, resume_checkpoint=continued.format(first["checkpoint"].removesuffix(".pth")))
+    _, whole = run(data_path, epochs=5)
+    assert [(e["epoch"], e["score"]) for e in manifest["curve"]] == [(e["epoch"], e["score"]) for e in whole["curve"]]
+    seconds = [entry["seconds"] for entry in manifest["curve"]]
+    assert seconds == sorted(seconds)
+    assert manifest["curve"][0] == before["curve"][0]
+    assert manifest["seconds"]["train"] >= seconds[-1]
