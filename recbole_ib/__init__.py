@@ -17,6 +17,7 @@ from recbole_ib.errors import (
     RecBoleIBError,
 )
 from recbole_ib.quick_start import run_recbole_ib
+from recbole_ib.recommend import load
 from recbole_ib.registry import list_models, register_all, register_model
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "RecBoleIBError",
     "__version__",
     "list_models",
+    "load",
     "read_checkpoint",
     "register_model",
     "run_recbole_ib",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import secrets
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from recbole.utils import get_local_time
 
 from recbole_ib import compat
 from recbole_ib.config import config_from_plain
-from recbole_ib.errors import CheckpointError
+from recbole_ib.errors import CheckpointError, PickledCheckpointError
 from recbole_ib.whole import written_whole
 
 FORMAT = "recbole_ib 1"
@@ -45,14 +46,17 @@ def read_checkpoint(path: str | Path, map_location="cpu") -> dict:
         ``best_valid_result``, ``cur_step``, ``random_state``.
 
     Raises:
-        CheckpointError: no such file, not one of ours, or damaged.
+        CheckpointError: no such file, not one of ours, or damaged; PickledCheckpointError where it may be one of RecBole's own models.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        state = torch.load(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():
+            # of a file that RecBole wrote, which is refused below
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            state = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
+        raise PickledCheckpointError(
             f"{path} holds pickled objects: it is no checkpoint of recbole_ib, perhaps one of RecBole's own models ({error})"
         ) from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from recbole_ib.errors import ConfigurationError, RecBoleIBError
 
@@ -14,8 +14,13 @@ usage: recbole-ib [train] [--model=IBMRec] [--dataset=ml-100k] [--config_files "
        recbole-ib models [--mmrec_path=DIR]
        recbole-ib check --dataset=NAME [--data_path=DIR] [--KEY=VALUE ...]
        recbole-ib convert mmrec DIR OUT [--name NAME] [--force]
+       recbole-ib compare --models A B+fib ... --dataset=NAME [--seeds 5] [--tuned DIR] [--out DIR] [--KEY=VALUE ...]
+       recbole-ib ablate --model=IBMRec --dataset=NAME [--seeds 5] [--tuned DIR] [--out DIR] [--KEY=VALUE ...]
        recbole-ib robustness --models=A,A+fib,... [--noise=planted] [--levels=0,0.5,0.9] [--seeds=0,1,2] --out=DIR [...]
        recbole-ib decompose CHECKPOINT [--metric=NAME@K] [--repeats=3] [--part=test] [--out=FILE.csv]
+       recbole-ib recommend CHECKPOINT [--users=FILE] [--k=20] --out=FILE.parquet|FILE.csv [--keep-seen] [--data_path=DIR]
+       recbole-ib similar CHECKPOINT ITEM ... [--k=10] [--data_path=DIR]
+       recbole-ib export CHECKPOINT OUT [--faiss] [--force] [--data_path=DIR]
        recbole-ib plot-information FILE-diagnostics.csv ... [--out=DIR]
 
 train             train and test a model (the default command); any yaml key is a setting, such as --learning_rate=0.001;
@@ -23,8 +28,13 @@ train             train and test a model (the default command); any yaml key is 
 models            print the catalogue, or the models of your checkout of MMRec (train with --model=mmrec:NAME --mmrec_path=DIR)
 check             check a data set and its feature files; exit status 1 if training would refuse it
 convert           turn another toolkit's data folder into RecBole's files with token-keyed features
+compare           train models over seeds where they are missing: tables, paired tests, slices, cost, report.html (docs/compare.md)
+ablate            the same for a model without each of its bottlenecks and on each modality alone
 robustness        train models on data with planted irrelevance or injected noise: table, curves, probe (docs/robustness.md)
 decompose         what a trained model takes from each modality: unique, redundant, synergistic (docs/decompose.md)
+recommend         write the best items of every user, or of those in a file (docs/recommend.md)
+similar           print the items nearest to an item by a model's embeddings
+export            write a model's user and item embeddings as arrays
 plot-information  draw the information plane and the curves of runs with --diagnostics=True (docs/diagnostics.md)
 """
 
@@ -41,8 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "models": _models,
         "check": _check,
         "convert": _convert,
+        "compare": _compare,
+        "ablate": _ablate,
         "robustness": _robustness,
         "decompose": _decompose,
+        "recommend": _recommend,
+        "similar": _similar,
+        "export": _export,
         "plot-information": _plot_information,
     }
     if any(word in ("-h", "--help") for word in rest) and command in ("train", "models", "check"):
@@ -159,6 +174,26 @@ def _convert(argv: Sequence[str]) -> int:
     return 0
 
 
+def _compare(argv: Sequence[str]) -> int:
+    from recbole_ib.comparison.compare import command
+
+    return _parsed(command, argv)
+
+
+def _ablate(argv: Sequence[str]) -> int:
+    from recbole_ib.comparison.ablate import command
+
+    return _parsed(command, argv)
+
+
+def _parsed(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """A command whose words argparse reads: it leaves by SystemExit for --help and for a form that it does not know."""
+    try:
+        return command(list(argv))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
 def _robustness(argv: Sequence[str]) -> int:
     from recbole_ib.comparison.robustness import command
 
@@ -169,6 +204,24 @@ def _decompose(argv: Sequence[str]) -> int:
     from recbole_ib.comparison.decompose import command
 
     return command(argv)
+
+
+def _recommend(argv: Sequence[str]) -> int:
+    from recbole_ib.recommend_command import recommend
+
+    return recommend(argv)
+
+
+def _similar(argv: Sequence[str]) -> int:
+    from recbole_ib.recommend_command import similar
+
+    return similar(argv)
+
+
+def _export(argv: Sequence[str]) -> int:
+    from recbole_ib.recommend_command import export
+
+    return export(argv)
 
 
 def _plot_information(argv: Sequence[str]) -> int:

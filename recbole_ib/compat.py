@@ -144,6 +144,15 @@ def _load_for_recbole(plain_load, f, *args, **kwargs):
         ) from error
 
 
+def read_pickled_checkpoint(path) -> dict:
+    """A checkpoint in RecBole's own format, its tensors on the CPU; under the very condition under which RecBole may read it.
+
+    Raises:
+        CheckpointError: another process wrote it, and the user has not said to trust it.
+    """
+    return _load_for_recbole(torch.load, path, map_location="cpu")
+
+
 # -- RecBole 1.2.1's collector ----------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,10 @@ class CheckpointError(RecBoleIBError, RuntimeError):
     """A checkpoint that cannot be read, trusted or continued."""
 
 
+class PickledCheckpointError(CheckpointError):
+    """A checkpoint that holds pickled objects, as RecBole's own models write them."""
+
+
 def nearest(name: str, allowed: Iterable[str], n: int = 3) -> str:
     """`` Did you mean A or B?`` with the allowed names nearest to this one, or an empty text."""
     by_lower: dict[str, str] = {}

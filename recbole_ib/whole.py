@@ -1,10 +1,12 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,3 +28,17 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def write_folder(base: Path, name: str, fill: Callable[[Path], object]) -> Path:
+    """Make ``base/name`` by ``fill(folder)`` beside its place and move it there: a reader never sees half of one."""
+    base.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=base) as scratch:
+        made = Path(scratch) / name
+        made.mkdir()
+        fill(made)
+        target = base / name
+        if target.exists():
+            shutil.move(target, Path(scratch) / "replaced")
+        made.rename(target)
+    return target

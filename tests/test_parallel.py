@@ -292,8 +292,8 @@ def test_two_processes_give_the_losses_and_results_of_one(tmp_path, planted_path
             assert curve == pytest.approx(losses(expected), rel=1e-4), name
             stopped.append(len(curve))
     assert stopped[0] < 30
-    # the best epoch's file and the last one's, of every run that was not a resumed one
-    assert files == [2 * len(RUNS), 1]
+    # the best epoch's file, the last one's and the manifest, of every run that was not a resumed one
+    assert files == [3 * len(RUNS), 1]
 
 
 def test_the_command_under_torchrun_writes_and_prints_once(tmp_path, planted_path):
@@ -310,7 +310,7 @@ def test_the_command_under_torchrun_writes_and_prints_once(tmp_path, planted_pat
     assert done.stderr.count("epoch 0 training") == 1
     assert "2 processes share every batch" in done.stderr
     names = sorted(p.name for p in (tmp_path / "saved").iterdir())
-    assert [re.sub(r".*-[0-9a-f]{6}", "", name) for name in names] == ["-diagnostics.csv", "-last.pth", ".pth"]
+    assert [re.sub(r".*-[0-9a-f]{6}", "", name) for name in names] == ["-diagnostics.csv", "-last.pth", ".json", ".pth"]
     assert logs == [1, 1]
     state = read_checkpoint(tmp_path / "saved" / names[1])
     assert state["train_loss_dict"] == pytest.approx(losses(expected), rel=1e-4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
-import logging
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,16 +14,14 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 import torch
-from recbole.data import create_dataset, data_preparation
 from recbole.evaluator.register import metrics_dict
 from recbole.trainer import trainer as recbole_trainer
-from recbole.utils import get_model, get_trainer, init_seed
+from recbole.utils import get_trainer
 from torch import Tensor, nn
 
-from recbole_ib.checkpoint import random_state, read_checkpoint, restore_random_state
-from recbole_ib.config import check_dataset_name, config_from_plain
-from recbole_ib.data.digest import data_digest
-from recbole_ib.errors import CheckpointError, ConfigurationError, nearest
+from recbole_ib.checkpoint import read_checkpoint
+from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.loading import load_run, quiet, run_config
 from recbole_ib.model import sgfd
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.registry import is_ours
@@ -34,8 +31,6 @@ PARTS = ("test", "valid")
 TINY = 0.01
 #: width of the printed sentences
 LINE = 110
-#: settings of the training run that would write files or speak to a server
-QUIET = {"log_wandb": False, "save_dataset": False, "save_dataloaders": False, "show_progress": False, "resume_checkpoint": None}
 LIMITS = (
     "These are read-outs of ONE trained model on altered inputs, not information in the data: another model, or another seed, "
     "may read the modalities otherwise.",
@@ -311,18 +306,6 @@ def _replaced(module, name: str, value) -> Iterator[None]:
         setattr(module, name, original)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No log below an error, and the random state as it was: every rebuilt model would repeat what the training run has said."""
-    level, state = logging.root.manager.disable, random_state(None)
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(level)
-        restore_random_state(state, None)
-
-
 class TrainedModel:
     """A checkpoint's model with its data and split, evaluated as its run evaluated it, on changed data.
 
@@ -336,8 +319,8 @@ class TrainedModel:
     """
 
     def __init__(self, checkpoint: str | Path, part: str):
-        self.path, self.state = str(checkpoint), read_checkpoint(checkpoint)
-        self.config = config = config_from_plain(self.state["config"], **QUIET, checkpoint_dir=str(Path(checkpoint).parent))
+        self.path, state = str(checkpoint), read_checkpoint(checkpoint)
+        self.config = config = run_config(state, checkpoint)
         model_class = config.model_class
         if hasattr(model_class, "bridged_settings"):
             raise ConfigurationError(
@@ -349,20 +332,13 @@ class TrainedModel:
                 f"{self.path} is of {config['model']}, which is RecBole's own and reads no modality. decompose takes the models of "
                 "recbole_ib"
             )
-        check_dataset_name(config)
-        self._seed()
-        self.train, valid, test = data_preparation(config, create_dataset(config))
-        self.dataset = self.train._dataset
+        self.run = load_run(checkpoint, state, config)
+        self.dataset = self.run.train._dataset
         if not getattr(self.dataset, "modalities", None):
             raise ConfigurationError(
                 f"the data set {config['dataset']!r} of {self.path} names no modalities: there is nothing to split"
             )
-        if data_digest(self.train, valid) != self.state["data_digest"]:
-            raise CheckpointError(
-                f"the interactions or features of {config['dataset']!r} below {config['data_path']} are not those that {self.path} was "
-                "trained on; put back the files of its run, or train again"
-            )
-        self.loader = {"test": test, "valid": valid}[part]
+        self.loader = {"test": self.run.test, "valid": self.run.valid}[part]
         if not self.loader:
             raise ConfigurationError(
                 f"the run of {self.path} has no {part} part (eval_args: {config['eval_args']}); choose the other"
@@ -378,20 +354,10 @@ class TrainedModel:
     def modalities(self) -> list[str]:
         return list(self.widths)
 
-    def _seed(self) -> None:
-        init_seed(self.config["seed"], self.config["reproducibility"])
-
     def network(self, changes: Mapping[str, Change]) -> nn.Module:
         """The trained model as it would be on the changed data: graphs from the data, weights from the checkpoint."""
-        self._seed()
         with _replaced(sgfd, "item_labels", self._labels):
-            network = get_model(self.config["model"])(self.config, altered_dataset(self.dataset, changes))
-            network = network.to(self.config["device"])
-            try:
-                network.load_state_dict(self.state["state_dict"])
-            except RuntimeError as error:
-                raise CheckpointError(f"{self.path} does not fit {self.config['model']} on its data set: {error}") from None
-        network.load_other_parameter(self.state["other_parameter"])
+            network = self.run.network(altered_dataset(self.dataset, changes))
         alter_trained_tables(network, self.widths, changes)
         return network
 
@@ -402,10 +368,10 @@ class TrainedModel:
             # a Trainer opens an event file of tensorboard when it is made; nothing is trained here
             with _replaced(recbole_trainer, "get_tensorboard", lambda logger: None):
                 self.trainer = get_trainer(self.config["MODEL_TYPE"], self.config["model"])(self.config, network)
-            self.trainer.eval_collector.data_collect(self.train)
+            self.trainer.eval_collector.data_collect(self.run.train)
         self.trainer.model = network
         # where negatives are sampled, all conditions rank against the same ones
-        self._seed()
+        self.run.seed()
         result = self.trainer.evaluate(self.loader, load_best_model=False, show_progress=False)
         return {name: float(value) for name, value in result.items()}
 
@@ -434,7 +400,7 @@ def decompose(
     for name, value, least in (("repeats", repeats, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigurationError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    with _quiet():
+    with quiet():
         return _decompose(TrainedModel(checkpoint, part), part, metric, repeats, seed)
 
 

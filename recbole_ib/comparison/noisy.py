@@ -12,11 +12,12 @@ import scipy.sparse as sp
 import torch
 import yaml
 
-from recbole_ib.comparison.files import write_features, write_folder
+from recbole_ib.comparison.files import write_features
 from recbole_ib.comparison.noise import check_level, noise_columns, permuted_columns, permuted_rows, replaced_count, rewired_edges
 from recbole_ib.data.features import Modality, ModalitySpec, load_modality
 from recbole_ib.errors import ConfigurationError, FeatureError
 from recbole_ib.graph import cosine_knn
+from recbole_ib.whole import write_folder
 
 #: the modality that ``modality`` adds
 NOISE_MODALITY = "noise"

@@ -12,8 +12,9 @@ import numpy as np
 import yaml
 
 from recbole_ib.comparison.factors import clustered_factors, random_columns, standard, stream
-from recbole_ib.comparison.files import write_features, write_folder
+from recbole_ib.comparison.files import write_features
 from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.whole import write_folder
 
 MODALITIES = ("visual", "text")
 #: factors in truth.npz that interactions depend on

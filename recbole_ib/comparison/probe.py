@@ -12,8 +12,8 @@ from sklearn.model_selection import KFold
 
 from recbole_ib.checkpoint import read_checkpoint
 from recbole_ib.comparison.planted import read_truth
-from recbole_ib.config import config_from_plain
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.loading import load_run, quiet, run_config
 
 FOLDS = 5
 PENALTIES = tuple(10.0**e for e in range(-4, 5))
@@ -102,17 +102,10 @@ def probe_rows(rows: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) 
 
 def trained_model(checkpoint: str | Path):
     """The model of a checkpoint of ours with its best weights, in evaluation mode, and its training data set."""
-    from recbole.data import create_dataset, data_preparation
-    from recbole.utils import get_model, init_seed
-
     state = read_checkpoint(checkpoint)
-    config = config_from_plain(state["config"], state="ERROR")
-    init_seed(config["seed"], config["reproducibility"])
-    train = data_preparation(config, create_dataset(config))[0]._dataset
-    model = get_model(config["model"])(config, train)
-    model.load_state_dict(state["state_dict"])
-    model.load_other_parameter(state["other_parameter"])
-    return model.eval(), train
+    with quiet():
+        run = load_run(checkpoint, state, run_config(state, checkpoint))
+        return run.network().eval(), run.train._dataset
 
 
 def item_tables(model) -> dict[str, np.ndarray]:

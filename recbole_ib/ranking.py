@@ -1,0 +1,32 @@
+"""The best of every row of scores, in blocks, and in one order."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: a block of scores holds at most this many numbers (64 MiB of float32)
+SCORES_AT_ONCE = 1 << 24
+
+
+def blocks(ids: np.ndarray, width: int) -> list[np.ndarray]:
+    """The ids in blocks whose scores, ``width`` an id, fit :data:`SCORES_AT_ONCE`."""
+    step = max(1, SCORES_AT_ONCE // width)
+    return [ids[start : start + step] for start in range(0, len(ids), step)]
+
+
+def best_first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of every row, equal ones in the order of their columns: values and columns, ``[n, k]`` each; k >= 1."""
+    values, columns = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)
+    # topk promises no order among equals: not at the cut, which one more value shows, ...
+    cut = (values[:, k - 1] == values[:, -1]) & torch.isfinite(values[:, -1]) & (values.shape[1] > k)
+    values, columns = values[:, :k], columns[:, :k]
+    # ... and not inside
+    columns, order = columns.sort(dim=1)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    columns = columns.gather(1, order)
+    if bool(cut.any()):
+        every, places = scores[cut].sort(dim=1, descending=True, stable=True)
+        values[cut], columns[cut] = every[:, :k], places[:, :k]
+    return values, columns
