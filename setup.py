@@ -21,8 +21,8 @@ setup(
     # the yaml files stand at the top of the repository and are installed inside the package
     package_dir={"recbole_ib.properties": "properties"},
     package_data={
-        "recbole_ib": ["data/sample/*"],
-        "recbole_ib.properties": ["*.yaml", "*/*.yaml"],
+        "recbole_ib": ["data/sample/*", "comparison/templates/*"],
+        "recbole_ib.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml"],
     },
     install_requires=[
         # 1.2.1 asks for ray<=2.6.3, which has no wheel for Python 3.12 and later; pip settles on 1.2.0

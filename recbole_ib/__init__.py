@@ -36,4 +36,14 @@ __all__ = [
     "read_checkpoint",
     "register_model",
     "run_recbole_ib",
+    "tune",
 ]
+
+
+def __getattr__(name: str):
+    if name == "tune":
+        # Ray Tune takes seconds to import: only who searches pays for it
+        from recbole_ib.tuning.search import tune
+
+        return tune
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

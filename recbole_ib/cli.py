@@ -14,6 +14,7 @@ usage: recbole-ib [train] [--model=IBMRec] [--dataset=ml-100k] [--config_files "
        recbole-ib models [--mmrec_path=DIR]
        recbole-ib check --dataset=NAME [--data_path=DIR] [--KEY=VALUE ...]
        recbole-ib convert mmrec DIR OUT [--name NAME] [--force]
+       recbole-ib tune [--model IBMRec] [--dataset ml-100k] [--samples 20] [--out DIR] [--resume] [--KEY=VALUE ...]
        recbole-ib compare --models A B+fib ... --dataset=NAME [--seeds 5] [--tuned DIR] [--out DIR] [--KEY=VALUE ...]
        recbole-ib ablate --model=IBMRec --dataset=NAME [--seeds 5] [--tuned DIR] [--out DIR] [--KEY=VALUE ...]
        recbole-ib robustness --models=A,A+fib,... [--noise=planted] [--levels=0,0.5,0.9] [--seeds=0,1,2] --out=DIR [...]
@@ -28,6 +29,7 @@ train             train and test a model (the default command); any yaml key is 
 models            print the catalogue, or the models of your checkout of MMRec (train with --model=mmrec:NAME --mmrec_path=DIR)
 check             check a data set and its feature files; exit status 1 if training would refuse it
 convert           turn another toolkit's data folder into RecBole's files with token-keyed features
+tune              search for a model's settings by its validation score, on all cores or a Ray cluster (docs/tuning.md)
 compare           train models over seeds where they are missing: tables, paired tests, slices, cost, report.html (docs/compare.md)
 ablate            the same for a model without each of its bottlenecks and on each modality alone
 robustness        train models on data with planted irrelevance or injected noise: table, curves, probe (docs/robustness.md)
@@ -51,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "models": _models,
         "check": _check,
         "convert": _convert,
+        "tune": _tune,
         "compare": _compare,
         "ablate": _ablate,
         "robustness": _robustness,
@@ -172,6 +175,12 @@ def _convert(argv: Sequence[str]) -> int:
         print(f"  modality {name}: {shape[0]} x {shape[1]}{', with a ready item graph' if name in done.graphs else ''}")
     print(f"check it with: recbole-ib check --dataset={done.name} --data_path={given.out}")
     return 0
+
+
+def _tune(argv: Sequence[str]) -> int:
+    from recbole_ib.tuning.command import command
+
+    return command(argv)
 
 
 def _compare(argv: Sequence[str]) -> int:

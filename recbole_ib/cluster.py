@@ -1,4 +1,4 @@
-"""Ray, started or joined, quietly: what many runs share."""
+"""What many runs share: Ray, started or joined quietly, and what a worker must know of its task."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from recbole_ib.errors import ConfigurationError
 
@@ -46,11 +47,9 @@ def connected(address: str | None = None, cpus: int | None = None, object_store:
     common = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address is None:
-            # a cluster that the environment names is joined only where it is asked for
-            named = os.environ.pop("RAY_ADDRESS", None)
-            ray.init(num_cpus=cpus or os.cpu_count(), include_dashboard=False, object_store_memory=object_store, **common)
-            if named is not None:
-                os.environ["RAY_ADDRESS"] = named
+            # local: without it Ray would join whatever cluster this machine or the environment knows of
+            started = {"num_cpus": cpus or os.cpu_count(), "object_store_memory": object_store, "include_dashboard": False}
+            ray.init(address="local", **started, **common)
         else:
             _knock(address)
             ray.init(address=address, **common)
@@ -70,3 +69,25 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def use_share(cpus: float) -> dict:
+    """Let this Ray worker compute with the threads and the GPU of its task; the settings that tell RecBole so."""
+    import ray
+    import torch
+
+    torch.set_num_threads(max(1, int(cpus)))
+    devices = ray.get_runtime_context().get_accelerator_ids().get("GPU", []) if ray.is_initialized() else []
+    # RecBole's Config writes gpu_id into CUDA_VISIBLE_DEVICES, whatever Ray has put there
+    return {"gpu_id": ",".join(devices)} if devices else {"use_gpu": False}
+
+
+@contextmanager
+def working_in(folder: str | Path) -> Iterator[None]:
+    """Another working directory for the time of the block: RecBole writes log/ and log_tensorboard/ wherever it is."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

@@ -39,10 +39,14 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_yaml_features_and_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     models = [f"model/{name}.yaml" for name, entry in CATALOGUE.items() if entry.bottlenecks == "-"]
-    for name in ("overall.yaml", "dataset/ml-100k.yaml", *models, *(f"bottleneck/{name}.yaml" for name in BOTTLENECKS)):
+    bottlenecks = [f"{folder}bottleneck/{name}.yaml" for folder in ("", "tune/") for name in BOTTLENECKS]
+    spaces = [path.relative_to(ROOT / "properties").as_posix() for path in (ROOT / "properties" / "tune").glob("*.yaml")]
+    assert len(spaces) >= 18
+    for name in ("overall.yaml", "dataset/ml-100k.yaml", *models, *spaces, *bottlenecks):
         assert f"recbole_ib/properties/{name}" in names
     for name in ("README.md", "text.npy", "text.tokens", "visual.npy", "visual.tokens"):
         assert f"recbole_ib/data/sample/{name}" in names
+    assert "recbole_ib/comparison/templates/report.html.j2" in names
     assert any(n.endswith("LICENSE") for n in names)
     assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
 

@@ -8,14 +8,14 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from recbole_ib.cluster import working_in
 from recbole_ib.comparison.contestants import candidate_text
 from recbole_ib.whole import written_whole
 
@@ -97,7 +97,7 @@ def _train(run: Run) -> dict:
     from recbole_ib.registry import is_ours
 
     # RecBole writes log/, log_tensorboard/ and saved/ into the working directory
-    with tempfile.TemporaryDirectory(prefix="robustness-") as scratch, _working_in(scratch):
+    with tempfile.TemporaryDirectory(prefix="robustness-") as scratch, working_in(scratch):
         result = run_recbole_ib(run.name, run.dataset, None, run.config(), saved=True)
         row = {
             "best_valid_score": result["best_valid_score"],
@@ -118,16 +118,6 @@ def _model_class(run: Run) -> type:
     from recbole_ib.config import Config
 
     return Config(run.name, run.dataset, None, run.config()).model_class
-
-
-@contextmanager
-def _working_in(folder: str) -> Iterator[None]:
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def run_all(runs: list[Run], jobs: int, done: Callable[[Run, dict], None]) -> None:

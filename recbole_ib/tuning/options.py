@@ -1,0 +1,133 @@
+"""What a search is asked for, and whether a folder may take it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.tuning.record import write_text
+
+FORMAT = "recbole_ib search 1"
+SEARCHES = ("optuna", "random", "grid")
+SCHEDULERS = ("asha", "none")
+#: what a search writes into its folder; nothing else there is touched
+PARTS = (
+    "ray", "trials", "search.json", "trials.csv", "best.yaml", "best.pth", "result.json", "parallel.png", "slices.png",
+)  # fmt: skip
+#: entries of search.json that may differ when a search is resumed
+FREE = ("format", "command", "started", "versions")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to search; see docs/tuning.md."""
+
+    search: str = "optuna"
+    scheduler: str = "asha"
+    samples: int | None = None
+    cpus_per_trial: float = 1
+    gpus_per_trial: float | None = None
+    cpus: int | None = None
+    address: str | None = None
+    resume: bool = False
+    fresh: bool = False
+    seed: int | None = None
+    grace: int | None = None
+    reduction: float = 3
+    keep_checkpoints: bool = False
+    heatmaps: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name, value, allowed in (("search", self.search, SEARCHES), ("scheduler", self.scheduler, SCHEDULERS)):
+            if value not in allowed:
+                raise ConfigurationError(f"{name} is {value!r}.{nearest(str(value), allowed)} Allowed: {', '.join(allowed)}")
+        for name, value, least in (
+            ("samples", self.samples, 1), ("cpus_per_trial", self.cpus_per_trial, 0.01), ("gpus_per_trial", self.gpus_per_trial, 0),
+            ("cpus", self.cpus, 1), ("grace", self.grace, 1), ("reduction", self.reduction, 1.01),
+        ):  # fmt: skip
+            if value is not None and not value >= least:
+                raise ConfigurationError(f"{name} must be at least {least}, got {value}")
+        if self.search == "grid" and self.samples is not None:
+            raise ConfigurationError("samples is for optuna and random: a grid goes through every combination of its values once")
+        if self.scheduler == "none" and self.grace is not None:
+            raise ConfigurationError("grace is for the scheduler asha, and the scheduler is none")
+        if self.address is not None and self.cpus is not None:
+            raise ConfigurationError("cpus is for a Ray that the search starts here; the one at address has its own")
+        if self.resume and self.fresh:
+            raise ConfigurationError("resume goes on with the search in the folder and fresh deletes it; give one of them")
+
+    @property
+    def trials(self) -> int:
+        """How many trials are sampled; of a grid, once through."""
+        return 1 if self.search == "grid" else 20 if self.samples is None else self.samples
+
+
+@contextmanager
+def own_folder(folder: Path):
+    """The folder of a search, for this process alone.
+
+    Raises:
+        ConfigurationError: another process is searching into it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        yield
+        return
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(f"another process is searching into {folder}; wait for it, or give another --out") from None
+        yield
+
+
+def claim(folder: Path, description: dict, options: Options) -> bool:
+    """Check that a folder may take the search, and note it there.
+
+    Returns:
+        Is this search to be continued?
+
+    Raises:
+        ConfigurationError: the folder holds another search, or this one without ``resume``.
+    """
+    path = folder / "search.json"
+    there = path.is_file() or any((folder / name).exists() for name in ("trials", "ray"))
+    if there and not options.resume and not options.fresh:
+        raise ConfigurationError(
+            f"{folder} holds a search already: --resume goes on with it, --fresh deletes it and starts over, --out=DIR searches elsewhere"
+        )
+    if path.is_file() and options.resume:
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{path} is damaged ({error}); --fresh starts over") from None
+        new = json.loads(json.dumps(description, default=str))
+        differing = [
+            f"{key}: {json.dumps(old.get(key))} then, {json.dumps(new.get(key))} now"
+            for key in sorted({*old, *new} - set(FREE))
+            if old.get(key) != new.get(key)
+        ]
+        if differing:
+            raise ConfigurationError(
+                f"{folder} holds another search than this one, which cannot go on with it: {'; '.join(differing)}. Give what it was given, "
+                "or --out=DIR"
+            )
+        return True
+    clear(folder)
+    write_text(path, json.dumps(description, indent=1, default=str) + "\n")
+    return False
+
+
+def clear(folder: Path, parts=PARTS) -> None:
+    """Delete what a search wrote into its folder."""
+    for path in [*(folder / name for name in parts), *folder.glob("heatmap-*.png")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

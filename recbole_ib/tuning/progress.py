@@ -1,0 +1,150 @@
+"""What the terminal shows while a search runs, and what is done with a trial's files when it ends."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from ray.tune import Callback
+
+from recbole_ib.tuning.record import ENDED, Record, better, read_record, write_record
+from recbole_ib.tuning.table import ranked, values_text
+from recbole_ib.tuning.trial import delete_checkpoints
+
+#: seconds between two status lines on a terminal, and in a log file
+TERMINAL_EVERY, LOG_EVERY = 1.0, 30.0
+
+
+class Progress(Callback):
+    """A line when a trial starts, ends, fails or is stopped, and a status line from time to time.
+
+    Ray keeps it with the search and takes it out again when that is resumed: what it counts, it reads from the trials' folders.
+    """
+
+    def __init__(self, folder: str, total: int, bigger: bool, metric: str, keep_checkpoints: bool):
+        self.folder, self.total, self.bigger, self.metric, self.keep = folder, total, bigger, metric, keep_checkpoints
+        self._begin()
+
+    def _begin(self) -> None:
+        self.best: tuple[float, str] | None = None
+        self.started, self.spoken, self.width = time.monotonic(), 0.0, 0
+        self.running: set[str] = set()
+        self.ended: set[str] = set()
+        self.failed: set[str] = set()
+
+    def __getstate__(self) -> dict:
+        return {key: self.__dict__[key] for key in ("folder", "total", "bigger", "metric", "keep")}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    # -- Ray calls these ------------------------------------------------------------------------------------------
+
+    def setup(self, **info) -> None:
+        self._begin()
+        for path in sorted(Path(self.folder).glob("*/trial.json")):
+            record = read_record(path.parent)
+            if record.status in ("finished", "stopped"):
+                self.ended.add(record.id)
+                self._note_best(record)
+
+    def on_trial_start(self, iteration, trials, trial, **info) -> None:
+        self.running.add(trial.trial_id)
+        known = read_record(Path(self.folder) / trial.trial_id)
+        if known is not None and known.status in ENDED:
+            return  # its worker only says once more what it came to
+        again = f", goes on after epoch {known.epochs}" if known is not None and known.epochs else ""
+        self._line(f"{trial.trial_id} started{again}: {values_text(trial.config)}")
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        score = result.get("best_score")
+        if score is not None and (self.best is None or better(score, self.best[0], self.bigger)):
+            self.best = score, trial.trial_id
+        self._status()
+
+    def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+        known = trial.trial_id in self.ended
+        self._end(trial.trial_id)
+        record = read_record(Path(self.folder) / trial.trial_id)
+        if known:
+            return
+        if record is None:
+            self._line(f"{trial.trial_id} ended and left no {self.folder}/{trial.trial_id}/trial.json")
+            return
+        if record.status == "running":
+            # the scheduler stops a worker inside its report, where it can note nothing any more
+            record.status = "stopped"
+            write_record(record, Path(self.folder) / record.id)
+        after = f"after {record.epochs} epochs, {record.seconds:.0f} s"
+        self._line(f"{record.id} {record.status} {after}: {self.metric} {_score(record.best_score)}")
+        if not self.keep:
+            self._tidy()
+
+    def on_trial_error(self, iteration, trials, trial, **info) -> None:
+        self._end(trial.trial_id)
+        self.failed.add(trial.trial_id)
+        record = read_record(Path(self.folder) / trial.trial_id)
+        error = (record.error if record is not None else "") or "its worker ended; Ray's log says more"
+        self._line(f"{trial.trial_id} FAILED: {' '.join(error.split())[:300]}")
+        if not self.keep and record is not None and record.status == "failed":
+            delete_checkpoints(Path(self.folder) / trial.trial_id)
+
+    def on_step_end(self, iteration, trials, **info) -> None:
+        self._status()
+
+    def on_experiment_end(self, trials, **info) -> None:
+        self._clear()
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def _tidy(self) -> None:
+        """Of the trials that ended, only the best one's best epoch is kept: a large catalogue would fill the disk."""
+        folders = [Path(self.folder) / trial_id for trial_id in sorted(self.ended)]
+        records = [
+            record
+            for folder in folders
+            if (record := read_record(folder)) is not None and record.status in ("finished", "stopped")
+        ]
+        best = ranked(records, self.bigger)[0] if records else None
+        for record in records:
+            delete_checkpoints(Path(self.folder) / record.id, keep=record.checkpoint if record is best else None)
+
+    # -- lines ----------------------------------------------------------------------------------------------------
+
+    def _end(self, trial_id: str) -> None:
+        self.running.discard(trial_id)
+        self.ended.add(trial_id)
+
+    def _note_best(self, record: Record) -> None:
+        if record.best_score is not None and (self.best is None or better(record.best_score, self.best[0], self.bigger)):
+            self.best = record.best_score, record.id
+
+    def _clear(self) -> None:
+        if self.width and sys.stdout.isatty():
+            sys.stdout.write("\r" + " " * self.width + "\r")
+            self.width = 0
+
+    def _line(self, text: str) -> None:
+        self._clear()
+        print(f"[{len(self.ended)}/{self.total}] {text}", flush=True)
+
+    def _status(self) -> None:
+        terminal, now = sys.stdout.isatty(), time.monotonic()
+        if now - self.spoken < (TERMINAL_EVERY if terminal else LOG_EVERY):
+            return
+        self.spoken = now
+        best = f"best {self.metric} {_score(self.best[0])} ({self.best[1]})" if self.best else "no score yet"
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        text = f"{len(self.running)} running, {len(self.ended)} of {self.total} done{failed}, {best}, {now - self.started:.0f} s"
+        if terminal:
+            sys.stdout.write("\r" + text.ljust(self.width))
+            sys.stdout.flush()
+            self.width = len(text)
+        else:
+            print(text, flush=True)
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,93 @@
+"""How a search is put to Ray: searcher, scheduler, resources, Ray's own settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.tuning.options import Options
+from recbole_ib.tuning.space import Space, default_point
+
+#: Ray's own settings while it searches: a killed command loses at most two seconds of bookkeeping, and Ray prints and logs little
+RAY_ENVIRONMENT = {
+    "TUNE_GLOBAL_CHECKPOINT_S": "2",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+DEFAULT_GRACE = 10
+
+
+def check_resources(wanted: dict, there: dict) -> None:
+    for name, key in (("cpu", "CPU"), ("gpu", "GPU")):
+        if wanted[name] > there.get(key, 0):
+            raise ConfigurationError(
+                f"{name}s_per_trial is {wanted[name]:g}, and Ray has {there.get(key, 0):g} {key}: no trial could ever start"
+            )
+
+
+def total_trials(space: Space, how: Options) -> int:
+    count = how.trials
+    for domain in space.values() if how.search == "grid" else ():
+        count *= len(domain.values())
+    return count
+
+
+def searcher(space: Space, how: Options, base):
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    seed = search_seed(how, base)
+    if how.search == "grid":
+        return BasicVariantGenerator(random_state=seed)
+    point, outside = default_point(space, base)
+    if outside:
+        listed = ", ".join(f"{key} = {base[key]!r}" for key in outside)
+        print(f"the defaults are not tried first: the space leaves out {listed}", flush=True)
+    points = None if outside else [point]
+    if how.search == "random":
+        return BasicVariantGenerator(points_to_evaluate=points, random_state=seed)
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return OptunaSearch(points_to_evaluate=points, seed=seed)
+
+
+def scheduler(how: Options, base):
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    if how.scheduler == "none":
+        return FIFOScheduler()
+    # a trial that reaches its last epoch ends by itself, and notes it
+    grace = grace_epochs(how, base)
+    return ASHAScheduler(
+        time_attr="epoch", max_t=base["epochs"], grace_period=grace, reduction_factor=how.reduction, stop_last_trials=False
+    )
+
+
+def search_seed(how: Options, base) -> int:
+    return int(base["seed"] if how.seed is None else how.seed)
+
+
+def grace_epochs(how: Options, base) -> int:
+    if how.grace is not None and how.grace > base["epochs"]:
+        raise ConfigurationError(f"grace is {how.grace} epochs, and a trial trains at most {base['epochs']} (epochs)")
+    return min(DEFAULT_GRACE, base["epochs"]) if how.grace is None else how.grace
+
+
+@contextmanager
+def ray_environment() -> Iterator[None]:
+    """Ray's own settings for the time of a search."""
+    values = RAY_ENVIRONMENT
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
