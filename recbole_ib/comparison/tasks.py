@@ -1,0 +1,133 @@
+"""The trainings of a comparison: each in a folder of its own, through Ray, and none of them twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_ib.checkpoint import last_path
+from recbole_ib.cluster import connected, use_share, working_in
+from recbole_ib.manifest import plain_values
+from recbole_ib.whole import written_whole
+
+#: of every training; RecBole rounds metrics to four digits, coarser than what paired tests compare
+QUIET = {"show_progress": False, "state": "ERROR", "save_last": True, "metric_decimal_place": 12, "per_user": True}
+ERROR_FILE = "error.txt"
+#: a training whose process ended (killed, out of memory) is started again so often
+RESTARTS = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training: what ``run_recbole_ib`` takes as model, the data set, all settings (the seed is one), and the folder of its files."""
+
+    name: str
+    dataset: str
+    settings: dict
+    folder: Path
+
+    @classmethod
+    def of(cls, name: str, dataset: str, settings: dict, runs: Path) -> Task:
+        """The task's folder below ``runs`` is named after everything that decides its numbers."""
+        plain = plain_values(settings)
+        digest = hashlib.sha256(json.dumps([name, dataset, plain], sort_keys=True).encode()).hexdigest()[:8]
+        slug = re.sub(r"[^\w.+-]", "_", name)
+        return cls(name, dataset, settings, runs / f"{slug}-seed{settings['seed']}-{digest}")
+
+    def manifest(self) -> Path | None:
+        """The manifest of the finished training, ``None`` where it has not finished: a run writes it last, and whole."""
+        return next(iter(sorted(self.folder.glob("*.json"))), None)
+
+    def error(self) -> str | None:
+        """The first line of what stopped it, if an error did."""
+        file = self.folder / ERROR_FILE
+        return file.read_text(encoding="utf-8").splitlines()[0] if file.is_file() else None
+
+
+def run_tasks(
+    tasks: list[Task],
+    cpus: float,
+    gpus: float,
+    address: str | None,
+    keep_checkpoints: bool,
+    done: Callable[[Task, float, str | None], None],
+) -> None:
+    """Train, as many at a time as the cores and GPUs of the cluster allow; ``done(task, seconds, error)`` hears of each as it ends.
+
+    A training that failed leaves its error in its folder, and the others go on. One whose process was killed, or whose whole
+    command was, continues from its last evaluated epoch when it is started again, where the model is ours.
+    """
+    if not tasks:
+        return
+    with connected(address):
+        import ray
+
+        # a worker for each: memory and threads of one training are not another's
+        worker = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RESTARTS)(train)
+        left = {worker.remote(task, cpus, keep_checkpoints): task for task in tasks}
+        while left:
+            (ready,), _ = ray.wait(list(left), num_returns=1)
+            task = left.pop(ready)
+            try:
+                seconds, error = ray.get(ready)
+            except ray.exceptions.RayError as lost:
+                seconds, error = 0.0, f"the process of this training ended: {type(lost).__name__}: {lost}".splitlines()[0]
+                write_error(task, error)
+            done(task, seconds, error)
+
+
+def train(task: Task, cpus: float, keep_checkpoints: bool) -> tuple[float, str | None]:
+    """Train and test one task in this process; the seconds that it took, and the error that stopped it or ``None``."""
+    started = time.perf_counter()
+    # a user's own choice of device stays
+    devices = use_share(cpus)
+    settings = {**QUIET, **devices, **task.settings, "checkpoint_dir": str(task.folder)}
+    # RecBole writes log/ and log_tensorboard/ into the working directory
+    with tempfile.TemporaryDirectory(prefix="comparison-") as scratch, working_in(scratch):
+        try:
+            _train(task, settings, keep_checkpoints)
+        except Exception as error:
+            # one failing model must not take the rest of a long comparison with it
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            write_error(task, f"{text}\n\n{traceback.format_exc()}")
+            return time.perf_counter() - started, text
+    return time.perf_counter() - started, None
+
+
+def _train(task: Task, settings: dict, keep_checkpoints: bool) -> None:
+    from recbole_ib.quick_start import run_recbole_ib
+
+    (task.folder / ERROR_FILE).unlink(missing_ok=True)
+    unfinished = last_of(task.folder)
+    if unfinished is not None:
+        settings["resume_checkpoint"] = str(unfinished)
+    else:
+        # of a training that was killed before it could be continued
+        shutil.rmtree(task.folder, ignore_errors=True)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    result = run_recbole_ib(task.name, task.dataset, None, settings)
+    if not keep_checkpoints:
+        for path in (Path(result["checkpoint"]), last_path(result["checkpoint"])):
+            path.unlink(missing_ok=True)
+
+
+def last_of(folder: Path) -> Path | None:
+    """The checkpoint that a killed training in this folder continues from: its last epoch's, if the best one's lies beside it."""
+    for best in sorted(folder.glob("*.pth")):
+        if last_path(best).is_file():
+            return last_path(best)
+    return None
+
+
+def write_error(task: Task, text: str) -> None:
+    task.folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(task.folder / ERROR_FILE) as scratch:
+        scratch.write_text(text + "\n", encoding="utf-8")

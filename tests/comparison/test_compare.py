@@ -1,0 +1,227 @@
+"""The commands compare and ablate: which trainings they ask for, with which settings, and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import yaml
+
+from recbole_ib.cli import main
+from recbole_ib.comparison import ablate, compare
+from recbole_ib.comparison.contestants import parse_contestants
+from recbole_ib.comparison.tasks import train
+from recbole_ib.config import Config
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.manifest import read_manifest
+from tests.conftest import planted, write_dataset
+
+
+@pytest.fixture
+def data_path(tmp_path):
+    pairs, modalities, *_ = planted()
+    return write_dataset(tmp_path / "data", "tiny", pairs, modalities)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Trainings in this process instead of Ray's; the list of those that were asked for."""
+    asked = []
+
+    def run_tasks(tasks, cpus, gpus, address, keep_checkpoints, done):
+        for task in tasks:
+            asked.append(task)
+            done(task, *train(task, cpus, keep_checkpoints))
+
+    monkeypatch.setattr(compare, "run_tasks", run_tasks)
+    return asked
+
+
+def words(data_path, out, *more):
+    return ["--dataset=tiny", f"--data_path={data_path}", f"--out={out}", "--epochs=2", *more]
+
+
+def tune(folder, model, settings, trials=3):
+    (folder / model).mkdir(parents=True)
+    (folder / model / "best.yaml").write_text(yaml.safe_dump(settings))
+    with (folder / model / "trials.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["trial", "error"], *([f"t{i}", "two\nlines"] for i in range(trials))])
+
+
+def test_compare_trains_reports_and_does_not_train_twice(data_path, tmp_path, here, capsys):
+    out = tmp_path / "out"
+    argv = ["compare", "--models", "BPR", "VBPR", "VBPR:reg_weight=0.1", *words(data_path, out, "--seeds=2")]
+    assert main(argv) == 0
+    assert len(here) == 6
+    with (out / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"BPR", "VBPR", "VBPR:reg_weight=0.1"} <= {value for row in rows for value in row.values()}
+    assert "VBPR:reg_weight=0.1" in (out / "report.html").read_text()
+    said = capsys.readouterr().out
+    assert "6 runs, 6 of them to be trained" in said
+    assert f"report: {out / 'report.html'}" in said
+    digests = {read_manifest(task.manifest())["data"]["test"]["digest"] for task in here}
+    assert len(digests) == 1  # one split, whatever the seed
+    # one seed and one model more: those alone are trained
+    assert main([*argv[:4], "VBPR:reg_weight=0.1", "FREEDOM", *words(data_path, out, "--seeds=3")]) == 0
+    assert len(here) == 6 + 3 + 3
+
+
+def test_a_failed_model_is_named_and_the_rest_is_reported(data_path, tmp_path, here, capsys, monkeypatch):
+    out = tmp_path / "out"
+    from recbole_ib.model.vbpr import VBPR
+
+    def breaks(self, interaction):
+        raise RuntimeError("the loss of this test")
+
+    monkeypatch.setattr(VBPR, "calculate_loss", breaks)
+    assert main(["compare", "--models", "BPR", "VBPR", *words(data_path, out, "--seeds", "3", "7")]) == 1
+    said = capsys.readouterr().out
+    assert "failed: VBPR, seed 3: RuntimeError: the loss of this test" in said
+    assert "the loss of this test" in (out / "report.html").read_text()
+    assert "BPR" in (out / "table.md").read_text()
+    monkeypatch.undo()
+    assert {task.settings["seed"] for task in here} == {3, 7}
+
+
+def test_settings_come_in_their_order(data_path, tmp_path):
+    tuned, file = tmp_path / "tuned", tmp_path / "all.yaml"
+    tune(
+        tuned,
+        "VBPR",
+        {"model": "VBPR", "dataset": "tiny", "learning_rate": 0.1, "reg_weight": 0.3, "embedding_size": 16, "split_seed": 4},
+    )
+    file.write_text("learning_rate: 0.5\nstopping_step: 3\n")
+    parser = compare.parser_of("compare", "")
+    _, options = compare.read_options(
+        parser, [*words(data_path, tmp_path, f"--tuned={tuned}", "--reg_weight=0.2"), f"--config_files={file}"]
+    )
+    (contestant,) = parse_contestants("VBPR:embedding_size=8")
+    line = compare.line_of(contestant, options)
+    assert line.settings["stopping_step"] == 3  # a file's, below
+    assert line.settings["learning_rate"] == 0.1  # the search's, above the files
+    assert line.settings["reg_weight"] == 0.2  # the command's
+    assert line.settings["embedding_size"] == 8  # the model's own
+    assert line.settings["split_seed"] == 4
+    assert line.tried == 3
+    assert "3 trials" in line.note
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--models", "VBPR:reg_weight=.1|.2"], "leaves a choice"),
+        (["--models", "VBPRR"], "there is no model 'VBPRR'. Did you mean VBPR"),
+        (["--models", "VBPR:reg_wieght=.1"], "model 'VBPR:reg_wieght=.1': unknown setting 'reg_wieght'. Did you mean reg_weight"),
+        (["--models", "VBPR", "--metric=recall@7"], "which VBPR does not compute"),
+        (["--models", "VBPR", "--seed=3"], "it from --seeds"),
+        (["--models", "VBPR", "--checkpoint_dir=x"], "it from --out"),
+        (["--models", "VBPR", "--seeds", "0"], "--seeds 0: allowed"),
+        (["--models", "VBPR", "--seeds", "1,1"], "--seeds 1,1: allowed"),
+        (["--models", "VBPR", "--seeds", "a"], "--seeds a: allowed"),
+        (["--models", "VBPR", "--baseline=BPR"], "--baseline 'BPR' is not compared. Did you mean VBPR"),
+        (["--models", "VBPR", "--cpus-per-run=0"], "--cpus-per-run must be above 0"),
+        (["--models", "VBPR", "BPR:split_seed=3"], "different splits of the data"),
+        (["--models", "VBPR", "--tuned=nowhere"], "holds no VBPR/best.yaml"),
+    ],
+)
+def test_wrong_words_are_refused_before_training(argv, said, data_path, tmp_path, here, capsys):
+    assert main(["compare", *argv, *words(data_path, tmp_path / "out")]) == 1
+    assert said in capsys.readouterr().err
+    assert not here
+
+
+def test_a_search_on_other_data_is_refused(data_path, tmp_path, here, capsys):
+    tune(tmp_path / "tuned", "VBPR", {"dataset": "ml-100k"})
+    assert main(["compare", "--models", "VBPR", *words(data_path, tmp_path / "out", f"--tuned={tmp_path / 'tuned'}")]) == 1
+    assert "was tuned on 'ml-100k', this comparison is on 'tiny'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"), [(["5"], [0, 1, 2, 3, 4]), (["3", "7"], [3, 7]), (["3,7"], [3, 7]), (["9,"], None), (["1"], [0])]
+)
+def test_seeds(given, seeds):
+    if seeds is None:
+        with pytest.raises(ConfigurationError):
+            compare.read_seeds(given)
+    else:
+        assert compare.read_seeds(given) == seeds
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ("IBMRec", {"IBMRec": "IBMRec", "w/o FIB": "IBMRecWoFIB", "w/o GIB": "IBMRecWoGIB", "w/o IB (VLATTICE)": "VLATTICE"}),
+        ("FREEDOM+fib", {"FREEDOM+fib": "FREEDOM+fib", "w/o IB (FREEDOM)": "FREEDOM"}),
+        (
+            "MRdIBMGCN",
+            {
+                "MRdIBMGCN": "MRdIBMGCN",
+                "w/o KL": "MRdIBMGCN",
+                "w/o redundancy": "MRdIBMGCN",
+                "w/o unique": "MRdIBMGCN",
+                "w/o IB (MGCN)": "MGCN",
+            },
+        ),
+    ],
+)
+def test_variants_of_a_model(model, parts, data_path, tmp_path):
+    _, options = compare.read_options(compare.parser_of("ablate", ""), words(data_path, tmp_path))
+    (whole,) = parse_contestants(model)
+    lines, groups = ablate.variants(whole, options)
+    assert groups[ablate.BOTTLENECKS] == list(parts)
+    by_text = {line.text: line for line in lines}
+    for text, name in parts.items():
+        made = Config(by_text[text].name, "tiny", None, by_text[text].settings)
+        assert made["model"] == Config(name, "tiny", None, {"data_path": str(data_path)})["model"]
+    if model == "MRdIBMGCN":
+        assert by_text["w/o KL"].settings["kl_weight"] == 0
+        assert by_text["w/o unique"].settings["unique_weight"] == 0
+    alone = [line for line in lines if line.text.endswith(" alone")]
+    assert [line.settings["use_modalities"] for line in alone] == [["text"], ["visual"]] * 2
+    shown = groups[ablate.MODALITIES]
+    assert shown == [f"{text}, {m} alone" for text in (model, list(parts)[-1]) for m in ("text", "visual")]
+    assert {name for names in groups.values() for name in names} == set(by_text)
+
+
+def test_variants_take_the_tuned_settings_of_the_whole_model(data_path, tmp_path):
+    tuned = tmp_path / "tuned"
+    tune(tuned, "IBMRec", {"reg_weight": 0.5, "fib_weight": 3.0}, trials=7)
+    tune(tuned, "VLATTICE", {"reg_weight": 0.25}, trials=4)
+    _, options = compare.read_options(compare.parser_of("ablate", ""), words(data_path, tmp_path, f"--tuned={tuned}"))
+    lines, _ = ablate.variants(parse_contestants("IBMRec")[0], options)
+    by_text = {line.text: line for line in lines}
+    assert by_text["w/o GIB"].settings["reg_weight"] == 0.5
+    assert (by_text["w/o GIB"].note, by_text["w/o GIB"].tried) == ("settings of IBMRec tuned, 7 trials", 7)
+    assert by_text["w/o IB (VLATTICE)"].settings["reg_weight"] == 0.25
+    assert (by_text["w/o IB (VLATTICE)"].note, by_text["w/o IB (VLATTICE)"].tried) == ("settings tuned, 4 trials", 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("VBPR", "has no bottleneck to leave out"), ("BPR", "no bottleneck"), ("IBMRec,VBPR", "one model")]
+)
+def test_what_cannot_be_taken_apart_is_refused(model, said, data_path, tmp_path, here, capsys):
+    assert main(["ablate", f"--model={model}", *words(data_path, tmp_path / "out")]) == 1
+    assert said in capsys.readouterr().err
+    assert not here
+
+
+def test_ablate_writes_the_same_report(data_path, tmp_path, here):
+    out = tmp_path / "out"
+    assert main(["ablate", "--model=IBMRec", *words(data_path, out, "--seeds=1")]) == 0
+    assert len(here) == 8
+    page = (out / "report.html").read_text()
+    for text in ("w/o FIB", "w/o GIB", "w/o IB (VLATTICE)", "IBMRec, text alone", ablate.BOTTLENECKS, ablate.MODALITIES):
+        assert text in page, text
+
+
+def test_help_and_unknown_forms(capsys):
+    assert main(["compare", "--help"]) == 0
+    assert "--tuned" in capsys.readouterr().out
+    assert main(["ablate"]) == 2
+
+
+def test_two_lines_with_the_same_settings_are_one_training(data_path, tmp_path, here):
+    assert main(["compare", "--models", "IBMRec", "VLATTICE+fib+gib", *words(data_path, tmp_path / "out", "--seeds=1")]) == 0
+    assert len(here) == 1

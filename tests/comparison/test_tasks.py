@@ -1,0 +1,115 @@
+"""The trainings of a comparison: what makes two the same, what is left of a killed or a failed one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from recbole_ib.comparison.tasks import Task, last_of, run_tasks, train
+from recbole_ib.manifest import read_manifest
+from tests.conftest import planted, write_dataset
+
+SETTINGS = {"epochs": 3, "seed": 1, "learning_rate": 0.01}
+
+
+@pytest.fixture
+def data_path(tmp_path):
+    pairs, modalities, *_ = planted()
+    return write_dataset(tmp_path / "data", "tiny", pairs, modalities)
+
+
+def task(data_path, tmp_path, name="VBPR", **changes):
+    return Task.of(name, "tiny", {**SETTINGS, "data_path": str(data_path), **changes}, tmp_path / "runs")
+
+
+def test_the_folder_is_named_after_all_that_decides_the_numbers(tmp_path):
+    base = Task.of("VBPR", "tiny", {"seed": 1, "topk": [5]}, tmp_path)
+    assert base.folder == Task.of("VBPR", "tiny", {"topk": [5], "seed": 1}, tmp_path).folder
+    others = [
+        Task.of("VBPR", "other", {"seed": 1, "topk": [5]}, tmp_path),
+        Task.of("BPR", "tiny", {"seed": 1, "topk": [5]}, tmp_path),
+        Task.of("VBPR", "tiny", {"seed": 2, "topk": [5]}, tmp_path),
+        Task.of("VBPR", "tiny", {"seed": 1, "topk": [5, 10]}, tmp_path),
+    ]
+    assert len({base.folder, *(other.folder for other in others)}) == 5
+    assert Task.of("mmrec:DRAGON", "a", {"seed": 1}, tmp_path).folder.name.startswith("mmrec_DRAGON-seed1-")
+
+
+@pytest.mark.parametrize("name", ["VBPR", "BPR"])
+def test_a_training_leaves_its_manifest_and_the_users_metrics(name, data_path, tmp_path):
+    this = task(data_path, tmp_path, name)
+    assert this.manifest() is None
+    seconds, error = train(this, cpus=1, keep_checkpoints=False)
+    assert error is None
+    assert seconds > 0
+    manifest = read_manifest(this.manifest())
+    assert manifest["seed"] == 1
+    assert (this.folder / manifest["per_user"]).is_file()
+    assert not list(this.folder.glob("*.pth"))
+    kept = task(data_path, tmp_path, name, seed=2)
+    train(kept, cpus=1, keep_checkpoints=True)
+    assert (kept.folder / read_manifest(kept.manifest())["checkpoint"]).is_file()
+
+
+def test_a_failed_training_leaves_its_error_and_is_trained_again(data_path, tmp_path):
+    this = task(data_path, tmp_path)
+    moved = tmp_path / "elsewhere"
+    shutil.move(data_path, moved)
+    _, error = train(this, cpus=1, keep_checkpoints=False)
+    assert "there is no data set 'tiny'" in error
+    assert this.error() == error
+    assert this.manifest() is None
+    shutil.move(moved, data_path)
+    assert train(this, cpus=1, keep_checkpoints=False)[1] is None
+    assert this.manifest() is not None
+    assert this.error() is None
+
+
+def test_a_killed_training_continues_to_the_same_numbers(data_path, tmp_path, monkeypatch):
+    from recbole_ib.trainer import MultimodalTrainer
+
+    whole = task(data_path, tmp_path, epochs=6)
+    train(whole, cpus=1, keep_checkpoints=False)
+    expected = read_manifest(whole.manifest())
+    shutil.rmtree(whole.folder)
+
+    epoch_of = MultimodalTrainer._train_epoch
+
+    def killed(self, train_data, epoch_idx, *args, **kwargs):
+        if epoch_idx == 4:
+            raise KeyboardInterrupt
+        return epoch_of(self, train_data, epoch_idx, *args, **kwargs)
+
+    monkeypatch.setattr(MultimodalTrainer, "_train_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(whole, cpus=1, keep_checkpoints=False)
+    monkeypatch.setattr(MultimodalTrainer, "_train_epoch", epoch_of)
+    assert whole.manifest() is None
+    assert last_of(whole.folder) is not None
+    train(whole, cpus=1, keep_checkpoints=False)
+    found = read_manifest(whole.manifest())
+    assert found["result"] == expected["result"]
+    assert [e["score"] for e in found["curve"]] == [e["score"] for e in expected["curve"]]
+
+
+def test_leftovers_that_cannot_be_continued_are_removed(data_path, tmp_path):
+    this = task(data_path, tmp_path, "BPR")
+    this.folder.mkdir(parents=True)
+    (this.folder / "BPR-tiny-old.pth").write_bytes(b"half")
+    assert train(this, cpus=1, keep_checkpoints=True)[1] is None
+    assert len(list(this.folder.glob("*.pth"))) == 1
+
+
+@pytest.mark.slow
+def test_through_ray_one_that_fails_does_not_stop_the_others(data_path, tmp_path):
+    tasks = [task(data_path, tmp_path), task(data_path, tmp_path, use_modalities=["smell"]), task(data_path, tmp_path, "BPR")]
+    heard = {}
+    run_tasks(tasks, 1, 0, None, False, lambda task, seconds, error: heard.update({task.folder: error}))
+    assert [heard[t.folder] is None for t in tasks] == [True, False, True]
+    assert [t.manifest() is not None for t in tasks] == [True, False, True]
+    assert "smell" in heard[tasks[1].folder]
+    assert tasks[1].error() == heard[tasks[1].folder]
+    here = Path.cwd()
+    assert not (here / "log").exists()
