@@ -450,18 +450,19 @@ def _check_valid_metric(settings: dict) -> None:
         )
 
 
-def _fingerprint(config: Config) -> list:
-    """Path, size and time of every feature file: a saved data set is reused only while they are the same."""
+def feature_files(config: Config) -> list[Path]:
+    """The files of the modalities that a configuration uses: features, tokens, item graphs."""
     from recbole_ib.data.features import parse_modalities
 
     base = Path(config["feature_path"] or config["data_path"])
-    paths = [
-        path
-        for spec in parse_modalities(config["modalities"], base, config["use_modalities"])
-        for path in (spec.file, spec.tokens, spec.item_graph_file)
-        if path is not None
-    ]
-    stats = [(str(path.resolve()), path.stat()) for path in paths if path.is_file()]
+    specs = parse_modalities(config["modalities"], base, config["use_modalities"])
+    named = [path for spec in specs for path in (spec.file, spec.tokens, spec.item_graph_file) if path is not None]
+    return [path for path in named if path.is_file()]
+
+
+def _fingerprint(config: Config) -> list:
+    """Path, size and time of every feature file: a saved data set is reused only while they are the same."""
+    stats = [(str(path.resolve()), path.stat()) for path in feature_files(config)]
     return [[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
@@ -513,14 +514,18 @@ def _plain(value, key: str):
     return str(value)
 
 
+def quoted(values: dict) -> dict:
+    """Settings that are values already, for ``config_dict``: a Config parses its texts, as RecBole's does."""
+    return {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
+
+
 def config_from_plain(values: dict, **changes) -> Config:
     """A Config from :func:`plain_config`'s values, with changed settings on top."""
-    # a Config parses the texts of its config_dict; these are values already
-    settings = {key: repr(value) if isinstance(value, str) else value for key, value in values.items()}
+    settings = quoted(values)
     settings.update(changes)
     for key in ("model", "dataset"):
         settings.pop(key)
     return Config(model=values["model"], dataset=values["dataset"], config_dict=settings, check_keys=False)
 
 
-__all__ = ["Config", "config_from_plain", "parse_arguments", "parse_value", "plain_config", "properties_folder"]
+__all__ = ["Config", "config_from_plain", "parse_arguments", "parse_value", "plain_config", "properties_folder", "quoted"]

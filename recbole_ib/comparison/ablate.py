@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from recbole_ib.comparison.compare import Line, Options, line_of, parser_of, read_options, run
 from recbole_ib.comparison.contestants import Contestant, parse_contestants
-from recbole_ib.config import Config
+from recbole_ib.config import Config, quoted
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import backbone_of
 
@@ -38,7 +38,7 @@ def variants(whole: Contestant, options: Options) -> tuple[list[Line], dict[str,
         ConfigurationError: a model without bottlenecks, or a data set without modalities.
     """
     first = line_of(whole, options)
-    config = Config(first.name, options.dataset, None, first.settings)
+    config = Config(first.name, options.dataset, None, quoted(first.settings))
     bottlenecks = config.model_class.bottlenecks if hasattr(config.model_class, "bottlenecks") else ()
     if not bottlenecks:
         raise ConfigurationError(

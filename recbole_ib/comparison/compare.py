@@ -13,8 +13,8 @@ from recbole_ib.comparison.contestants import Contestant, parse_contestants
 from recbole_ib.comparison.lineup import Entry, Lineup
 from recbole_ib.comparison.plan import PATHS
 from recbole_ib.comparison.summary import write_report
-from recbole_ib.comparison.tasks import Task, run_tasks
-from recbole_ib.config import Config, _read_yaml, parse_arguments
+from recbole_ib.comparison.tasks import Task, data_identity, run_tasks
+from recbole_ib.config import Config, _read_yaml, parse_arguments, quoted
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.quick_start import split_seed
 from recbole_ib.registry import MMREC_PREFIX
@@ -207,13 +207,16 @@ def run(
             f"--baseline {baseline!r} is not compared.{nearest(baseline, [line.text for line in lines])} "
             f"Compared: {', '.join(line.text for line in lines)}"
         )
-    names = check_lines(lines, options)
-    runs = options.out / "runs"
-    tasks = {(line.text, seed): Task.of(names[line.text], options.dataset, {**line.settings, "seed": seed}, runs)
-             for line in lines for seed in options.seeds}  # fmt: skip
+    known = check_lines(lines, options)
+    tasks = {}
+    for line in lines:
+        name, data = known[line.text]
+        for seed in options.seeds:
+            settings = {**line.settings, "seed": seed}
+            tasks[line.text, seed] = Task.of(name, options.dataset, settings, options.out / "runs", data)
     # two lines of the same settings are one training
     missing = list({task.folder: task for task in tasks.values() if task.manifest() is None}.values())
-    print(f"{len(tasks)} runs, {len(missing)} of them to be trained; {runs}", flush=True)
+    print(f"{len(tasks)} runs, {len(missing)} of them to be trained; {options.out / 'runs'}", flush=True)
     count = 0
 
     def done(task: Task, seconds: float, error: str | None) -> None:
@@ -253,21 +256,22 @@ def run(
     return 1 if failures else 0
 
 
-def check_lines(lines: list[Line], options: Options) -> dict[str, str]:
-    """Refuse a wrong model, setting or metric before hours of training; the model's one name for every line.
+def check_lines(lines: list[Line], options: Options) -> dict[str, tuple[str, str]]:
+    """Refuse a wrong model, setting or metric before hours of training; for every line the model's one name and the data's identity.
 
     VLATTICE+fib+gib and IBMRec are one model: what was trained under one name is not trained again under the other.
 
     Raises:
         ConfigurationError: the line, and what its Config says; or splits that differ.
     """
-    splits, names = {}, {}
+    splits, known = {}, {}
     for line in lines:
         try:
-            config = Config(line.name, options.dataset, None, line.settings)
+            config = Config(line.name, options.dataset, None, quoted(line.settings))
             splits[line.text] = split_seed(config)
             # a model of a checkout is found by its whole name alone
-            names[line.text] = line.name if line.name.lower().startswith(MMREC_PREFIX) else config["model"]
+            name = line.name if line.name.lower().startswith(MMREC_PREFIX) else config["model"]
+            known[line.text] = name, data_identity(config)
         except ConfigurationError as error:
             raise ConfigurationError(f"model {line.text!r}: {error}") from error
         computed = [f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]]
@@ -282,4 +286,4 @@ def check_lines(lines: list[Line], options: Options) -> dict[str, str]:
             f"the models would be compared on different splits of the data (split_seed of {named}); tune them on one split, or give "
             "--split_seed, knowing that a tuned model may then have seen test interactions in its search"
         )
-    return names
+    return known

@@ -11,11 +11,14 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from recbole_ib.checkpoint import last_path
 from recbole_ib.cluster import connected, use_share, working_in
-from recbole_ib.manifest import plain_values
+from recbole_ib.config import feature_files, quoted
+from recbole_ib.manifest import plain_values, versions
+from recbole_ib.registry import is_ours
 from recbole_ib.whole import written_whole
 
 #: of every training; RecBole rounds metrics to four digits, coarser than what paired tests compare
@@ -35,10 +38,10 @@ class Task:
     folder: Path
 
     @classmethod
-    def of(cls, name: str, dataset: str, settings: dict, runs: Path) -> Task:
-        """The task's folder below ``runs`` is named after everything that decides its numbers."""
-        plain = plain_values(settings)
-        digest = hashlib.sha256(json.dumps([name, dataset, plain], sort_keys=True).encode()).hexdigest()[:8]
+    def of(cls, name: str, dataset: str, settings: dict, runs: Path, data: str = "") -> Task:
+        """The task's folder below ``runs`` is named after everything that decides its numbers, ``data`` being :func:`data_identity`."""
+        parts = [name, dataset, plain_values(settings), data, versions()["recbole-ib"]]
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
         slug = re.sub(r"[^\w.+-]", "_", name)
         return cls(name, dataset, settings, runs / f"{slug}-seed{settings['seed']}-{digest}")
 
@@ -50,6 +53,26 @@ class Task:
         """The first line of what stopped it, if an error did."""
         file = self.folder / ERROR_FILE
         return file.read_text(encoding="utf-8").splitlines()[0] if file.is_file() else None
+
+
+def data_identity(config) -> str:
+    """A digest of the files that a run reads: the data set's own, its yaml among them, and the features that the model takes."""
+    files = sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))
+    digest = hashlib.sha256()
+    for file in [*files, *(feature_files(config) if is_ours(config.model_class) else ())]:
+        stat = file.stat()
+        digest.update(f"{file.name}\n{_file_digest(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _file_digest(file: Path, size: int, changed: int) -> str:
+    """Of a file as it is at the time; models read the same ones."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def run_tasks(
@@ -113,7 +136,7 @@ def _train(task: Task, settings: dict, keep_checkpoints: bool) -> None:
         # of a training that was killed before it could be continued
         shutil.rmtree(task.folder, ignore_errors=True)
     task.folder.mkdir(parents=True, exist_ok=True)
-    result = run_recbole_ib(task.name, task.dataset, None, settings)
+    result = run_recbole_ib(task.name, task.dataset, None, quoted(settings))
     if not keep_checkpoints:
         for path in (Path(result["checkpoint"]), last_path(result["checkpoint"])):
             path.unlink(missing_ok=True)

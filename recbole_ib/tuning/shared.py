@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from recbole.data import create_dataset
 
-from recbole_ib.config import Config
+from recbole_ib.config import Config, quoted
 from recbole_ib.data.digest import table_digest
 from recbole_ib.quick_start import split_seed
 from recbole_ib.registry import ensure_known
@@ -33,10 +33,7 @@ class Given:
         """The Config of a run with these settings, ``changes`` on top."""
         if isinstance(self.model, type):
             ensure_known(self.model)
-        settings = {**self.settings, **(changes or {})}
-        # a Config parses the texts of its config_dict; these are values already
-        quoted = {key: repr(value) if isinstance(value, str) else value for key, value in settings.items()}
-        return Config(self.model, self.dataset, config_dict=quoted)
+        return Config(self.model, self.dataset, config_dict=quoted({**self.settings, **(changes or {})}))
 
 
 def read_given(model, dataset, config_file_list=None, config_dict=None, argv=(), changes: dict | None = None) -> Given:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 import yaml
 
@@ -147,6 +148,20 @@ def test_seeds(given, seeds):
             compare.read_seeds(given)
     else:
         assert compare.read_seeds(given) == seeds
+
+
+def test_data_that_changed_are_trained_on_again(data_path, tmp_path, here):
+    argv = ["compare", "--models", "BPR", "VBPR", *words(data_path, tmp_path / "out", "--seeds=1")]
+    assert main(argv) == 0
+    assert len(here) == 2
+    features = data_path / "tiny" / "text.npy"
+    np.save(features, np.load(features) + 1)
+    assert main(argv) == 0
+    assert [task.name for task in here[2:]] == ["VBPR"]  # BPR reads no features
+    inter = data_path / "tiny" / "tiny.inter"
+    inter.write_text("\n".join(inter.read_text().splitlines()[:-1]) + "\n")
+    assert main(argv) == 0
+    assert [task.name for task in here[3:]] == ["BPR", "VBPR"]
 
 
 @pytest.mark.parametrize(
