@@ -262,6 +262,7 @@ def altered_dataset(dataset, changes: Mapping[str, Change]):
         values = dict(getattr(dataset, attribute))
         values.update({m: getattr(change, method)(values[m]) for m, change in changes.items() if m in values})
         setattr(view, attribute, values)
+    view.graph_cache = None
     return view
 
 

@@ -99,22 +99,6 @@ def split_digest(run: Run) -> str:
     return str((run.manifest["data"].get("test") or {}).get("digest"))
 
 
-def _values(shared: list[tuple[Run, Run]], metric: str) -> tuple[np.ndarray, int]:
-    """``[n_users, 2]``, each the mean over the seeds in which both files have the user; and how many users are in one file alone."""
-    import pandas as pd
-
-    tables, lost = [], set()
-    for one, other in shared:
-        sides = [run.users.set_index("user_id")[metric] for run in (one, other)]
-        joined = pd.concat(sides, axis=1, join="inner", keys=["a", "b"])
-        lost |= set(sides[0].index.symmetric_difference(sides[1].index))
-        tables.append(joined)
-    if not tables:
-        return np.empty((0, 2)), 0
-    means = pd.concat(tables).groupby(level=0, sort=True).mean()
-    return means.to_numpy(), len(lost)
-
-
 def _named(test: Paired) -> dict:
     names = {
         "n": "users", "equal": "users_equal", "difference": "mean_difference", "low": "ci95_low", "high": "ci95_high",

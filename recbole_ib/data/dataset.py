@@ -27,6 +27,7 @@ class MultimodalDataset(Dataset):
         modalities: name -> Tensor ``[n_items, d]`` of ``feature_dtype``; row 0 (padding) is zero.
         has_feature: name -> bool Tensor ``[n_items]``, items that have a row of their own.
         item_graphs: name -> CSR ``[n_items, n_items]`` of the modality's ``item_graph_file``, where one is named.
+        graph_cache: where large item graphs that are computed from these features are kept for other runs.
 
     Raises:
         FeatureError: a file that training must not start with; the message names file, count and first tokens.
@@ -34,6 +35,7 @@ class MultimodalDataset(Dataset):
 
     modalities: dict[str, Tensor]
     has_feature: dict[str, Tensor]
+    graph_cache: Path | None
 
     def _data_processing(self):
         super()._data_processing()
@@ -43,7 +45,7 @@ class MultimodalDataset(Dataset):
         self.modalities, self.has_feature, self.item_graphs = {}, {}, {}
         tokens = [str(t) for t in self.field2id_token[self.iid_field]]
         errors, dtype = [], self.feature_dtype(self.config)
-        cache = self.feature_cache(self.config)
+        cache = self.graph_cache = self.feature_cache(self.config)
         for spec in self.modality_specs(self.config):
             modality, report = load_modality(spec, tokens, dtype=dtype, cache=cache)
             errors += report.errors
@@ -72,7 +74,7 @@ class MultimodalDataset(Dataset):
 
     @staticmethod
     def feature_cache(config) -> Path:
-        """The folder of the float16 tables: below the data set's, or below ``checkpoint_dir`` for a set inside RecBole's own package."""
+        """Where float16 tables and item graphs are kept: in the data set's folder, or ``checkpoint_dir`` for a set of RecBole's package."""
         folder = Path(config["data_path"])
         if Path(recbole.__file__).resolve().parent in folder.resolve().parents:
             folder = Path(config["checkpoint_dir"])

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-import scipy.sparse as sp
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
@@ -14,13 +13,13 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_ib.data.graph_cache import cosine_graph
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import (
     KNN_SEARCHES,
     EdgeGraph,
     ModalityWeights,
     SparseMatrix,
-    cosine_knn,
     top_k_per_row,
     user_item_adjacency,
 )
@@ -370,13 +369,12 @@ def modality_graphs(config, dataset) -> dict:
     Returns modality -> CSR ``[n_items, n_items]``.
     """
     k, search, graphs = count(config, "knn_k", least=1), choice(config, "knn_search", KNN_SEARCHES), {}
+    cache = getattr(dataset, "graph_cache", None)
     for name, features in dataset.modalities.items():
         if name in dataset.item_graphs:
             graphs[name] = top_k_per_row(dataset.item_graphs[name], k)
         else:
-            rows, cols, values = cosine_knn(features, k, dataset.has_feature[name], search)
-            n = features.shape[0]
-            graphs[name] = sp.csr_array((values.numpy(), (rows.numpy(), cols.numpy())), shape=(n, n))
+            graphs[name] = cosine_graph(features, k, dataset.has_feature[name], search, cache)
     return graphs
 
 

@@ -152,7 +152,8 @@ def masked_view(dataset, features: Mapping[str, Tensor], mask: Tensor):
     view = copy.copy(dataset)
     parts = mask.split([table.shape[1] for table in features.values()])
     view.modalities = {name: table * part for (name, table), part in zip(features.items(), parts, strict=True)}
-    view.item_graphs = {}
+    # no other run has this mask
+    view.item_graphs, view.graph_cache = {}, None
     return view
 
 

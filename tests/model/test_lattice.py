@@ -121,8 +121,8 @@ def test_unit_rows_and_their_gradients_of_both_orders():
 
 @pytest.mark.parametrize(("search", "static", "learned"), [("auto", "auto", "exact"), ("exact",) * 3, ("faiss",) * 3])
 def test_the_search_key_reaches_both_graphs(build, monkeypatch, search, static, learned):
+    from recbole_ib.data import graph_cache
     from recbole_ib.graph import item_graph
-    from recbole_ib.model import base
 
     seen = []
 
@@ -130,7 +130,7 @@ def test_the_search_key_reaches_both_graphs(build, monkeypatch, search, static, 
         seen.append(search)
         return cosine_knn(features, k, valid)
 
-    monkeypatch.setattr(base, "cosine_knn", watched)
+    monkeypatch.setattr(graph_cache, "cosine_knn", watched)
     monkeypatch.setattr(item_graph, "cosine_knn", watched)
     _, model, _, _, _ = build("LATTICE", knn_search=search)
     assert seen == [static] * 2
