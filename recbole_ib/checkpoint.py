@@ -59,7 +59,7 @@ def read_checkpoint(path: str | Path, map_location="cpu") -> dict:
         raise PickledCheckpointError(
             f"{path} holds pickled objects: it is no checkpoint of recbole_ib, perhaps one of RecBole's own models ({error})"
         ) from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, LookupError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint ({error})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__

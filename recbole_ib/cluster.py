@@ -91,3 +91,39 @@ def working_in(folder: str | Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """A folder, made where needed, for this process alone: two commands that write the same files would destroy each other's.
+
+    Raises:
+        ConfigurationError: another process has it, or it is no folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigurationError(f"{folder} is, or lies in, a file; name a folder with --out") from None
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        yield
+        return
+    with open(folder / ".lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(f"another command is writing into {folder}; wait for it, or give another --out") from None
+        yield
+
+
+def check_resources(cpus: float, gpus: float, what: str) -> None:
+    """Raise ConfigurationError for what no machine of the connected Ray could ever give one task."""
+    import ray
+
+    for name, wanted, key in (("cpus", cpus, "CPU"), ("gpus", gpus, "GPU")):
+        most = max((node["Resources"].get(key, 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if wanted > most:
+            raise ConfigurationError(
+                f"{name}-per-{what} is {wanted:g}, and no machine of Ray's has more than {most:g} {key}: no {what} could ever start"
+            )

@@ -8,6 +8,7 @@ context-aware and knowledge-based models always keep RecBole's.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 import re
@@ -100,6 +101,18 @@ def parse_arguments(argv: Sequence[str]) -> dict:
             raise ConfigurationError(f"--{key} is given twice, as {found[key]!r} and {value!r}")
     # RecBole reads "[5,100]" under such a key as the text of an interval
     return {key: value if key.endswith("_num_interval") else parse_value(value) for key, value in found.items()}
+
+
+def parse_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """A command's own words, and the settings among them: argparse would take a setting with a blank in it for a name.
+
+    Raises:
+        SystemExit: as argparse does, for ``--help`` and for what it cannot read.
+    """
+    own = parser._option_string_actions
+    settings = [word for word in words if re.match(r"--[\w.-]+=", word) and word.partition("=")[0] not in own]
+    given, rest = parser.parse_known_args([word for word in words if word not in settings])
+    return given, [*rest, *settings]
 
 
 class Config(RecBoleConfig):
@@ -448,6 +461,17 @@ def _check_valid_metric(settings: dict) -> None:
             f"valid_metric is {wanted!r}, which metrics and topk do not compute.{nearest(wanted, computed)} "
             f"Computed: {', '.join(computed)}"
         )
+
+
+def absolute_paths(settings: dict, config: Config) -> dict:
+    """The settings of a configuration with paths that hold in any working directory, the default ``data_path`` among them."""
+    settings = dict(settings)
+    if "data_path" in settings or config.dataset != "ml-100k":
+        settings["data_path"] = str(Path(config["data_path"]).parent.resolve())
+    for key in ("feature_path", "mmrec_path"):
+        if isinstance(settings.get(key), str) and not settings[key].startswith("recbole_ib:"):
+            settings[key] = str(Path(settings[key]).expanduser().resolve())
+    return settings
 
 
 def feature_files(config: Config) -> list[Path]:

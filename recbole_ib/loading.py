@@ -189,9 +189,8 @@ def _differs_from_manifest(run: TrainedRun) -> bool:
         manifest = read_manifest(path)
     except ConfigurationError:
         return False  # somebody's own file
-    if manifest["checkpoint"] != Path(run.path).name:
+    if manifest.get("checkpoint") != Path(run.path).name:
         return False
-    parts = {name: getattr(run, name)._dataset for name in ("train", "valid", "test")}
-    return any(
-        manifest["data"][name]["digest"] != interactions_digest(part) for name, part in parts.items() if name in manifest["data"]
-    )
+    parts = manifest.get("data") or {}
+    kept = {name: parts[name].get("digest") for name in ("train", "valid", "test") if name in parts}
+    return any(digest != interactions_digest(getattr(run, name)._dataset) for name, digest in kept.items() if digest)

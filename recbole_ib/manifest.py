@@ -33,6 +33,8 @@ class RunRecord:
         self.started = datetime.now(timezone.utc)
         self.seconds: dict[str, float] = {}
         self.curve: list[dict] = []
+        #: was it this process that trained? Otherwise its memory tells nothing, and ``epochs`` says how many were trained elsewhere
+        self.trained_here, self.epochs = True, 0
         self._since = time.perf_counter()
         forget_peak()
         if torch.cuda.is_available():
@@ -68,8 +70,8 @@ def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
     folder = Path(config["checkpoint_dir"])
     stem = Path(result["checkpoint"] or checkpoint_path(folder, config["model"], config["dataset"]))
     folder.mkdir(parents=True, exist_ok=True)
-    memory = {"peak_bytes": peak_memory(), "gpu_peak_bytes": None}
-    if torch.cuda.is_available():
+    memory = {"peak_bytes": peak_memory() if record.trained_here else None, "gpu_peak_bytes": None}
+    if torch.cuda.is_available() and record.trained_here:
         memory["gpu_peak_bytes"] = torch.cuda.max_memory_allocated()
     users = None
     if config["per_user"]:
@@ -78,9 +80,8 @@ def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
         with written_whole(users) as scratch:
             table.to_parquet(scratch, index=False)
     epochs = getattr(trainer, "train_loss_dict", {})
-    curve = getattr(trainer, "curve", record.curve)
-    # a continued run has the seconds of its first part too
-    before = (curve[-1]["seconds"] if curve else 0.0) - (record.curve[-1]["seconds"] if record.curve else 0.0)
+    # ours knows the part before an interruption too
+    curve, before = getattr(trainer, "curve", ()) or record.curve, getattr(trainer, "seconds_before", 0.0)
     manifest = {
         "format": FORMAT,
         "model": config["model"],
@@ -108,7 +109,7 @@ def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
             "valid_score_bigger": result["valid_score_bigger"],
             "valid_metric": str(config["valid_metric"]).lower(),
             "best_epoch": _best_epoch(curve, result["valid_score_bigger"]),
-            "epochs": len(epochs),
+            "epochs": len(epochs) or record.epochs,
             "valid": result["best_valid_result"],
             "test": result["test_result"],
         },

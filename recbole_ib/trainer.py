@@ -109,7 +109,7 @@ class MultimodalTrainer(Trainer):
         self._checks_every_step = self.device.type == "cpu"
         #: one entry an evaluation, those before an interruption too: epoch, validation score, seconds of training until then
         self.curve: list[dict] = []
-        self._seconds_before, self._began = 0.0, 0.0
+        self.seconds_before, self._began = 0.0, 0.0
         self._train_data = None
         self._data_digest = None
         self._latest_valid_result = None
@@ -275,7 +275,7 @@ class MultimodalTrainer(Trainer):
         score, result = super()._valid_epoch(valid_data, show_progress)
         self._latest_valid_result = result
         # before RecBole saves the epoch: a run continued from it has the whole curve
-        seconds = self._seconds_before + time.perf_counter() - self._began
+        seconds = self.seconds_before + time.perf_counter() - self._began
         self.curve.append({"epoch": next(reversed(self.train_loss_dict)), "score": float(score), "seconds": seconds})
         return score, result
 
@@ -367,7 +367,7 @@ class MultimodalTrainer(Trainer):
         self.train_loss_dict = dict(state["train_loss_dict"])
         # checkpoints of the first versions have none
         self.curve = list(state.get("curve", ()))
-        self._seconds_before = self.curve[-1]["seconds"] if self.curve else 0.0
+        self.seconds_before = self.curve[-1]["seconds"] if self.curve else 0.0
         self._resumed = state
         self.logger.info(f"Continue {resume_file} from epoch {self.start_epoch}")
 

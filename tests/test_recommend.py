@@ -436,6 +436,13 @@ def test_data_that_moved_are_found_by_data_path(moved, tmp_path):
         load(checkpoint, data_path=tmp_path / "elsewhere")
 
 
+def test_another_json_beside_the_checkpoint_is_no_manifest(vbpr, tmp_path):
+    mine = tmp_path / "mine.pth"
+    mine.write_bytes(Path(vbpr).read_bytes())
+    mine.with_suffix(".json").write_text('{"format": "recbole_ib run 1"}')
+    assert len(load(mine).recommend(k=1))
+
+
 def test_sizes_that_do_not_fit_a_recbole_model_are_refused(tmp_path):
     pairs, _, _, _ = planted()
     checkpoint = train(write_dataset(tmp_path / "data", "planted", pairs, {}), tmp_path / "saved", "BPR")

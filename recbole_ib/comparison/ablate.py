@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from recbole_ib.comparison.compare import Line, Options, line_of, parser_of, read_options, run
+from recbole_ib.comparison.compare import run
 from recbole_ib.comparison.contestants import Contestant, parse_contestants
+from recbole_ib.comparison.lines import Line, Options, line_of, parser_of, read_options
 from recbole_ib.config import Config, quoted
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import backbone_of

@@ -31,7 +31,11 @@ def answer(results: Results, table: Table, tests: pd.DataFrame) -> list[str]:
         first = f"{_and(shared)} share the best test {metric_title(metric)}: {_spread(cell)}."
     else:
         first = f"{order[0]} has the best test {metric_title(metric)}, {_spread(cell)}{_leads(results, table, order)}."
-    return [first, *_significance(results, tests, order)]
+    rest = [name for name in order[1:] if name not in shared]
+    if not rest:
+        return [first]
+    whose = "its" if len(shared) == 1 else f"{order[0]}'s"
+    return [first, *_significance(results, tests, order[0], rest, whose)]
 
 
 def _leads(results: Results, table: Table, order: list[str]) -> str:
@@ -59,8 +63,9 @@ def _spread(cell: Cell) -> str:
     return f"{cell.mean:.{DIGITS}f} ± {cell.sd:.{DIGITS}f} (mean ± standard deviation over {cell.seeds} seeds)"
 
 
-def _significance(results: Results, tests: pd.DataFrame, order: list[str]) -> list[str]:
-    metric, best, others = results.lineup.metric, order[0], order[1:]
+def _significance(results: Results, tests: pd.DataFrame, best: str, others: list[str], whose: str) -> list[str]:
+    """Of the leads over the models that do not share the first place."""
+    metric, its = results.lineup.metric, whose[0].upper() + whose[1:]
     if tests.empty or metric not in set(tests["metric"]):
         return ["No difference was tested: the values of single users were not kept (per_user)."]
     rows = {name: of_pair(tests, metric, best, name) for name in others}
@@ -81,13 +86,13 @@ def _significance(results: Results, tests: pd.DataFrame, order: list[str]) -> li
     untested = [name for name in others if name not in tested]
     if not won and not lost:
         text = (
-            f"None of its leads is significant ({how}): this comparison does not establish that {best} is better than "
+            f"None of {whose} leads is significant ({how}): this comparison does not establish that {best} is better than "
             f"{_and(open_ones) if len(open_ones) < 4 else 'the others'}."
         )
     elif not open_ones and not lost:
-        text = f"Its lead over {_all_of(won, len(tested))} is significant ({how})."
+        text = f"{its} lead over {_all_of(won, len(tested))} is significant ({how})."
     else:
-        text = f"Its lead over {_and(won)} is significant ({how})" if won else f"No lead of its own is significant ({how})"
+        text = f"{its} lead over {_and(won)} is significant ({how})" if won else f"No lead of its own is significant ({how})"
         text += f"; over {_and(open_ones)} it is not established" if open_ones else ""
         text += f"; among the users compared {_and(lost)} is significantly better" if lost else ""
         text += "."

@@ -12,11 +12,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from logging import getLogger
 from pathlib import Path
 
 from recbole_ib.checkpoint import last_path
-from recbole_ib.cluster import connected, use_share, working_in
+from recbole_ib.cluster import check_resources, connected, use_share, working_in
 from recbole_ib.config import feature_files, quoted
+from recbole_ib.errors import CheckpointError
 from recbole_ib.manifest import plain_values, versions
 from recbole_ib.registry import is_ours
 from recbole_ib.whole import written_whole
@@ -48,6 +50,11 @@ class Task:
     def manifest(self) -> Path | None:
         """The manifest of the finished training, ``None`` where it has not finished: a run writes it last, and whole."""
         return next(iter(sorted(self.folder.glob("*.json"))), None)
+
+    def finished(self, with_checkpoint: bool) -> bool:
+        """Is there a manifest, and the checkpoint that it names, where that is asked for?"""
+        manifest = self.manifest()
+        return manifest is not None and (not with_checkpoint or manifest.with_suffix(".pth").is_file())
 
     def error(self) -> str | None:
         """The first line of what stopped it, if an error did."""
@@ -93,6 +100,7 @@ def run_tasks(
     with connected(address):
         import ray
 
+        check_resources(cpus, gpus, "run")
         # a worker for each: memory and threads of one training are not another's
         worker = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RESTARTS)(train)
         left = {worker.remote(task, cpus, keep_checkpoints): task for task in tasks}
@@ -112,7 +120,7 @@ def train(task: Task, cpus: float, keep_checkpoints: bool) -> tuple[float, str |
     started = time.perf_counter()
     # a user's own choice of device stays
     devices = use_share(cpus)
-    settings = {**QUIET, **devices, **task.settings, "checkpoint_dir": str(task.folder)}
+    settings = {**devices, **task.settings, **QUIET, "checkpoint_dir": str(task.folder)}
     # RecBole writes log/ and log_tensorboard/ into the working directory
     with tempfile.TemporaryDirectory(prefix="comparison-") as scratch, working_in(scratch):
         try:
@@ -129,14 +137,18 @@ def _train(task: Task, settings: dict, keep_checkpoints: bool) -> None:
     from recbole_ib.quick_start import run_recbole_ib
 
     (task.folder / ERROR_FILE).unlink(missing_ok=True)
-    unfinished = last_of(task.folder)
+    unfinished = None if task.manifest() else last_of(task.folder)
+    result = None
     if unfinished is not None:
-        settings["resume_checkpoint"] = str(unfinished)
-    else:
-        # of a training that was killed before it could be continued
+        try:
+            result = run_recbole_ib(task.name, task.dataset, None, quoted({**settings, "resume_checkpoint": str(unfinished)}))
+        except CheckpointError as error:
+            getLogger().error(f"{unfinished} cannot be continued, the run starts over: {error}")
+    if result is None:
+        # what a training has left that was killed before it could be continued
         shutil.rmtree(task.folder, ignore_errors=True)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    result = run_recbole_ib(task.name, task.dataset, None, quoted(settings))
+        task.folder.mkdir(parents=True)
+        result = run_recbole_ib(task.name, task.dataset, None, quoted(settings))
     if not keep_checkpoints:
         for path in (Path(result["checkpoint"]), last_path(result["checkpoint"])):
             path.unlink(missing_ok=True)

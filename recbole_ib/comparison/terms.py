@@ -85,10 +85,20 @@ def _data(results: Results) -> list[str]:
                 differing.setdefault(f"{title} data of {', '.join(odd)} differ from those of {', '.join(most)}", []).append(
                     str(seed)
                 )
-    return [
+    texts = [
         f"The {text} (seed {', '.join(seeds)}); pairs with different test sets are not tested."
         for text, seeds in differing.items()
     ]
+    for name, runs in results.runs.items():
+        for split in dict.fromkeys(run.manifest["split_seed"] for run in runs):
+            here = [run for run in runs if run.manifest["split_seed"] == split]
+            found = _by_value((str(run.seed), (run.manifest["data"].get("test") or {}).get("digest")) for run in here)
+            if len(found) > 1:
+                seeds = " and ".join(", ".join(same) for same in found.values())
+                texts.append(
+                    f"{name} was tested on different data under one split_seed ({split}; seeds {seeds}): the data have changed."
+                )
+    return texts
 
 
 def _features(results: Results) -> list[str]:
@@ -169,10 +179,15 @@ def _users(results: Results) -> list[str]:
 
 
 def stopped_by_limit(run: Run) -> bool:
-    """Was the best epoch the last that the run was allowed? Then more epochs could still have raised it."""
+    """Did the run reach its last epoch before its patience was at an end? Then more epochs could still have raised it."""
     limit, done = (run.manifest.get("config") or {}).get("epochs"), run.manifest["result"]
     last = run.manifest["curve"][-1]["epoch"] if run.manifest.get("curve") else done["epochs"] - 1
-    return isinstance(limit, int) and done["epochs"] >= limit and done["best_epoch"] is not None and done["best_epoch"] >= last
+    if not isinstance(limit, int) or done["epochs"] < limit or done["best_epoch"] is None:
+        return False
+    # in evaluations, as RecBole counts its patience
+    config = run.manifest["config"]
+    waited = (last - done["best_epoch"]) / max(1, config.get("eval_step") or 1)
+    return waited <= (config.get("stopping_step") or 0)
 
 
 def limited(results: Results) -> list[str]:

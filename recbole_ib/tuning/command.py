@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from recbole_ib.config import parse_arguments
+from recbole_ib.config import parse_arguments, parse_words
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.tuning.options import SCHEDULERS, SEARCHES
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 def command(argv: Sequence[str]) -> int:
     """Run the search that the words ask for; 0, or 1 where it is refused."""
     try:
-        given, rest = parser().parse_known_args(list(argv))
+        given, rest = parse_words(parser(), list(argv))
     except SystemExit as stop:
         return int(stop.code or 0)
     _check_rest(rest)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.errors import ConfigurationError, first_few, nearest
 from recbole_ib.tuning.record import write_text
 
 FORMAT = "recbole_ib search 1"
@@ -16,7 +15,7 @@ SEARCHES = ("optuna", "random", "grid")
 SCHEDULERS = ("asha", "none")
 #: what a search writes into its folder; nothing else there is touched
 PARTS = (
-    "ray", "trials", "search.json", "trials.csv", "best.yaml", "best.pth", "result.json", "parallel.png", "slices.png",
+    "ray", "trials", "search.json", "trials.csv", "best.yaml", "best.pth", "best.json", "result.json", "parallel.png", "slices.png",
 )  # fmt: skip
 #: entries of search.json that may differ when a search is resumed
 FREE = ("format", "command", "started", "versions")
@@ -66,27 +65,6 @@ class Options:
         return 1 if self.search == "grid" else 20 if self.samples is None else self.samples
 
 
-@contextmanager
-def own_folder(folder: Path):
-    """The folder of a search, for this process alone.
-
-    Raises:
-        ConfigurationError: another process is searching into it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows
-        yield
-        return
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(f"another process is searching into {folder}; wait for it, or give another --out") from None
-        yield
-
-
 def claim(folder: Path, description: dict, options: Options) -> bool:
     """Check that a folder may take the search, and note it there.
 
@@ -97,10 +75,15 @@ def claim(folder: Path, description: dict, options: Options) -> bool:
         ConfigurationError: the folder holds another search, or this one without ``resume``.
     """
     path = folder / "search.json"
-    there = path.is_file() or any((folder / name).exists() for name in ("trials", "ray"))
-    if there and not options.resume and not options.fresh:
+    if path.is_file() and not options.resume and not options.fresh:
         raise ConfigurationError(
             f"{folder} holds a search already: --resume goes on with it, --fresh deletes it and starts over, --out=DIR searches elsewhere"
+        )
+    foreign = [file.name for file in _written(folder) if file.exists()]
+    if not path.is_file() and foreign and not options.fresh:
+        raise ConfigurationError(
+            f"{folder} holds no search.json, but files that a search would replace ({first_few(foreign)}): --out=DIR searches elsewhere, "
+            "--fresh deletes them"
         )
     if path.is_file() and options.resume:
         try:
@@ -124,9 +107,14 @@ def claim(folder: Path, description: dict, options: Options) -> bool:
     return False
 
 
+def _written(folder: Path, parts=PARTS) -> list[Path]:
+    """Where a search writes, there or not."""
+    return [*(folder / name for name in parts), *folder.glob("heatmap-*.png")]
+
+
 def clear(folder: Path, parts=PARTS) -> None:
     """Delete what a search wrote into its folder."""
-    for path in [*(folder / name for name in parts), *folder.glob("heatmap-*.png")]:
+    for path in _written(folder, parts):
         if path.is_dir():
             shutil.rmtree(path)
         else:

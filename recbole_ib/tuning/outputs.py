@@ -13,7 +13,7 @@ import pandas as pd
 
 from recbole_ib.cluster import working_in
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.manifest import versions
+from recbole_ib.manifest import RunRecord, versions, write_records
 from recbole_ib.quick_start import set_up
 from recbole_ib.registry import is_ours
 from recbole_ib.tuning import table
@@ -100,12 +100,12 @@ def _metrics(valid: dict, test: dict) -> str:
 
 
 def test_winner(job: Job, record: Record, source: Path, target: Path) -> tuple[dict, dict]:
-    """Evaluate a trial's best epoch on the validation and the test set, and copy its checkpoint to ``target``."""
+    """Evaluate a trial's best epoch on the validation and the test set; its checkpoint goes to ``target``, and a manifest beside it."""
     if record.checkpoint is None or not (source / record.checkpoint).is_file():
         raise ConfigurationError(f"the checkpoint of the best trial, {source / str(record.checkpoint)}, is not there any more")
     device = {} if job.gpu else {"use_gpu": False}
     config = job.given.config({**trial_settings(record.values, source), **device})
-    weights = source / record.checkpoint
+    weights, history = source / record.checkpoint, RunRecord()
     # a Trainer opens an event file of tensorboard in the working directory when it is made
     with tempfile.TemporaryDirectory(prefix="recbole-ib-tune-") as scratch, working_in(scratch):
         made = set_up(config, dataset=job.data.copy(config))
@@ -118,8 +118,17 @@ def test_winner(job: Job, record: Record, source: Path, target: Path) -> tuple[d
             # as RecBole writes them, so that its own functions read it
             made.trainer._save_checkpoint(record.best_epoch, verbose=False, saved_model_file=str(target))
         options = {"load_best_model": ours, "model_file": str(target) if ours else None, "show_progress": False}
-        valid, test = (made.trainer.evaluate(part, **options) for part in (made.valid_data, made.test_data))
-    return tuple({name: float(value) for name, value in found.items()} for found in (valid, test))
+        history.begin_training()
+        valid, test = (
+            {name: float(value) for name, value in made.trainer.evaluate(part, **options).items()}
+            for part in (made.valid_data, made.test_data)
+        )
+        history.end_test()
+    history.trained_here, history.curve, history.epochs = False, record.curve, record.epochs
+    history.seconds["train"] = record.seconds
+    result = {"checkpoint": str(target), "best_valid_score": record.best_score, "best_valid_result": valid, "test_result": test}
+    write_records(made, history, {**result, "valid_score_bigger": bool(config["valid_metric_bigger"])})
+    return valid, test
 
 
 test_winner.__test__ = False  # pytest would take it for a test

@@ -20,14 +20,6 @@ RAY_ENVIRONMENT = {
 DEFAULT_GRACE = 10
 
 
-def check_resources(wanted: dict, there: dict) -> None:
-    for name, key in (("cpu", "CPU"), ("gpu", "GPU")):
-        if wanted[name] > there.get(key, 0):
-            raise ConfigurationError(
-                f"{name}s_per_trial is {wanted[name]:g}, and Ray has {there.get(key, 0):g} {key}: no trial could ever start"
-            )
-
-
 def total_trials(space: Space, how: Options) -> int:
     count = how.trials
     for domain in space.values() if how.search == "grid" else ():

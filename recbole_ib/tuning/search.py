@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recbole_ib.cluster import connected
+from recbole_ib.cluster import check_resources, connected, own_folder
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.tuning import options as asked
 from recbole_ib.tuning.options import Options
 from recbole_ib.tuning.outputs import TuneResult, write_outputs
 from recbole_ib.tuning.plots import pairs_of
 from recbole_ib.tuning.ray_parts import (
-    check_resources,
     grace_epochs,
     ray_environment,
     scheduler,
@@ -65,6 +64,12 @@ def tune(
     if how.search == "grid":
         check_grid(searched)
     check_searched(searched, given.config)
+    twice = [key for key in searched if key in given.settings]
+    if twice:
+        raise ConfigurationError(
+            f"{', '.join(twice)}: given as a setting of all trials, and searched too. Leave the setting out, or the key out of the space "
+            "(--space=FILE.yaml)"
+        )
     if not 1 <= (base["eval_step"] or 0) <= base["epochs"]:
         raise ConfigurationError(
             f"a search decides by validation: eval_step must be between 1 and epochs ({base['epochs']}), got {base['eval_step']}"
@@ -73,7 +78,7 @@ def tune(
     folder = Path(out if out is not None else Path("tuned") / base.dataset / base["model"]).resolve()
     data = prepare(base)
     started = time.perf_counter()
-    with asked.own_folder(folder):
+    with own_folder(folder):
         resumed = asked.claim(folder, _description(given, base, searched, how, data, command), how)
         with ray_environment(), connected(how.address, how.cpus):
             job = _job(given, base, data, searched, folder, how)
@@ -130,14 +135,13 @@ def trial_name(trial) -> str:
 
 def _run(job: Job, base, how: Options, folder: Path, resumed: bool) -> list[Record]:
     """Let Ray run the trials; the records of all of them."""
-    import ray
     from ray import tune as ray_tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
     from recbole_ib.tuning.progress import Progress
 
     resources = {"cpu": how.cpus_per_trial, "gpu": _gpus(how, base)}
-    check_resources(resources, ray.cluster_resources())
+    check_resources(resources["cpu"], resources["gpu"], "trial")
     trainable = ray_tune.with_resources(ray_tune.with_parameters(run_in_worker, job=job), resources)
     bigger, state = bool(base["valid_metric_bigger"]), folder / "ray"
     if resumed and Tuner.can_restore(str(state)):

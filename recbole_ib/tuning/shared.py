@@ -6,19 +6,15 @@ import copy
 import hashlib
 import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from recbole.data import create_dataset
 
-from recbole_ib.config import Config, quoted
+from recbole_ib.config import Config, absolute_paths, quoted
 from recbole_ib.data.digest import table_digest
 from recbole_ib.quick_start import split_seed
 from recbole_ib.registry import ensure_known
-
-#: settings whose relative paths a worker, which has another working directory, could not follow
-PATH_KEYS = ("feature_path", "mmrec_path")
 
 
 @dataclass(frozen=True)
@@ -49,14 +45,14 @@ def read_given(model, dataset, config_file_list=None, config_dict=None, argv=(),
     settings.update(changes or {})
     named = settings.pop("model", None), settings.pop("dataset", None)
     settings.pop("config_files", None)
-    if "data_path" in settings or config.dataset != "ml-100k":
-        settings["data_path"] = str(Path(config["data_path"]).parent.resolve())
-    for key in PATH_KEYS:
-        if settings.get(key):
-            settings[key] = str(Path(settings[key]).expanduser().resolve())
+    settings = absolute_paths(settings, config)
+    name = model if model is not None else named[0]
+    if settings.pop("bottleneck", None) and isinstance(name, str):
+        # the name says it: best.yaml is read for other models too
+        name = config["model"]
     # all trials share one split, and so does a run of best.yaml with another seed
     settings["split_seed"] = split_seed(config)
-    return Given(model if model is not None else named[0], config.dataset, settings)
+    return Given(name, config.dataset, settings)
 
 
 @dataclass(frozen=True)

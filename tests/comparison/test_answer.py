@@ -58,9 +58,16 @@ def test_some_leads_hold_and_others_not(tmp_path):
 
 def test_models_that_share_the_best_place(tmp_path):
     same = values(0.3)
-    first, *rest = sentences([plain_entry(tmp_path, n, {0: same}) for n in "AB"])
-    assert first == "A and B share the best test Recall@20: 0.3000 (one seed, no spread)."
-    assert rest == ["No difference between A and the others could be tested: every user has the same value under both."]
+    (only,) = sentences([plain_entry(tmp_path, n, {0: same}) for n in "AB"])
+    assert only == "A and B share the best test Recall@20: 0.3000 (one seed, no spread)."
+
+
+def test_what_lies_behind_a_shared_first_place_is_said_of_one_by_name(tmp_path):
+    entries = [plain_entry(tmp_path, n, {0: values(0.3)}) for n in "AB"] + [plain_entry(tmp_path, "C", {0: values(0.1, seed=5)})]
+    first, second, _ = sentences(entries)
+    assert first.startswith("A and B share the best")
+    assert second.startswith("A's lead over C is significant")
+    assert "B" not in second
 
 
 def test_one_model_is_not_compared(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from recbole_ib.cli import main
-from recbole_ib.comparison import ablate, compare
+from recbole_ib.cluster import own_folder
+from recbole_ib.comparison import ablate, compare, lines
 from recbole_ib.comparison.contestants import parse_contestants
 from recbole_ib.comparison.tasks import train
 from recbole_ib.config import Config
@@ -94,12 +95,12 @@ def test_settings_come_in_their_order(data_path, tmp_path):
         {"model": "VBPR", "dataset": "tiny", "learning_rate": 0.1, "reg_weight": 0.3, "embedding_size": 16, "split_seed": 4},
     )
     file.write_text("learning_rate: 0.5\nstopping_step: 3\n")
-    parser = compare.parser_of("compare", "")
-    _, options = compare.read_options(
+    parser = lines.parser_of("compare", "")
+    _, options = lines.read_options(
         parser, [*words(data_path, tmp_path, f"--tuned={tuned}", "--reg_weight=0.2"), f"--config_files={file}"]
     )
     (contestant,) = parse_contestants("VBPR:embedding_size=8")
-    line = compare.line_of(contestant, options)
+    line = lines.line_of(contestant, options)
     assert line.settings["stopping_step"] == 3  # a file's, below
     assert line.settings["learning_rate"] == 0.1  # the search's, above the files
     assert line.settings["reg_weight"] == 0.2  # the command's
@@ -125,12 +126,76 @@ def test_settings_come_in_their_order(data_path, tmp_path):
         (["--models", "VBPR", "--cpus-per-run=0"], "--cpus-per-run must be above 0"),
         (["--models", "VBPR", "BPR:split_seed=3"], "different splits of the data"),
         (["--models", "VBPR", "--tuned=nowhere"], "holds no VBPR/best.yaml"),
+        (["--models", "FREEDOM", "--bottleneck=fib"], "it from --models, as NAME+fib"),
+        (["--models", "VBPR:per_user=False"], "model 'VBPR:per_user=False': per_user is not for one run alone"),
+        (["--models", "VBPR", "--eval_args={'mode': 'uni5'}"], "mode 'uni5'"),
+        (["--models", "VBPR", "--seeds", "2020"], "One seed is written with a comma: 2020,"),
     ],
 )
 def test_wrong_words_are_refused_before_training(argv, said, data_path, tmp_path, here, capsys):
     assert main(["compare", *argv, *words(data_path, tmp_path / "out")]) == 1
     assert said in capsys.readouterr().err
     assert not here
+
+
+def test_a_search_of_another_model_is_refused(data_path, tmp_path, here, capsys):
+    tune(tmp_path / "tuned", "BPR", {"model": "VBPR"})
+    assert main(["compare", "--models", "BPR", *words(data_path, tmp_path / "out", f"--tuned={tmp_path / 'tuned'}")]) == 1
+    assert "was tuned for VBPR, not for BPR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("folder", "model", "searched"),
+    [
+        ("IBMRec", "VLATTICE+fib+gib", {"model": "IBMRec"}),
+        ("FREEDOM+fib", "FREEDOM+fib", {"model": "FREEDOM", "bottleneck": "fib"}),
+    ],
+)
+def test_a_search_is_found_under_either_name_and_its_keys_of_one_run_are_left_out(folder, model, searched, data_path, tmp_path):
+    more = {"per_user": False, "metric_decimal_place": 2, "seed": 9, "fib_weight": 0.7}
+    tune(tmp_path / "tuned", folder, {**searched, **more})
+    _, options = lines.read_options(lines.parser_of("compare", ""), words(data_path, tmp_path, f"--tuned={tmp_path / 'tuned'}"))
+    found = lines.line_of(parse_contestants(model)[0], options).settings
+    assert found["fib_weight"] == 0.7
+    assert not {"per_user", "metric_decimal_place", "seed", "bottleneck", "model"} & set(found)
+
+
+def test_the_default_data_path_is_the_callers(data_path, tmp_path, here, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data_path.rename(tmp_path / "dataset")
+    assert main(["compare", "--models", "BPR", "--dataset=tiny", "--epochs=1", "--seeds=1"]) == 0
+    assert len(here) == 1
+    assert (tmp_path / "compare" / "tiny" / "report.html").is_file()
+
+
+def test_files_of_ones_own_are_not_replaced(data_path, tmp_path, here, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "table.csv").write_text("mine")
+    assert main(["compare", "--models", "BPR", *words(data_path, out)]) == 1
+    assert "holds files that the report would replace (table.csv)" in capsys.readouterr().err
+    assert (out / "table.csv").read_text() == "mine"
+
+
+def test_a_folder_is_for_one_command_at_a_time(data_path, tmp_path, here, capsys):
+    out = tmp_path / "out"
+    with own_folder(out):
+        assert main(["compare", "--models", "BPR", *words(data_path, out)]) == 1
+    assert "another command is writing into" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["compare", "--models", "BPR", *words(data_path, tmp_path / "file")]) == 1
+    assert "is, or lies in, a file" in capsys.readouterr().err
+    assert not here
+
+
+def test_checkpoints_that_are_asked_for_later_are_trained_for(data_path, tmp_path, here):
+    argv = ["compare", "--models", "VBPR", *words(data_path, tmp_path / "out", "--seeds=1")]
+    assert main(argv) == 0
+    assert main([*argv, "--keep-checkpoints"]) == 0
+    assert len(here) == 2
+    assert list((tmp_path / "out" / "runs").glob("*/*.pth"))
+    assert main([*argv, "--keep-checkpoints"]) == 0
+    assert len(here) == 2
 
 
 def test_a_search_on_other_data_is_refused(data_path, tmp_path, here, capsys):
@@ -140,14 +205,24 @@ def test_a_search_on_other_data_is_refused(data_path, tmp_path, here, capsys):
 
 
 @pytest.mark.parametrize(
-    ("given", "seeds"), [(["5"], [0, 1, 2, 3, 4]), (["3", "7"], [3, 7]), (["3,7"], [3, 7]), (["9,"], None), (["1"], [0])]
+    ("given", "seeds"),
+    [
+        (["5"], [0, 1, 2, 3, 4]),
+        (["3", "7"], [3, 7]),
+        (["3,7"], [3, 7]),
+        (["9,"], [9]),
+        (["1"], [0]),
+        (["2020"], None),
+        (["3", "3"], None),
+        (["-1"], None),
+    ],
 )
 def test_seeds(given, seeds):
     if seeds is None:
         with pytest.raises(ConfigurationError):
-            compare.read_seeds(given)
+            lines.read_seeds(given)
     else:
-        assert compare.read_seeds(given) == seeds
+        assert lines.read_seeds(given) == seeds
 
 
 def test_data_that_changed_are_trained_on_again(data_path, tmp_path, here):
@@ -182,18 +257,18 @@ def test_data_that_changed_are_trained_on_again(data_path, tmp_path, here):
     ],
 )
 def test_variants_of_a_model(model, parts, data_path, tmp_path):
-    _, options = compare.read_options(compare.parser_of("ablate", ""), words(data_path, tmp_path))
+    _, options = lines.read_options(lines.parser_of("ablate", ""), words(data_path, tmp_path))
     (whole,) = parse_contestants(model)
-    lines, groups = ablate.variants(whole, options)
+    variants, groups = ablate.variants(whole, options)
     assert groups[ablate.BOTTLENECKS] == list(parts)
-    by_text = {line.text: line for line in lines}
+    by_text = {line.text: line for line in variants}
     for text, name in parts.items():
         made = Config(by_text[text].name, "tiny", None, by_text[text].settings)
         assert made["model"] == Config(name, "tiny", None, {"data_path": str(data_path)})["model"]
     if model == "MRdIBMGCN":
         assert by_text["w/o KL"].settings["kl_weight"] == 0
         assert by_text["w/o unique"].settings["unique_weight"] == 0
-    alone = [line for line in lines if line.text.endswith(" alone")]
+    alone = [line for line in variants if line.text.endswith(" alone")]
     assert [line.settings["use_modalities"] for line in alone] == [["text"], ["visual"]] * 2
     shown = groups[ablate.MODALITIES]
     assert shown == [f"{text}, {m} alone" for text in (model, list(parts)[-1]) for m in ("text", "visual")]
@@ -204,9 +279,9 @@ def test_variants_take_the_tuned_settings_of_the_whole_model(data_path, tmp_path
     tuned = tmp_path / "tuned"
     tune(tuned, "IBMRec", {"reg_weight": 0.5, "fib_weight": 3.0}, trials=7)
     tune(tuned, "VLATTICE", {"reg_weight": 0.25}, trials=4)
-    _, options = compare.read_options(compare.parser_of("ablate", ""), words(data_path, tmp_path, f"--tuned={tuned}"))
-    lines, _ = ablate.variants(parse_contestants("IBMRec")[0], options)
-    by_text = {line.text: line for line in lines}
+    _, options = lines.read_options(lines.parser_of("ablate", ""), words(data_path, tmp_path, f"--tuned={tuned}"))
+    variants, _ = ablate.variants(parse_contestants("IBMRec")[0], options)
+    by_text = {line.text: line for line in variants}
     assert by_text["w/o GIB"].settings["reg_weight"] == 0.5
     assert (by_text["w/o GIB"].note, by_text["w/o GIB"].tried) == ("settings of IBMRec tuned, 7 trials", 7)
     assert by_text["w/o IB (VLATTICE)"].settings["reg_weight"] == 0.25

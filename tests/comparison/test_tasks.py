@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from recbole_ib.checkpoint import read_checkpoint, write_checkpoint
 from recbole_ib.comparison.tasks import Task, last_of, run_tasks, train
+from recbole_ib.errors import ConfigurationError
 from recbole_ib.manifest import read_manifest
 from tests.conftest import planted, write_dataset
 
@@ -94,12 +96,35 @@ def test_a_killed_training_continues_to_the_same_numbers(data_path, tmp_path, mo
     assert [e["score"] for e in found["curve"]] == [e["score"] for e in expected["curve"]]
 
 
+@pytest.mark.parametrize("content", [None, b"half"])
+def test_a_checkpoint_that_cannot_be_continued_is_no_dead_end(content, data_path, tmp_path):
+    this = task(data_path, tmp_path)
+    train(this, cpus=1, keep_checkpoints=True)
+    this.manifest().unlink()
+    last = last_of(this.folder)
+    if content is None:
+        # of a run with other settings
+        state = read_checkpoint(last)
+        state["config"]["embedding_size"] = 3
+        write_checkpoint(state, last)
+    else:
+        last.write_bytes(content)
+    assert train(this, cpus=1, keep_checkpoints=False)[1] is None
+    assert this.manifest() is not None
+
+
 def test_leftovers_that_cannot_be_continued_are_removed(data_path, tmp_path):
     this = task(data_path, tmp_path, "BPR")
     this.folder.mkdir(parents=True)
     (this.folder / "BPR-tiny-old.pth").write_bytes(b"half")
     assert train(this, cpus=1, keep_checkpoints=True)[1] is None
     assert len(list(this.folder.glob("*.pth"))) == 1
+
+
+@pytest.mark.slow
+def test_more_than_any_machine_has_is_refused(data_path, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"cpus-per-run is 1000, and no machine of Ray's has more than"):
+        run_tasks([task(data_path, tmp_path)], 1000, 0, None, False, lambda *args: None)
 
 
 @pytest.mark.slow

@@ -103,10 +103,20 @@ def test_a_run_whose_best_epoch_was_its_last_possible_one_is_named(tmp_path):
     ]
 
 
-def test_a_run_that_reached_its_limit_after_its_best_epoch_is_not(tmp_path):
-    entry = make_entry(tmp_path, Made("A", epochs=25, config={"epochs": 25}), [0], 30)
+def test_data_that_changed_between_the_seeds_of_one_split_are_said(tmp_path):
+    entry = make_entry(tmp_path, Made("A"), [0, 1, 2], 40)
+    manifest = json.loads(entry.manifests[2].read_text())
+    manifest["data"]["test"]["digest"] = "ff"
+    entry.manifests[2].write_text(json.dumps(manifest))
+    (text,) = unequal_terms(read_results(lineup_of([entry])))
+    assert text == "A was tested on different data under one split_seed (2020; seeds 0, 1 and 2): the data have changed."
+
+
+@pytest.mark.parametrize(("patience", "named"), [(3, False), (4, True), (10, True)])
+def test_a_run_that_reached_its_limit_before_its_patience_ended_is_named(patience, named, tmp_path):
+    entry = make_entry(tmp_path, Made("A", epochs=25, config={"epochs": 25, "stopping_step": patience}), [0], 30)
     (path,) = entry.manifests
     manifest = json.loads(path.read_text())
     manifest["result"]["best_epoch"] = 20
     path.write_text(json.dumps(manifest))
-    assert limited(read_results(lineup_of([entry]))) == []
+    assert bool(limited(read_results(lineup_of([entry])))) is named

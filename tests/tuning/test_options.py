@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from recbole_ib.cluster import own_folder
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.tuning.options import Options, claim, own_folder
+from recbole_ib.tuning.options import Options, claim
 
 DESCRIPTION = {"format": "x", "model": "VLATTICE", "samples": 3, "space": {"a": {"choice": [1, 2]}}}
 
@@ -47,17 +48,19 @@ def test_resuming_what_is_not_there_begins(tmp_path):
     assert claim(tmp_path / "new", DESCRIPTION, Options(resume=True)) is False
 
 
-@pytest.mark.parametrize("name", ["search.json", "trials", "ray"])
-def test_a_folder_with_a_search_needs_a_word(name, tmp_path):
-    (tmp_path / name).mkdir()
+def test_a_folder_with_a_search_needs_a_word(tmp_path):
+    (tmp_path / "search.json").write_text("{}")
     with pytest.raises(ConfigurationError, match=r"--resume goes on with it, --fresh deletes it"):
-        claim(tmp_path, DESCRIPTION, Options()) if name != "search.json" else _file_instead(tmp_path)
+        claim(tmp_path, DESCRIPTION, Options())
 
 
-def _file_instead(folder):
-    (folder / "search.json").rmdir()
-    (folder / "search.json").write_text("{}")
-    claim(folder, DESCRIPTION, Options())
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["trials", "ray", "best.pth", "trials.csv", "heatmap-a-b.png"])
+def test_files_that_no_search_is_known_to_have_written_are_left_alone(name, resume, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigurationError, match=rf"holds no search\.json, but files that a search would replace \({name}\)"):
+        claim(tmp_path, DESCRIPTION, Options(resume=resume))
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_another_search_is_named_key_by_key(tmp_path):
@@ -85,7 +88,7 @@ def test_fresh_deletes_what_a_search_wrote_and_nothing_else(tmp_path):
 
 def test_one_folder_is_searched_into_by_one_process(tmp_path):
     out = tmp_path / "out"
-    with own_folder(out), pytest.raises(ConfigurationError, match="another process is searching into"), own_folder(out):
+    with own_folder(out), pytest.raises(ConfigurationError, match="another command is writing into"), own_folder(out):
         pass
     with own_folder(tmp_path / "out"):
         pass
