@@ -18,6 +18,7 @@ import recbole_ib
 from recbole_ib import run_recbole_ib
 from recbole_ib.checkpoint import read_checkpoint
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.manifest import read_manifest
 from tests.tuning.conftest import SPACE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +78,33 @@ def test_four_trials_of_optuna_with_asha(settings, tmp_path):
     stopped = [r for r in records(out).values() if r["status"] == "stopped"]
     assert all(r["epochs"] < 6 for r in stopped)
     assert yaml.safe_load((out / "best.yaml").read_text())["fib_weight"] == found.best["fib_weight"]
+
+
+@pytest.mark.slow
+def test_asha_stops_what_falls_behind(settings, tmp_path):
+    out = tmp_path / "out"
+    rates = [0.01, 1e-7, 1e-8, 1e-9]
+    found = recbole_ib.tune(
+        "VBPR",
+        "planted",
+        {"learning_rate": {"choice": rates}},
+        config_dict={**settings, "epochs": 6},
+        search="grid",
+        grace=2,
+        out=out,
+        cpus=1,
+    )
+    by_rate = {record["values"]["learning_rate"]: record for record in records(out).values()}
+    assert by_rate[0.01]["status"] == "finished"
+    assert by_rate[0.01]["epochs"] == 6
+    assert [by_rate[rate]["status"] for rate in rates[1:]] == ["stopped"] * 3
+    assert all(by_rate[rate]["epochs"] < 6 for rate in rates[1:])
+    assert found.best["learning_rate"] == 0.01
+    # the winner's record, as every run's
+    manifest = read_manifest(out / "best.json")
+    assert manifest["result"]["test"] == found.test_result
+    assert manifest["result"]["epochs"] == len(manifest["curve"]) == 6
+    assert manifest["memory"]["peak_bytes"] is None  # the trial's process is gone
 
 
 @pytest.mark.slow
