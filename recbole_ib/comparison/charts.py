@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbole_ib.comparison.lineup import Results
-from recbole_ib.comparison.looks import grouped, legend, log_seconds, looks, new_figure, plain, tidy
+from recbole_ib.comparison.looks import grouped, legend, log_seconds, looks, plain, tidy
 from recbole_ib.comparison.pairs import of_pair, significant
 from recbole_ib.comparison.report import metric_title
 from recbole_ib.comparison.slices import ITEMS, QUARTERS
+from recbole_ib.figures import new_figure
 
 if TYPE_CHECKING:
     import pandas as pd

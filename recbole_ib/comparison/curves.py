@@ -9,6 +9,7 @@ from pathlib import Path
 from recbole_ib.comparison.contestants import Contestant
 from recbole_ib.comparison.report import AXES, Facts, cells, metric_of, metric_title
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.figures import new_figure
 
 
 def need_matplotlib() -> None:
@@ -22,13 +23,8 @@ def need_matplotlib() -> None:
 def draw(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Facts, path: str | Path) -> None:
     """The test metric against the level, one line a model, bars of one standard deviation over the seeds."""
     need_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     metric, grid = metric_of(rows), cells(rows, contestants, facts)
-    # a Figure of its own: pyplot would choose a backend for the whole process
-    figure = Figure(figsize=(7.5, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.5, 5.2)
     axes = figure.subplots()
     for i, contestant in enumerate(contestants):
         levels = [level for level in facts.levels if grid[contestant.text, level] is not None]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_ib import figures
 from recbole_ib.diagnostics import BEFORE_TRAINING, read_diagnostics
 from recbole_ib.errors import ConfigurationError
 
@@ -121,14 +122,11 @@ def new_figure(width: float, height: float, title: str, runs: Sequence[Run]):
         ConfigurationError: matplotlib is not installed.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        figure = figures.new_figure(width, height)
     except ImportError as error:
         raise ConfigurationError(
             f"plot-information draws with matplotlib, which cannot be imported ({error}). Run: pip install matplotlib"
         ) from None
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     # matplotlib takes a $ for the start of a formula
     names = "\n".join(run.path.name for run in runs).replace("$", r"\$")

@@ -38,16 +38,6 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def new_figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # a Figure of its own: pyplot would choose a backend for the whole process
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def plain(text: str) -> str:
     """A name as it is: matplotlib reads what stands between two dollars as mathematics."""
     return text.replace("$", r"\$")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.figures import new_figure
 from recbole_ib.tuning.axes import axis_name, categories, cells, place, ticks
 from recbole_ib.tuning.record import Record
 from recbole_ib.tuning.space import Domain, Space
@@ -73,12 +74,7 @@ def write_plots(records: Sequence[Record], space: Space, facts: Facts, folder: P
 
 
 def _save(path: Path, draw: Callable) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # a Figure of its own: pyplot would choose a backend for the whole process
-    figure = Figure(layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure()
     draw(figure)
     with written_whole(path) as scratch:
         figure.savefig(scratch, dpi=150)
