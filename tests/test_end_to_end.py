@@ -26,7 +26,7 @@ def test_the_bare_command_trains_ibmrec_on_the_bundled_sample(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "IBMRec on ml-100k" in done.stdout
     assert re.search(r"^recall@20 +0\.\d{4} +0\.\d{4}$", done.stdout, re.MULTILINE)
-    (checkpoint,) = (p for p in (tmp_path / "saved").iterdir() if not p.stem.endswith("-last"))
+    (checkpoint,) = (p for p in (tmp_path / "saved").glob("*.pth") if not p.stem.endswith("-last"))
     assert f"checkpoint: saved/{checkpoint.name}" in done.stdout
     assert "Traceback" not in done.stderr
     assert "Warning: " not in done.stderr

@@ -51,7 +51,8 @@ def test_a_search_of_two_trials_on_one_core(settings, tmp_path):
 
 def test_a_folder_with_a_search_is_refused(settings, tmp_path):
     out = tmp_path / "out"
-    (out / "trials").mkdir(parents=True)
+    out.mkdir()
+    (out / "search.json").write_text("{}")
     with pytest.raises(ConfigurationError, match=r"holds a search already: --resume .* --fresh .* --out=DIR"):
         recbole_ib.tune("VLATTICE", "planted", SPACE, config_dict=settings, out=out)
 
