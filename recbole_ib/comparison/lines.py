@@ -180,8 +180,8 @@ def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tupl
         if trials.is_file():
             with trials.open(encoding="utf-8", newline="") as rows:
                 count = sum(1 for _ in csv.DictReader(rows))
-        of = "" if model in (name, one_name(name)) else f" of {model}"
-        return settings, f"settings{of} tuned{f', {count} trials' if count else ''}", count
+        of = "" if model in (name, one_name(name)) else f" as {model}"
+        return settings, f"tuned{of}", count
     here = sorted(path.parent.name for path in options.tuned.glob("*/best.yaml"))
     raise ConfigurationError(
         f"{options.tuned} holds no {name}/best.yaml.{nearest(name, here)} There: {', '.join(here) or 'none'}. Tune it: recbole-ib tune "

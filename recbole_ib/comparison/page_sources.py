@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 from recbole_ib.comparison.lineup import Results, Run
 from recbole_ib.comparison.page_cells import cell, row, table
 from recbole_ib.comparison.pairs import split_digest
 from recbole_ib.comparison.report import metric_title
 from recbole_ib.comparison.terms import OF_THE_RUN, PARTS
+
+#: given by the command, not chosen for a model
+OF_THE_MACHINE = ("use_gpu", "gpu_id", "metric_decimal_place")
 
 
 def _distinct(values) -> list:
@@ -26,11 +30,10 @@ def _modalities(results: Results) -> list[str]:
 
 
 def lede(results: Results) -> str:
-    """What was compared, on what, in a line."""
-    n, seeds = len(results.names), results.seeds
-    models = f"{n} {'model' if n == 1 else 'models'}"
-    runs = f"{len(results.all_runs)} runs, {'seed' if len(seeds) == 1 else 'seeds'} {_seed_text(seeds)}"
-    return f"{models} on {results.lineup.dataset}, compared by test {metric_title(results.lineup.metric)}: {runs}."
+    """How it was compared, in a line below the title."""
+    seeds = results.seeds
+    runs = f"{len(results.all_runs)} runs of {len(results.names)}, {'seed' if len(seeds) == 1 else 'seeds'} {_seed_text(seeds)}"
+    return f"Compared by test {metric_title(results.lineup.metric)} on {results.lineup.dataset}: {runs}."
 
 
 def origin(results: Results) -> str:
@@ -68,6 +71,11 @@ def _split(results: Results) -> str:
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
+def _short(value: str) -> str:
+    """A long number in four digits; all of them stand in the settings below and in the manifests."""
+    return f"{float(value):.4g}" if re.fullmatch(r"-?\d*\.\d{5,}(e-?\d+)?", value) else value
+
+
 def _text(value) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
@@ -83,8 +91,8 @@ def settings(results: Results) -> dict:
     rows = []
     for name, runs in results.runs.items():
         entry = results.entry(name)
-        given = _settings(runs, "given")
-        text = ", ".join(f"{key}={value}" for key, value in given.items()) or "nothing: the model's defaults"
+        given = {key: value for key, value in _settings(runs, "given").items() if key not in OF_THE_MACHINE}
+        text = ", ".join(f"{key}={_short(value)}" for key, value in given.items()) or "nothing: the model's defaults"
         chosen = entry.note or "not said"
         trials = "-" if entry.trials is None else str(entry.trials)
         cells = [cell(name, entry=name), cell(runs[0].manifest["model"], left=True)]
