@@ -64,12 +64,12 @@ def tune(
     if how.search == "grid":
         check_grid(searched)
     check_searched(searched, given.config)
-    twice = [key for key in searched if key in given.settings]
-    if twice:
-        raise ConfigurationError(
-            f"{', '.join(twice)}: given as a setting of all trials, and searched too. Leave the setting out, or the key out of the space "
-            "(--space=FILE.yaml)"
-        )
+    for key in searched:
+        if key in given.settings:
+            print(
+                f"{key} = {given.settings[key]!r} is given, and searched: trials take the space's values, not this one",
+                flush=True,
+            )
     if not 1 <= (base["eval_step"] or 0) <= base["epochs"]:
         raise ConfigurationError(
             f"a search decides by validation: eval_step must be between 1 and epochs ({base['epochs']}), got {base['eval_step']}"

@@ -58,7 +58,7 @@ def test_a_folder_with_a_search_is_refused(settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_four_trials_of_optuna_with_asha(settings, tmp_path):
+def test_four_trials_of_optuna_with_asha(settings, tmp_path, capsys):
     out = tmp_path / "out"
     found = recbole_ib.tune(
         "IBMRec",
@@ -71,6 +71,7 @@ def test_four_trials_of_optuna_with_asha(settings, tmp_path):
         heatmaps=("knn_k,sigma2",),
     )
     assert len(found.trials) == 4
+    assert f"knn_k = {settings['knn_k']!r} is given, and searched: trials take the space's values" in capsys.readouterr().out
     assert set(found.trials["status"]) <= {"finished", "stopped"}
     for pair in ("fib_weight-sigma2", "gib_weight-gib_sigma2", "knn_k-sigma2"):
         assert (out / f"heatmap-{pair}.png").stat().st_size > 10_000
