@@ -201,6 +201,9 @@ def _parsed(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int
         return command(list(argv))
     except SystemExit as stop:
         return int(stop.code or 0)
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on with what is missing", file=sys.stderr)
+        return 130
 
 
 def _robustness(argv: Sequence[str]) -> int:

@@ -11,6 +11,9 @@ from recbole_ib.config import parse_arguments, parse_words
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.tuning.options import SCHEDULERS, SEARCHES
 
+#: the exit status of a command that Ctrl-C ended, as shells have it
+INTERRUPTED = 130
+
 
 def parser() -> argparse.ArgumentParser:
     """The command's own words; every other ``--key=value`` is a setting of all trials."""
@@ -60,7 +63,10 @@ def command(argv: Sequence[str]) -> int:
     if not files:
         model, dataset = model or "IBMRec", dataset or "ml-100k"
     text = "recbole-ib tune " + shlex.join(argv)
-    found = tune(model, dataset, space, files, argv=rest, out=out, command=text.rstrip(), **words)
+    try:
+        found = tune(model, dataset, space, files, argv=rest, out=out, command=text.rstrip(), **words)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     print(found.text)
     if (found.trials["status"] == "failed").any():
         count = int((found.trials["status"] == "failed").sum())

@@ -16,6 +16,8 @@ RAY_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Ray's own handler would return from an interrupted search as from a finished one
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 DEFAULT_GRACE = 10
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -80,9 +81,15 @@ def tune(
     started = time.perf_counter()
     with own_folder(folder):
         resumed = asked.claim(folder, _description(given, base, searched, how, data, command), how)
-        with ray_environment(), connected(how.address, how.cpus):
-            job = _job(given, base, data, searched, folder, how)
-            records = _run(job, base, how, folder, resumed)
+        try:
+            with ray_environment(), connected(how.address, how.cpus):
+                job = _job(given, base, data, searched, folder, how)
+                records = _run(job, base, how, folder, resumed)
+        except KeyboardInterrupt:
+            print(
+                f"\nInterrupted. The same command with --resume goes on with the search in {folder}", file=sys.stderr, flush=True
+            )
+            raise
         return write_outputs(job, base, how, records, folder, command, time.perf_counter() - started)
 
 

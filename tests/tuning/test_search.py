@@ -146,7 +146,14 @@ def start(words, log: Path) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with log.open("a") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "recbole_ib", "tune", *words],
+            [
+                sys.executable,
+                "-c",
+                "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+                "import sys; from recbole_ib.cli import main; sys.exit(main())",
+                "tune",
+                *words,
+            ],
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -198,7 +205,8 @@ def space_file(tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_killed_command_leaves_nobody_training_and_goes_on_where_it_was(settings, tmp_path, space_file):
+@pytest.mark.parametrize(("ended_by", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_an_ended_command_leaves_nobody_training_and_goes_on_where_it_was(ended_by, status, settings, tmp_path, space_file):
     out, log = tmp_path / "out", tmp_path / "command.log"
     words = words_of(settings, out, space_file)
     command = start(words, log)
@@ -212,8 +220,10 @@ def test_a_killed_command_leaves_nobody_training_and_goes_on_where_it_was(settin
         }
         running = wait_for(lambda: [r for r in records(out).values() if r["status"] == "running"], 60, "a running trial")
     finally:
-        command.send_signal(signal.SIGKILL)
-        command.wait()
+        command.send_signal(ended_by)
+        command.wait(60)
+    assert command.returncode == status
+    assert ("Interrupted. The same command with --resume" in log.read_text()) is (ended_by is signal.SIGINT)
     assert len(finished) < 5
     wait_for(lambda: not any(alive(record["pid"]) for record in running), 30, "the end of the workers")
 
