@@ -50,6 +50,8 @@ INNER_KEYS = {
 PAIRS_SCORED_ONE_BY_ONE = 1 << 16
 #: keys that recbole_ib.quick_start reads, and no entry point of RecBole's own
 OWN_RUN_KEYS = ("split_seed", "per_user")
+#: settings that are paths
+PATH_KEYS = ("data_path", "feature_path", "mmrec_path")
 RUN_KEYS = {"model", "dataset", "config_files", "nproc", "ip", "port", "world_size", "group_offset", "local_rank", "offset"}
 
 
@@ -463,15 +465,21 @@ def _check_valid_metric(settings: dict) -> None:
         )
 
 
+def resolve_paths(settings: dict) -> dict:
+    """Settings whose paths hold in any working directory."""
+    found = dict(settings)
+    for key in PATH_KEYS:
+        if isinstance(found.get(key), str) and not found[key].startswith("recbole_ib:"):
+            found[key] = str(Path(found[key]).expanduser().resolve())
+    return found
+
+
 def absolute_paths(settings: dict, config: Config) -> dict:
-    """The settings of a configuration with paths that hold in any working directory, the default ``data_path`` among them."""
-    settings = dict(settings)
-    if "data_path" in settings or config.dataset != "ml-100k":
-        settings["data_path"] = str(Path(config["data_path"]).parent.resolve())
-    for key in ("feature_path", "mmrec_path"):
-        if isinstance(settings.get(key), str) and not settings[key].startswith("recbole_ib:"):
-            settings[key] = str(Path(settings[key]).expanduser().resolve())
-    return settings
+    """:func:`resolve_paths` of a configuration's settings, with the ``data_path`` that it found, the default one too."""
+    found = resolve_paths(settings)
+    if "data_path" in found or config.dataset != "ml-100k":
+        found["data_path"] = str(Path(config["data_path"]).parent.resolve())
+    return found
 
 
 def feature_files(config: Config) -> list[Path]:
@@ -523,19 +531,18 @@ def plain_config(config) -> dict:
     sampling = values.get("train_neg_sample_args")
     if isinstance(sampling, dict) and sampling.get("distribution") == "none":
         values["train_neg_sample_args"] = None
-    return {key: _plain(value, key) for key, value in values.items()}
+    return plain_value(values)
 
 
-def _plain(value, key: str):
+def plain_value(value):
+    """A setting as JSON and a checkpoint can hold it: what is neither number, text, list nor mapping becomes its text."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):
-        return {str(k): _plain(v, key) for k, v in value.items()}
+        return {str(k): plain_value(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_plain(v, key) for v in value]
-    if hasattr(value, "item"):
-        return value.item()
-    return str(value)
+        return [plain_value(v) for v in value]
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def quoted(values: dict) -> dict:

@@ -18,7 +18,7 @@ from torch import nn
 from recbole_ib import compat
 from recbole_ib.checkpoint import random_state, read_checkpoint, restore_random_state
 from recbole_ib.config import Config, check_dataset_name, config_from_plain, plain_config
-from recbole_ib.data.digest import data_digest, interactions_digest
+from recbole_ib.data.digest import data_digest, interactions_digests
 from recbole_ib.errors import CheckpointError, ConfigurationError, PickledCheckpointError, RecBoleIBError
 from recbole_ib.manifest import read_manifest
 from recbole_ib.quick_start import split_seed
@@ -193,4 +193,5 @@ def _differs_from_manifest(run: TrainedRun) -> bool:
         return False
     parts = manifest.get("data") or {}
     kept = {name: parts[name].get("digest") for name in ("train", "valid", "test") if name in parts}
-    return any(digest != interactions_digest(getattr(run, name)._dataset) for name, digest in kept.items() if digest)
+    kept = {name: digest for name, digest in kept.items() if digest}
+    return interactions_digests({name: getattr(run, name)._dataset for name in kept}) != kept

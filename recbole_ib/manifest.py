@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from recbole_ib.checkpoint import checkpoint_path
-from recbole_ib.config import plain_config
-from recbole_ib.data.digest import interactions_digest, table_digest
+from recbole_ib.config import plain_config, plain_value
+from recbole_ib.data.digest import interactions_digests, table_digest
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.memory import forget_peak, peak_memory
 from recbole_ib.per_user import per_user_metrics
-from recbole_ib.whole import written_whole
+from recbole_ib.whole import write_text, written_whole
 
 FORMAT = "recbole_ib run 1"
 PACKAGES = ("recbole-ib", "recbole", "torch", "numpy", "scipy", "pandas")
@@ -91,7 +91,7 @@ def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
         "started": record.started.isoformat(timespec="seconds"),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "given": plain_values(config.external_config_dict),
+        "given": plain_value(config.external_config_dict),
         "config": plain_config(config),
         "versions": versions(),
         "machine": {
@@ -121,8 +121,7 @@ def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
         "per_user": users.name if users else None,
     }
     path = stem.with_suffix(".json")
-    with written_whole(path) as scratch:
-        scratch.write_text(json.dumps(json_values(manifest), indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(json_values(manifest), indent=1) + "\n")
     return {"manifest": str(path), "per_user": str(users) if users else None}
 
 
@@ -164,15 +163,6 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def plain_values(values):
-    """Settings as JSON can hold them: what is neither number, text, list nor mapping becomes its text."""
-    if isinstance(values, dict):
-        return {str(key): plain_values(value) for key, value in values.items()}
-    if isinstance(values, (list, tuple, set)):
-        return [plain_values(value) for value in values]
-    return values if values is None or isinstance(values, (bool, int, float, str)) else str(values)
-
-
 def json_values(values):
     """Infinite numbers and NaN as text: JSON has no numbers for them."""
     if isinstance(values, dict):
@@ -189,10 +179,9 @@ def _data(run) -> dict:
         return {}
     # without the padding
     found = {"users": dataset.user_num - 1, "items": dataset.item_num - 1}
-    for name in ("train", "valid", "test"):
-        part = getattr(run, f"{name}_data")._dataset
-        found[name] = {"interactions": len(part), "digest": interactions_digest(part)}
-    return found
+    parts = {name: getattr(run, f"{name}_data")._dataset for name in ("train", "valid", "test")}
+    digests = interactions_digests(parts)
+    return found | {name: {"interactions": len(part), "digest": digests[name]} for name, part in parts.items()}
 
 
 def _features(dataset) -> dict:

@@ -30,6 +30,13 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all; its folder is made where needed."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
 def write_folder(base: Path, name: str, fill: Callable[[Path], object]) -> Path:
     """Make ``base/name`` by ``fill(folder)`` beside its place and move it there: a reader never sees half of one."""
     base.mkdir(parents=True, exist_ok=True)

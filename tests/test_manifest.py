@@ -64,9 +64,9 @@ def test_digests_tell_data_apart_and_not_orders(tmp_path):
     ):
         write_dataset(tmp_path / name, "tiny", these, features, benchmark_filename=None)
         dataset = set_up(Config("VBPR", "tiny", config_dict={**QUIET, "data_path": str(tmp_path / name)})).dataset
-        from recbole_ib.data.digest import interactions_digest, table_digest
+        from recbole_ib.data.digest import interactions_digests, table_digest
 
-        found.append((interactions_digest(dataset), {m: table_digest(t) for m, t in dataset.modalities.items()}))
+        found.append((interactions_digests({"all": dataset}), {m: table_digest(t) for m, t in dataset.modalities.items()}))
     assert found[0][0] == found[1][0] == found[3][0] != found[2][0]
     assert found[0][1]["visual"] == found[3][1]["visual"]
     assert found[0][1]["text"] != found[3][1]["text"]

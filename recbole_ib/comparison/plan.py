@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole_ib.comparison import noise
 from recbole_ib.comparison.contestants import Contestant, parse_contestants
 from recbole_ib.comparison.planted import PlantedSpec, spec_from
-from recbole_ib.config import _read_yaml, parse_arguments, parse_value
+from recbole_ib.config import _read_yaml, parse_arguments, parse_value, resolve_paths
 from recbole_ib.errors import ConfigurationError, nearest
 
 PLANTED = "planted"
@@ -30,8 +30,6 @@ DEFAULTS = {
 }
 #: settings of the source of real noise: the data set that is written names its own features
 SOURCE_KEYS = ("data_path", "feature_path", "modalities", "use_modalities")
-#: paths are made absolute: a run works in a folder of its own
-PATHS = ("data_path", "feature_path", "mmrec_path")
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,8 @@ def read_plan(argv: Sequence[str]) -> Plan:
     for key in ("seed", "model"):
         if key in settings:
             raise ConfigurationError(f"{key} is for one run; a comparison takes --{key}s={settings[key]},...")
-    for key in PATHS:
-        if isinstance(settings.get(key), str) and not settings[key].startswith("recbole_ib:"):
-            settings[key] = str(Path(settings[key]).expanduser().resolve())
+    # a run works in a folder of its own
+    settings = resolve_paths(settings)
     kind = given["noise"]
     if kind not in KINDS:
         raise ConfigurationError(f"there is no noise {kind!r}.{nearest(kind, KINDS)} Allowed: {', '.join(KINDS)}")

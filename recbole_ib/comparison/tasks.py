@@ -15,13 +15,13 @@ from functools import cache
 from logging import getLogger
 from pathlib import Path
 
+from recbole_ib import __version__
 from recbole_ib.checkpoint import last_path
 from recbole_ib.cluster import check_resources, connected, use_share, working_in
-from recbole_ib.config import feature_files, quoted
+from recbole_ib.config import feature_files, plain_value, quoted
 from recbole_ib.errors import CheckpointError
-from recbole_ib.manifest import plain_values, versions
 from recbole_ib.registry import is_ours
-from recbole_ib.whole import written_whole
+from recbole_ib.whole import write_text
 
 #: of every training; RecBole rounds metrics to four digits, coarser than what paired tests compare
 QUIET = {"show_progress": False, "state": "ERROR", "save_last": True, "metric_decimal_place": 12, "per_user": True}
@@ -42,7 +42,7 @@ class Task:
     @classmethod
     def of(cls, name: str, dataset: str, settings: dict, runs: Path, data: str = "") -> Task:
         """The task's folder below ``runs`` is named after everything that decides its numbers, ``data`` being :func:`data_identity`."""
-        parts = [name, dataset, plain_values(settings), data, versions()["recbole-ib"]]
+        parts = [name, dataset, plain_value(settings), data, __version__]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
         slug = re.sub(r"[^\w.+-]", "_", name)
         return cls(name, dataset, settings, runs / f"{slug}-seed{settings['seed']}-{digest}")
@@ -111,7 +111,7 @@ def run_tasks(
                 seconds, error = ray.get(ready)
             except ray.exceptions.RayError as lost:
                 seconds, error = 0.0, f"the process of this training ended: {type(lost).__name__}: {lost}".splitlines()[0]
-                write_error(task, error)
+                write_text(task.folder / ERROR_FILE, error + "\n")
             done(task, seconds, error)
 
 
@@ -128,7 +128,7 @@ def train(task: Task, cpus: float, keep_checkpoints: bool) -> tuple[float, str |
         except Exception as error:
             # one failing model must not take the rest of a long comparison with it
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            write_error(task, f"{text}\n\n{traceback.format_exc()}")
+            write_text(task.folder / ERROR_FILE, f"{text}\n\n{traceback.format_exc()}\n")
             return time.perf_counter() - started, text
     return time.perf_counter() - started, None
 
@@ -160,9 +160,3 @@ def last_of(folder: Path) -> Path | None:
         if last_path(best).is_file():
             return last_path(best)
     return None
-
-
-def write_error(task: Task, text: str) -> None:
-    task.folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(task.folder / ERROR_FILE) as scratch:
-        scratch.write_text(text + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor
@@ -20,14 +21,22 @@ def data_digest(*loaders) -> str:
     return digest.hexdigest()
 
 
-def interactions_digest(dataset) -> str:
-    """A digest of a data set's user-item pairs under the user's own tokens: the same for every order and numbering of them."""
-    users, items = dataset.uid_field, dataset.iid_field
-    pairs = np.stack([_token_rank(dataset, field)[dataset.inter_feat[field].numpy()] for field in (users, items)])
-    pairs = pairs[:, np.lexsort(pairs[::-1])]
-    digest = hashlib.sha256("\n".join(map(str, (*_tokens(dataset, users), "", *_tokens(dataset, items)))).encode())
-    digest.update(np.ascontiguousarray(pairs).tobytes())
-    return digest.hexdigest()
+def interactions_digests(parts: Mapping[str, object]) -> dict[str, str]:
+    """A digest of each part's user-item pairs under the user's own tokens: the same for every order and numbering of them.
+
+    The parts are of one data set, whose tokens are sorted once for all of them.
+    """
+    found: dict[str, str] = {}
+    order: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, dataset in parts.items():
+        users, items = dataset.uid_field, dataset.iid_field
+        order = order or {field: _sorted_tokens(dataset, field) for field in (users, items)}
+        pairs = np.stack([order[field][1][dataset.inter_feat[field].numpy()] for field in (users, items)])
+        pairs = pairs[:, np.lexsort(pairs[::-1])]
+        digest = hashlib.sha256("\n".join(map(str, (*order[users][0], "", *order[items][0]))).encode())
+        digest.update(np.ascontiguousarray(pairs).tobytes())
+        found[name] = digest.hexdigest()
+    return found
 
 
 def table_digest(table: Tensor) -> str:
@@ -45,13 +54,10 @@ def _add_interactions(digest, dataset) -> None:
         digest.update(array.tobytes())
 
 
-def _tokens(dataset, field: str) -> np.ndarray:
-    return np.sort(np.asarray(dataset.field2id_token[field], dtype=str))
-
-
-def _token_rank(dataset, field: str) -> np.ndarray:
-    """The place of every internal id among the sorted tokens, int64 ``[n_ids]``."""
+def _sorted_tokens(dataset, field: str) -> tuple[np.ndarray, np.ndarray]:
+    """The sorted tokens of a field, and the place of every internal id among them, int64 ``[n_ids]``."""
     tokens = np.asarray(dataset.field2id_token[field], dtype=str)
+    order = np.argsort(tokens, kind="stable")
     rank = np.empty(len(tokens), dtype=np.int64)
-    rank[np.argsort(tokens, kind="stable")] = np.arange(len(tokens))
-    return rank
+    rank[order] = np.arange(len(tokens))
+    return tokens[order], rank

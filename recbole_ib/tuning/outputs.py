@@ -17,8 +17,9 @@ from recbole_ib.manifest import RunRecord, versions, write_records
 from recbole_ib.quick_start import set_up
 from recbole_ib.registry import is_ours
 from recbole_ib.tuning import table
-from recbole_ib.tuning.record import Record, write_text
+from recbole_ib.tuning.record import Record
 from recbole_ib.tuning.trial import Job, load_weights, trial_settings
+from recbole_ib.whole import write_text
 
 
 @dataclass
@@ -92,7 +93,7 @@ def write_outputs(job: Job, base, how, records: list[Record], folder: Path, comm
 
 
 def _name(job: Job, base) -> str:
-    return base["model"] if isinstance(job.given.model, type) or job.given.model is None else job.given.model
+    return base["model"] if isinstance(job.given.model, type) else job.given.model
 
 
 def _metrics(valid: dict, test: dict) -> str:

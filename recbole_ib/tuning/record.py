@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from recbole_ib.whole import written_whole
+from recbole_ib.whole import write_text
 
 NAME = "trial.json"
 #: a trial in one of these states is not trained again
@@ -67,10 +67,3 @@ def read_record(folder: str | Path) -> Record | None:
 
 def write_record(record: Record, folder: str | Path) -> None:
     write_text(Path(folder) / NAME, json.dumps(asdict(record), indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as scratch:
-        scratch.write_text(text, encoding="utf-8")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from recbole_ib.tuning.record import Record, write_text
+from recbole_ib.tuning.record import Record
+from recbole_ib.whole import write_text
 
 #: the columns that every row has, before those of the searched settings
 HEAD = ("id", "status", "score", "best_epoch", "epochs", "seconds", "error")
