@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "recbole_ib" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "recbole_ib" / "version.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
 
 setup(
     name="recbole-ib",
@@ -21,7 +21,7 @@ setup(
     # the yaml files stand at the top of the repository and are installed inside the package
     package_dir={"recbole_ib.properties": "properties"},
     package_data={
-        "recbole_ib": ["data/sample/*", "comparison/templates/*"],
+        "recbole_ib": ["data/sample/*", "experiments/report/templates/*"],
         "recbole_ib.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml"],
     },
     install_requires=[
@@ -56,7 +56,7 @@ setup(
         "bench": ["cornac", "implicit"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff", "build", "setuptools>=77", "faiss-cpu"],
     },
-    entry_points={"console_scripts": ["recbole-ib=recbole_ib.cli:main"]},
+    entry_points={"console_scripts": ["recbole-ib=recbole_ib.cli.main:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

@@ -16,7 +16,7 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_ib.config import Config
+from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
 
 BOTTLENECKS = (None, "fib", "gib", "fib,gib", "mrdib")

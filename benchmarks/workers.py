@@ -237,7 +237,7 @@ def ratio(measured: Measured, reference: Measured | None) -> float | None:
 def catalogue() -> dict[str, str | None]:
     """Our models -> the backbone that their bottlenecks stand on (None without any), asked of another process."""
     script = (
-        "import json, recbole_ib; from recbole_ib.registry import CATALOGUE; "
+        "import json, recbole_ib; from recbole_ib.model.registry import CATALOGUE; "
         "print(json.dumps({e.name: None if e.bottlenecks == '-' else e.backbone for e in CATALOGUE.values()}))"
     )
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -304,7 +304,7 @@ def measured_turn(started: tuple[float, float], stamps: list[tuple[float, float]
 
 
 class RecBoleRun:
-    """A model under RecBole's trainer or ours: data, model, trainer, as ``recbole_ib.quick_start`` or RecBole's makes them."""
+    """A model under RecBole's trainer or ours: data, model, trainer, as ``recbole_ib.training.run`` or RecBole's makes them."""
 
     def __init__(self, spec: dict):
         cuda = spec["device"] == "cuda"
@@ -320,9 +320,9 @@ class RecBoleRun:
             settings.setdefault("eval_batch_size", PLAIN_PAIRS)
         else:
             importlib.import_module("recbole_ib")
-            from recbole_ib.config import Config
-            from recbole_ib.faster import applies, speed_up
-            from recbole_ib.memory import keep_freed_memory
+            from recbole_ib.config.config import Config
+            from recbole_ib.patches.kernels import applies, speed_up
+            from recbole_ib.utils.malloc import keep_freed_memory
 
             keep_freed_memory()
         import torch
@@ -344,7 +344,7 @@ class RecBoleRun:
         self.trainer.eval_collector.data_collect(self.train_data)
         self.startup = {"data": prepared - self.imported, "model": time.perf_counter() - prepared}
         self.n_batches, self.epoch = len(self.train_data), 0
-        if spec["kind"] == "plain" and "recbole_ib.config" in sys.modules:
+        if spec["kind"] == "plain" and "recbole_ib.config.config" in sys.modules:
             raise RuntimeError("more of recbole_ib than compat is loaded")
 
     def stamp(self) -> tuple[float, float]:
@@ -374,10 +374,10 @@ class RecBoleRun:
 
 
 def compat_alone() -> None:
-    """Load and apply recbole_ib.compat under a package that is empty otherwise: nothing else of ours is patched into RecBole."""
+    """Load and apply recbole_ib.patches.compat under a package that is empty otherwise: nothing else of ours is patched into RecBole."""
     package = sys.modules["recbole_ib"] = types.ModuleType("recbole_ib")
     package.__path__ = [str(ROOT / "recbole_ib")]
-    importlib.import_module("recbole_ib.compat").apply()
+    importlib.import_module("recbole_ib.patches.compat").apply()
 
 
 def read_split(spec: dict):

@@ -3,24 +3,19 @@
 Importing it registers every model of the catalogue with RecBole.
 """
 
-from recbole_ib import compat
+from recbole_ib.patches import compat
 
 compat.apply()
 
 # ruff: noqa: E402  (RecBole must not be imported before compat has run)
-from recbole_ib.checkpoint import read_checkpoint
-from recbole_ib.errors import (
-    CheckpointError,
-    ConfigurationError,
-    ConversionError,
-    FeatureError,
-    RecBoleIBError,
-)
-from recbole_ib.quick_start import run_recbole_ib
-from recbole_ib.recommend import load
-from recbole_ib.registry import list_models, register_all, register_model
-
-__version__ = "0.1.0"
+from recbole_ib.errors import CheckpointError, ConfigurationError, ConversionError, FeatureError, RecBoleIBError
+from recbole_ib.inference.recommender import load
+from recbole_ib.model.registry import list_models, register_model
+from recbole_ib.patches import compat
+from recbole_ib.patches.install import register_all
+from recbole_ib.training.checkpoint import read_checkpoint
+from recbole_ib.training.run import run_recbole_ib
+from recbole_ib.version import __version__
 
 register_all()
 

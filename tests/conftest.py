@@ -18,8 +18,8 @@ import importlib.util, json, sys, types
 package = types.ModuleType("recbole_ib")
 package.__path__ = [{package!r}]
 sys.modules["recbole_ib"] = package
-for name in ("errors", "compat"):
-    spec = importlib.util.spec_from_file_location("recbole_ib." + name, {package!r} + "/" + name + ".py")
+for name in ("errors", "patches.compat"):
+    spec = importlib.util.spec_from_file_location("recbole_ib." + name, {package!r} + "/" + name.replace(".", "/") + ".py")
     module = sys.modules["recbole_ib." + name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 """
@@ -77,7 +77,7 @@ def build(planted_path):
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, init_seed
 
-    from recbole_ib.config import Config
+    from recbole_ib.config.config import Config
 
     def make(name: str, **settings):
         base = {

@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_ib import cli, list_models, quick_start
-from recbole_ib.config import Config
+from recbole_ib import list_models
+from recbole_ib.cli import main
+from recbole_ib.config.argv import split_arguments
+from recbole_ib.config.config import Config
 from recbole_ib.errors import CheckpointError, FeatureError
-from recbole_ib.registry import recbole_models
+from recbole_ib.model.registry import recbole_models
+from recbole_ib.training import run
 
 RESULT = {
     "model": "VBPR",
@@ -30,7 +33,7 @@ def calls(monkeypatch) -> list[dict]:
         made.append(settings)
         return RESULT
 
-    monkeypatch.setattr(quick_start, "run_recbole_ib", record)
+    monkeypatch.setattr(run, "run_recbole_ib", record)
     return made
 
 
@@ -51,7 +54,7 @@ def mmrec(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("word", ["-h", "--help", "help"])
 def test_help(capsys, word):
-    assert cli.main([word]) == 0
+    assert main.main([word]) == 0
     captured = capsys.readouterr()
     for command in ("train", "models", "check", "convert"):
         assert command in captured.out
@@ -61,7 +64,7 @@ def test_help(capsys, word):
 @pytest.mark.parametrize("command", ["train", "models", "check", "convert"])
 @pytest.mark.parametrize("word", ["-h", "--help"])
 def test_help_of_a_command(capsys, command, word):
-    assert cli.main([command, word]) == 0
+    assert main.main([command, word]) == 0
     assert "usage: recbole-ib" in capsys.readouterr().out
 
 
@@ -75,7 +78,7 @@ def test_help_of_a_command(capsys, command, word):
     ],
 )
 def test_unknown_command(capsys, argv, near):
-    assert cli.main(argv) == 2
+    assert main.main(argv) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     for part in (f"no command {argv[0]!r}", near, "usage: recbole-ib"):
@@ -83,13 +86,13 @@ def test_unknown_command(capsys, argv, near):
 
 
 def test_arguments_come_from_the_shell(capsys, monkeypatch):
-    monkeypatch.setattr(cli.sys, "argv", ["recbole-ib", "chek"])
-    assert cli.main() == 2
+    monkeypatch.setattr(main.sys, "argv", ["recbole-ib", "chek"])
+    assert main.main() == 2
     assert "'chek'" in capsys.readouterr().err
 
 
 def test_models_lists_the_catalogue_and_recboles_own(capsys):
-    assert cli.main(["models"]) == 0
+    assert main.main(["models"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["model", "backbone", "bottlenecks", "paper"]
     assert [row.split()[0] for row in rows[: len(list_models())]] == list_models()
@@ -98,7 +101,7 @@ def test_models_lists_the_catalogue_and_recboles_own(capsys):
 
 
 def test_models_takes_no_argument(capsys):
-    assert cli.main(["models", "IBMRec"]) == 2
+    assert main.main(["models", "IBMRec"]) == 2
     assert "IBMRec" in capsys.readouterr().err
 
 
@@ -117,7 +120,7 @@ def test_models_takes_no_argument(capsys):
     ],
 )
 def test_train_passes_the_settings_on(calls, capsys, argv, model, dataset, settings, files):
-    assert cli.main(argv) == 0
+    assert main.main(argv) == 0
     assert calls == [{"model": model, "dataset": dataset, "argv": settings, "config_file_list": files}]
     out = capsys.readouterr().out
     assert "VBPR on toy" in out
@@ -133,7 +136,7 @@ def test_train_passes_the_settings_on(calls, capsys, argv, model, dataset, setti
     ],
 )
 def test_words_that_are_no_settings(calls, capsys, word, parts):
-    assert cli.main(["train", word]) != 0
+    assert main.main(["train", word]) != 0
     err = capsys.readouterr().err
     for part in parts:
         assert part in err
@@ -141,7 +144,7 @@ def test_words_that_are_no_settings(calls, capsys, word, parts):
 
 
 def test_setting_given_twice(calls, capsys):
-    assert cli.main(["--epochs=1", "--epochs=2"]) == 1
+    assert main.main(["--epochs=1", "--epochs=2"]) == 1
     assert "--epochs is given twice, as '1' and '2'" in capsys.readouterr().err
     assert calls == []
 
@@ -158,7 +161,7 @@ def test_setting_given_twice(calls, capsys):
 )
 def test_wrong_names_meet_the_nearest_before_training(tmp_path, monkeypatch, capsys, argv, parts):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(argv) == 1
+    assert main.main(argv) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     for part in ["recbole-ib: ", *parts]:
@@ -171,8 +174,8 @@ def test_refusals_end_with_status_1_and_their_text(monkeypatch, capsys, error):
     def refuse(**_):
         raise error("text.npy is broken")
 
-    monkeypatch.setattr(quick_start, "run_recbole_ib", refuse)
-    assert cli.main(["train"]) == 1
+    monkeypatch.setattr(run, "run_recbole_ib", refuse)
+    assert main.main(["train"]) == 1
     assert capsys.readouterr().err == "recbole-ib: text.npy is broken\n"
 
 
@@ -180,9 +183,9 @@ def test_other_errors_keep_their_traceback(monkeypatch):
     def crash(**_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(quick_start, "run_recbole_ib", crash)
+    monkeypatch.setattr(run, "run_recbole_ib", crash)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["train"])
+        main.main(["train"])
 
 
 # -- config files -----------------------------------------------------------------------------------------------------
@@ -206,14 +209,14 @@ def test_other_errors_keep_their_traceback(monkeypatch):
     ],
 )
 def test_split_arguments(argv, settings, files):
-    assert cli.split_arguments(argv) == (settings, files)
+    assert split_arguments(argv) == (settings, files)
 
 
 def test_later_files_and_the_command_line_win(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").write_text("learning_rate: 1e-2\nepochs: 7\nstopping_step: 3\n")
     Path("b.yaml").write_text("epochs: 8\nstopping_step: 4\n")
-    settings, files = cli.split_arguments(["--config_files=a.yaml b.yaml", "--stopping_step=5"])
+    settings, files = split_arguments(["--config_files=a.yaml b.yaml", "--stopping_step=5"])
     config = Config("VBPR", "ml-100k", files, {"use_gpu": False}, argv=settings)
     assert (config["learning_rate"], config["epochs"], config["stopping_step"]) == (0.01, 8, 5)
 
@@ -233,7 +236,7 @@ def test_broken_config_files(tmp_path, monkeypatch, capsys, command, content, pa
     Path("rum.yaml").write_text("epochs: 1\n")
     if content is not None:
         Path("run.yaml").write_text(content)
-    assert cli.main([command, "--model=VBPR", "--dataset=ml-100k", "--config_files=run.yaml"]) == 1
+    assert main.main([command, "--model=VBPR", "--dataset=ml-100k", "--config_files=run.yaml"]) == 1
     err = capsys.readouterr().err
     for part in parts:
         assert part in err
@@ -242,7 +245,7 @@ def test_broken_config_files(tmp_path, monkeypatch, capsys, command, content, pa
 def test_config_files_without_a_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("run.yaml").write_text("epochs: 1\n")
-    assert cli.main(["--config_files=run.yaml"]) == 1
+    assert main.main(["--config_files=run.yaml"]) == 1
     assert "no model is named" in capsys.readouterr().err
 
 
@@ -250,34 +253,34 @@ def test_config_files_without_a_model(tmp_path, monkeypatch, capsys):
 
 
 def test_convert_then_check(mmrec, capsys):
-    assert cli.main(["convert", "mmrec", "source", "data"]) == 0
+    assert main.main(["convert", "mmrec", "source", "data"]) == 0
     out = capsys.readouterr().out
     for part in ("5 users, 6 items", "train 10, valid 5, test 5", "modality text: 6 x 2"):
         assert part in out
     advice = out.splitlines()[-1].split("recbole-ib ")[1].split()
     assert advice == ["check", "--dataset=toy", "--data_path=data"]
-    assert cli.main(advice) == 0
+    assert main.main(advice) == 0
     assert "covers 6 of 6 items" in capsys.readouterr().out
 
 
 def test_check_with_everything_in_a_file(mmrec, capsys):
-    assert cli.main(["convert", "mmrec", "source", "data", "--name", "mine"]) == 0
+    assert main.main(["convert", "mmrec", "source", "data", "--name", "mine"]) == 0
     Path("run.yaml").write_text("model: IBMRec\ndataset: mine\ndata_path: data\n")
-    assert cli.main(["check", "--config_files=run.yaml"]) == 0
+    assert main.main(["check", "--config_files=run.yaml"]) == 0
     assert "data set mine" in capsys.readouterr().out
 
 
 def test_convert_refuses_and_replaces(mmrec, capsys):
     words = ["convert", "mmrec", "source", "data"]
-    assert cli.main(words) == 0
-    assert cli.main(words) == 1
+    assert main.main(words) == 0
+    assert main.main(words) == 1
     assert "--force" in capsys.readouterr().err
-    assert cli.main([*words, "--force"]) == 0
+    assert main.main([*words, "--force"]) == 0
 
 
 def test_convert_of_a_broken_folder(mmrec, capsys):
     (mmrec / "text_feat.npy").unlink()
-    assert cli.main(["convert", "mmrec", "source", "data"]) == 1
+    assert main.main(["convert", "mmrec", "source", "data"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("recbole-ib: source: no feature file")
@@ -294,7 +297,7 @@ def test_convert_of_a_broken_folder(mmrec, capsys):
     ],
 )
 def test_convert_with_a_wrong_command_line(mmrec, capsys, words, part):
-    assert cli.main(["convert", *words]) == 2
+    assert main.main(["convert", *words]) == 2
     assert part in capsys.readouterr().err
     assert not Path("data").exists()
 
@@ -309,8 +312,8 @@ def test_convert_with_a_wrong_command_line(mmrec, capsys, words, part):
     ],
 )
 def test_check_with_a_wrong_command_line(mmrec, capsys, words, parts):
-    assert cli.main(["convert", "mmrec", "source", "data"]) == 0
-    assert cli.main(["check", *words]) != 0
+    assert main.main(["convert", "mmrec", "source", "data"]) == 0
+    assert main.main(["check", *words]) != 0
     err = capsys.readouterr().err
     for part in parts:
         assert part in err
@@ -321,7 +324,7 @@ def test_check_with_a_wrong_command_line(mmrec, capsys, words, parts):
 
 @pytest.mark.parametrize("command", ["robustness", "decompose", "plot-information"])
 def test_commands_of_their_own_modules_have_their_own_help(capsys, command):
-    assert cli.main([command, "--help"]) == 0
+    assert main.main([command, "--help"]) == 0
     assert f"recbole-ib {command}" in capsys.readouterr().out
 
 
@@ -334,7 +337,7 @@ def test_commands_of_their_own_modules_have_their_own_help(capsys, command):
     ],
 )
 def test_their_refusals_name_what_is_wrong(capsys, argv, part):
-    assert cli.main(argv) == 1
+    assert main.main(argv) == 1
     assert part in capsys.readouterr().err
 
 
@@ -342,13 +345,13 @@ def test_from_a_run_to_its_plots_and_its_decomposition(tmp_path, monkeypatch, ca
     """The README's three steps on one small run."""
     monkeypatch.chdir(tmp_path)
     words = ["--model=VBPR", "--bottleneck=mrdib", "--dataset=planted", f"--data_path={planted_path}", "--epochs=2"]
-    assert cli.main([*words, "--diagnostics=True", "--show_progress=False", "--use_gpu=False"]) == 0
+    assert main.main([*words, "--diagnostics=True", "--show_progress=False", "--use_gpu=False"]) == 0
     assert "MRdIBVBPR on planted" in capsys.readouterr().out
     (table,) = Path("saved").glob("*-diagnostics.csv")
-    assert cli.main(["plot-information", str(table), "--out=plots"]) == 0
+    assert main.main(["plot-information", str(table), "--out=plots"]) == 0
     assert len(list(Path("plots").glob("*.png"))) == 2
     (checkpoint,) = (path for path in Path("saved").glob("*.pth") if not path.stem.endswith("-last"))
     capsys.readouterr()
-    assert cli.main(["decompose", str(checkpoint), "--repeats=1"]) == 0
+    assert main.main(["decompose", str(checkpoint), "--repeats=1"]) == 0
     out = capsys.readouterr().out
     assert all(word in out for word in ("unique", "redundant", "synergistic", "text", "visual"))

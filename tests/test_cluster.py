@@ -1,4 +1,4 @@
-"""recbole_ib.cluster: what needs no running Ray; tests/tuning has the rest."""
+"""recbole_ib.utils.ray: what needs no running Ray; tests/tuning has the rest."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from recbole_ib.cluster import connected
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.utils.ray import connected
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once():

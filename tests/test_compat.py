@@ -22,9 +22,9 @@ from recbole.model.general_recommender import BPR
 from recbole.quick_start import load_data_and_model
 from recbole.trainer import Trainer
 
-from recbole_ib import compat
-from recbole_ib.config import Config
+from recbole_ib.config.config import Config
 from recbole_ib.errors import CheckpointError
+from recbole_ib.patches import compat
 from tests.conftest import COMPAT_ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -613,7 +613,7 @@ def test_tensors_of_another_module_are_loaded_for_recbole(in_folder):
     assert torch.equal(loaded["state_dict"]["weight"], torch.ones(2))
 
 
-@pytest.mark.parametrize("module", ["somewhere", "recbole_ib.checkpoint", "recbolex.trainer", "__main__"])
+@pytest.mark.parametrize("module", ["somewhere", "recbole_ib.training.checkpoint", "recbolex.trainer", "__main__"])
 def test_torch_load_from_other_modules_is_untouched(module, in_folder):
     names = {"__name__": module, "torch": torch, "f": in_folder}
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):

@@ -16,18 +16,16 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import argument_list, get_model
 
-from recbole_ib import config as config_module
-from recbole_ib.config import (
-    RECBOLE_PROPERTIES,
-    Config,
-    config_from_plain,
-    parse_arguments,
-    parse_value,
-    plain_config,
-    recbole_keys,
-)
+from recbole_ib.config import config as config_module
+from recbole_ib.config.argv import parse_arguments, parse_value
+from recbole_ib.config.checks import RUN_KEYS, our_keys, recbole_keys, unread_settings
+from recbole_ib.config.config import Config
+from recbole_ib.config.layers import RECBOLE_PROPERTIES, model_yaml, our_yaml, properties_folder
+from recbole_ib.config.serialize import DERIVED_KEYS, config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.registry import list_models, recbole_models, register_model
+from recbole_ib.model import registry
+from recbole_ib.model.registry import list_models, recbole_models, register_model
+from recbole_ib.utils.yaml import _read_yaml
 
 QUIET = ["pytest"]
 
@@ -61,7 +59,7 @@ LAYERS = ("overall", "model", "dataset", "folder", "file", "later file", "config
 def own_properties(tmp_path, monkeypatch):
     """A copy of the yaml files that a test may change."""
     folder = tmp_path / "properties"
-    shutil.copytree(config_module.properties_folder(), folder)
+    shutil.copytree(properties_folder(), folder)
     monkeypatch.setattr(config_module, "properties_folder", lambda: folder)
     return folder
 
@@ -377,9 +375,9 @@ def test_recboles_keys_are_valid(model, key, value):
 
 @pytest.mark.parametrize("category", ["general", "training", "evaluation", "dataset"])
 def test_every_key_that_recbole_lists_is_valid(category):
-    listed = set(getattr(argument_list, f"{category}_arguments")) - {"config_file"} - config_module.DERIVED_KEYS
+    listed = set(getattr(argument_list, f"{category}_arguments")) - {"config_file"} - DERIVED_KEYS
     # (nothing in RecBole reads config_file)
-    assert listed <= recbole_keys() | config_module.our_keys()
+    assert listed <= recbole_keys() | our_keys()
 
 
 def keys_read_by_recbole():
@@ -409,7 +407,7 @@ def test_every_key_that_recboles_code_reads_is_valid():
     # RecBole reads these two only to warn that it no longer follows them
     keys = keys_read_by_recbole() - {"neg_sampling", "training_neg_sample_num"}
     assert {"embedding_size", "benchmark_filename", "tail_ratio"} <= keys
-    assert keys <= recbole_keys() | config_module.RUN_KEYS
+    assert keys <= recbole_keys() | RUN_KEYS
 
 
 @pytest.mark.parametrize("model", recbole_models())
@@ -418,7 +416,7 @@ def test_every_key_of_a_model_of_recbole_is_valid(model):
         get_model(model)
     except ImportError as error:
         pytest.skip(f"{model} needs a package that is not installed: {error}")
-    own = config_module._read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
+    own = _read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
     config = Config(model, "ml-100k", config_dict={**own, "train_neg_sample_args": None})
     assert config["model"] == model
     assert set(own) <= set(config.external_config_dict)
@@ -426,7 +424,7 @@ def test_every_key_of_a_model_of_recbole_is_valid(model):
 
 @pytest.mark.parametrize("model", list_models())
 def test_every_key_of_a_model_of_ours_is_valid(model):
-    own = config_module.model_yaml(get_model(model))
+    own = model_yaml(get_model(model))
     config = Config(model, "ml-100k", config_dict=own)
     assert own
     if own.pop("train_neg_sample_args", own) is None:
@@ -439,10 +437,10 @@ def test_every_key_of_a_model_of_ours_is_valid(model):
 def test_a_catalogue_model_has_our_defaults(model):
     config = Config(model, "ml-100k")
     assert (config["metrics"], config["topk"], config["valid_metric"]) == (["Recall", "Precision", "NDCG"], [10, 20], "Recall@20")
-    model_yaml = config_module.model_yaml(get_model(model))
-    backbone = config_module.our_yaml(f"model/{model_yaml.get('backbone')}")
-    above = {**backbone, **model_yaml, **config_module.our_yaml("dataset/ml-100k")}
-    defaults = {key: value for key, value in config_module.our_yaml("overall").items() if key not in above}
+    of_model = model_yaml(get_model(model))
+    backbone = our_yaml(f"model/{of_model.get('backbone')}")
+    above = {**backbone, **of_model, **our_yaml("dataset/ml-100k")}
+    defaults = {key: value for key, value in our_yaml("overall").items() if key not in above}
     defaults["bottleneck"] = ",".join(get_model(model).bottlenecks) or None
     assert {key: config[key] for key in defaults} == defaults
     assert list(config["modalities"]) == ["text", "visual"]
@@ -564,7 +562,7 @@ def test_other_kinds_of_models_keep_recboles_settings(model):
 # -- a user's own model -----------------------------------------------------------------------------------------------
 
 OWN_MODEL = '''
-from recbole_ib.model.vbpr import VBPR
+from recbole_ib.model.backbones.vbpr import VBPR
 
 
 class {name}(VBPR):
@@ -591,8 +589,6 @@ def own_model(tmp_path, monkeypatch):
 def forget(model_class):
     """Undo ``register_model``."""
     import sys
-
-    from recbole_ib import registry
 
     name = model_class.__name__
     registry._registered.pop(name, None)
@@ -760,8 +756,8 @@ def test_recboles_own_config_refuses_unknown_keys_for_our_models():
 
 def test_settings_that_only_other_models_read_are_named():
     config = Config("MICRO", "ml-100k", config_dict={"modality_weights": "equal", "knn_k": 5, "fib_weight": 1.0, "seed": 3})
-    assert config_module.unread_settings(config) == ["modality_weights", "fib_weight"]
+    assert unread_settings(config) == ["modality_weights", "fib_weight"]
     # a plug-in's backbone reads its own
     config = Config("SGFD", "ml-100k", config_dict={"backbone": "FREEDOM", "edge_dropout": 0.5, "hidden_dim": 3})
-    assert config_module.unread_settings(config) == ["hidden_dim"]
-    assert config_module.unread_settings(Config("BPR", "ml-100k")) == []
+    assert unread_settings(config) == ["hidden_dim"]
+    assert unread_settings(Config("BPR", "ml-100k")) == []

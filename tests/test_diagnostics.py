@@ -10,29 +10,26 @@ import torch
 from recbole.utils import get_trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recbole_ib import diagnostics, list_models
+from recbole_ib import list_models
+from recbole_ib.bottleneck.alignment import alignment, mean_row, median_rbf_kernel, sample_ids, variance_share
 from recbole_ib.bottleneck.kernels import centre
 from recbole_ib.bottleneck.mutual_information import gaussian_information
-from recbole_ib.checkpoint import last_path
-from recbole_ib.config import Config
-from recbole_ib.diagnostics import (
+from recbole_ib.config.config import Config
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.training import diagnostics
+from recbole_ib.training.checkpoint import last_path
+from recbole_ib.training.diagnostics import (
     BEFORE_TRAINING,
     Diagnostics,
     DiagnosticsFile,
     Settings,
-    alignment,
     diagnostics_path,
     item_ids,
     looking_on,
-    mean_row,
-    median_rbf_kernel,
     read_diagnostics,
-    sample_ids,
     settings,
     unavailable,
-    variance_share,
 )
-from recbole_ib.errors import ConfigurationError
 from tests.model.test_behaviour import STAGES
 
 SIZES = {"diagnostics_items": 40, "diagnostics_users": 20}
@@ -333,7 +330,7 @@ def test_off_computes_nothing(build, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("measured")
 
-    monkeypatch.setattr("recbole_ib.trainer.Diagnostics", refuse)
+    monkeypatch.setattr("recbole_ib.training.trainer.Diagnostics", refuse)
     trainer, _ = run(build, "VBPR", 1)
     assert not list(Path(trainer.checkpoint_dir).glob("*.csv"))
 
@@ -573,7 +570,7 @@ def test_the_path_lies_beside_the_checkpoint():
 
 def test_the_module_names_what_it_writes():
     """Every family that a run writes is explained in the documentation."""
-    text = (Path(diagnostics.__file__).parents[1] / "docs" / "diagnostics.md").read_text(encoding="utf-8")
+    text = (Path(diagnostics.__file__).parents[2] / "docs" / "diagnostics.md").read_text(encoding="utf-8")
     for family in (
         "hsic_features",
         "nhsic_features_independent",

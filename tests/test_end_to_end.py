@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_ib.checkpoint import last_path
+from recbole_ib.training.checkpoint import last_path
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}

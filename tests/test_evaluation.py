@@ -7,9 +7,9 @@ from recbole.evaluator import Collector, Evaluator
 from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_ib import run_recbole_ib
-from recbole_ib.config import Config
+from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.evaluation import RankingCollector, hits
+from recbole_ib.patches.collector import RankingCollector, hits
 
 ALL = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP", "GAUC", "ItemCoverage", "AveragePopularity", "GiniIndex"]
 RANKED = ["Recall", "NDCG"]

@@ -6,9 +6,10 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_ib import quick_start, run_recbole_ib
-from recbole_ib.config import Config
-from recbole_ib.faster import speed_up
+from recbole_ib import run_recbole_ib
+from recbole_ib.config.config import Config
+from recbole_ib.patches.kernels import speed_up
+from recbole_ib.training import run
 
 SETTINGS = {"use_gpu": False, "show_progress": False, "seed": 3, "train_batch_size": 256, "learning_rate": 0.01, "state": "ERROR"}
 
@@ -68,9 +69,9 @@ def test_an_optimiser_without_a_fused_step_is_left_alone(prepared):
 def test_a_run_gives_the_numbers_of_plain_kernels(name, planted_path, monkeypatch):
     settings = {**SETTINGS, "data_path": str(planted_path), "epochs": 5}
     used = []
-    monkeypatch.setattr(quick_start, "speed_up", lambda *args: used.append(1) or speed_up(*args))
+    monkeypatch.setattr(run, "speed_up", lambda *args: used.append(1) or speed_up(*args))
     fast = run_recbole_ib(name, "planted", config_dict=settings)
-    monkeypatch.setattr(quick_start, "speed_up", lambda *args: None)
+    monkeypatch.setattr(run, "speed_up", lambda *args: None)
     plain = run_recbole_ib(name, "planted", config_dict=settings)
     assert used == [1]
     for metric, value in plain["test_result"].items():
@@ -79,6 +80,6 @@ def test_a_run_gives_the_numbers_of_plain_kernels(name, planted_path, monkeypatc
 
 @pytest.mark.parametrize(("name", "settings"), [("BPR", {"defaults": "recbole"}), ("VBPR", {})])
 def test_recboles_own_way_and_our_models_are_left_alone(name, settings, planted_path, monkeypatch):
-    monkeypatch.setattr(quick_start, "speed_up", lambda *args: pytest.fail("replaced"))
+    monkeypatch.setattr(run, "speed_up", lambda *args: pytest.fail("replaced"))
     shared = {**SETTINGS, "data_path": str(planted_path), "epochs": 1, "train_batch_size": 2048}
     run_recbole_ib(name, "planted", config_dict={**shared, **settings})

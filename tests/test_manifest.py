@@ -11,11 +11,11 @@ from recbole.data import create_dataset
 from recbole.quick_start import run_recbole
 
 from recbole_ib import read_checkpoint, run_recbole_ib
-from recbole_ib.config import Config
+from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.manifest import read_manifest
-from recbole_ib.memory import forget_peak, peak_memory
-from recbole_ib.quick_start import fit, set_up
+from recbole_ib.training.manifest import read_manifest
+from recbole_ib.training.run import fit, set_up
+from recbole_ib.utils.malloc import forget_peak, peak_memory
 from tests.conftest import planted, write_dataset
 
 QUIET = {"epochs": 4, "show_progress": False, "state": "ERROR", "metric_decimal_place": 14}

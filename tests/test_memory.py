@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FAULTS = """
 import resource, sys
 import torch
-from recbole_ib.memory import keep_freed_memory
+from recbole_ib.utils.malloc import keep_freed_memory
 kept = keep_freed_memory()
 assert keep_freed_memory() is kept
 def faults():

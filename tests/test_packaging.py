@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import recbole_ib
-from recbole_ib.model.bottlenecked import BOTTLENECKS
-from recbole_ib.registry import CATALOGUE
+from recbole_ib.model.bottleneck import BOTTLENECKS
+from recbole_ib.model.registry import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,7 +46,7 @@ def test_the_wheel_holds_yaml_features_and_licence(wheel):
         assert f"recbole_ib/properties/{name}" in names
     for name in ("README.md", "text.npy", "text.tokens", "visual.npy", "visual.tokens"):
         assert f"recbole_ib/data/sample/{name}" in names
-    assert "recbole_ib/comparison/templates/report.html.j2" in names
+    assert "recbole_ib/experiments/report/templates/report.html.j2" in names
     assert any(n.endswith("LICENSE") for n in names)
     assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
 
@@ -56,7 +56,7 @@ def test_the_installed_wheel_trains_without_the_checkout(wheel, tmp_path):
     words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(words, check=True, capture_output=True, timeout=300)
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    script = "import recbole_ib, sys; from recbole_ib.cli import main; print(recbole_ib.__file__); "
+    script = "import recbole_ib, sys; from recbole_ib.cli.main import main; print(recbole_ib.__file__); "
     script += "sys.exit(main(['--model=VBPR', '--epochs=1']))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300

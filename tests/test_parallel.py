@@ -14,13 +14,15 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import get_model, init_seed
 
-from recbole_ib import parallel
-from recbole_ib.checkpoint import last_path, read_checkpoint
-from recbole_ib.config import Config
+from recbole_ib.config.config import Config
+from recbole_ib.distributed.launch import own_device, visible_devices
+from recbole_ib.distributed.share import Share, WholeBatch
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.quick_start import format_result, run_recbole_ib
-from recbole_ib.registry import CATALOGUE
-from recbole_ib.trainer import MultimodalTrainer
+from recbole_ib.model.registry import CATALOGUE
+from recbole_ib.training import distributed
+from recbole_ib.training.checkpoint import last_path, read_checkpoint
+from recbole_ib.training.run import format_result, run_recbole_ib
+from recbole_ib.training.trainer import MultimodalTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
@@ -57,7 +59,7 @@ def in_slices(model, interaction, size, start):
 
     def one(rank, add):
         start()
-        share = parallel.Share(interaction, rank, size, add)
+        share = Share(interaction, rank, size, add)
         return share.weight, *gradients(model, share)
 
     for rank in range(size):
@@ -92,7 +94,7 @@ def worst_difference(build, name, rows, size, **settings):
     for start in (first_batch, lambda: None):
         interaction = next(batches)
         start()
-        terms, grads = gradients(model, parallel.WholeBatch(interaction))
+        terms, grads = gradients(model, WholeBatch(interaction))
         sliced_terms, sliced = in_slices(model, interaction, size, start)
         worst = max([worst, *(abs(a - b) / (abs(a) + 1e-9) for a, b in zip(terms, sliced_terms, strict=True))])
         largest = max(float(g.norm()) for g in grads if g is not None)
@@ -123,21 +125,21 @@ def test_the_refused_models_would_train_otherwise(build, name):
 
 
 def test_the_declared_models_are_the_proven_ones():
-    assert [name for name in CATALOGUE if parallel.can_share(get_model(name))] == sorted(SHARING, key=list(CATALOGUE).index)
+    assert [name for name in CATALOGUE if distributed.can_share(get_model(name))] == sorted(SHARING, key=list(CATALOGUE).index)
 
 
 def test_a_subclass_does_not_inherit_the_declaration():
     class OtherLoss(get_model("VBPR")):
         pass
 
-    assert not parallel.can_share(OtherLoss)
-    assert not parallel.can_share(get_model("IBMRec"))
+    assert not distributed.can_share(OtherLoss)
+    assert not distributed.can_share(get_model("IBMRec"))
 
 
 def test_slices_part_a_batch(build):
     batch = Interaction({"user_id": torch.arange(11)})
     for size in (1, 2, 3, 11, 16):
-        shares = [parallel.Share(batch, rank, size, lambda x: x) for rank in range(size)]
+        shares = [Share(batch, rank, size, lambda x: x) for rank in range(size)]
         assert sum(s.weight for s in shares) == pytest.approx(1)
         rows = torch.cat([s.interaction["user_id"] for s in shares if s.weight])
         assert rows.tolist() == list(range(11))
@@ -146,7 +148,7 @@ def test_slices_part_a_batch(build):
 
 
 def test_batches_that_differ_between_processes_end_the_run():
-    processes = object.__new__(parallel.Processes)
+    processes = object.__new__(distributed.Processes)
     processes.rank, processes.size = 1, 2
     batch = Interaction({"user_id": torch.arange(5)})
     processes.sum = lambda own: own * 2
@@ -210,13 +212,13 @@ def test_recboles_own_entry_point_is_refused(under_torchrun, build):
 def test_hidden_gpus_stay_hidden(under_torchrun, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert parallel.visible_devices() == "0,1"
+    assert visible_devices() == "0,1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert parallel.visible_devices() == ""
+    assert visible_devices() == ""
 
 
 def test_other_commands_are_refused(under_torchrun, capsys):
-    from recbole_ib.cli import main
+    from recbole_ib.cli.main import main
 
     assert main(["models"]) == 1
     assert "recbole-ib (process 1 of 2): models runs in one process" in capsys.readouterr().err
@@ -225,8 +227,8 @@ def test_other_commands_are_refused(under_torchrun, capsys):
 def test_more_processes_than_gpus_are_refused(under_torchrun, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigurationError, match=r"more processes than it has visible GPUs \(1\)"):
-        parallel.own_device(torch.device("cuda"))
-    assert parallel.own_device(torch.device("cpu")) == torch.device("cpu")
+        own_device(torch.device("cuda"))
+    assert own_device(torch.device("cpu")) == torch.device("cpu")
 
 
 # -- under torchrun ---------------------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from recbole_ib import run_recbole_ib
-from recbole_ib.config import Config
+from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.per_user import item_slices, per_user_metrics
-from recbole_ib.quick_start import set_up
+from recbole_ib.training.per_user import item_slices, per_user_metrics
+from recbole_ib.training.run import set_up
 from tests.conftest import planted, write_dataset
 
 QUIET = {

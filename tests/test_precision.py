@@ -7,28 +7,29 @@ import pytest
 import torch
 from recbole.utils import get_trainer
 
-from recbole_ib import invrl_trainer, precision, trainer
 from recbole_ib.bottleneck import ConstantKernel, kernels
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.graph import cosine_knn, knn
-from recbole_ib.model.projections import FeatureProjections
-from recbole_ib.precision import is_mixed, linear, mixed
-from recbole_ib.trainer import MultimodalTrainer
+from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.ops import linear as linear_module
+from recbole_ib.ops.linear import is_mixed, linear, mixed
+from recbole_ib.training import invrl_trainer, trainer
+from recbole_ib.training.trainer import MultimodalTrainer
 from tests.model.test_behaviour import STAGES, first_batch, fit, scores_of
 
 #: half the spacing of bfloat16's numbers around 1, which have 8 bits: no rounding is off by more, relatively
 ROUNDING = 2.0**-8
 CPU = torch.device("cpu")
-NATIVE = precision.has_bfloat16(CPU)
+NATIVE = linear_module.has_bfloat16(CPU)
 
 
 @pytest.fixture
 def bfloat16(monkeypatch):
     """Products of bfloat16 on processors that would be slower with them, and of narrow rows, too."""
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(linear_module, "has_bfloat16", lambda device: True)
     # the tests' features are narrow and few
-    monkeypatch.setattr(precision, "MIXED_WIDTH", 1)
-    monkeypatch.setattr(precision, "ROWS_AT_ONCE", 8)
+    monkeypatch.setattr(linear_module, "MIXED_WIDTH", 1)
+    monkeypatch.setattr(linear_module, "ROWS_AT_ONCE", 8)
 
 
 # -- the block --------------------------------------------------------------------------------------------------------
@@ -102,8 +103,8 @@ def test_what_outlives_a_step_is_computed_in_float32(kept, monkeypatch):
 @pytest.mark.parametrize("bias", [True, False])
 def test_wide_rows_are_multiplied_as_by_torch(bias, monkeypatch):
     """More rows than a block of the gradient's sum, and not a multiple of it; gradients of both orders."""
-    monkeypatch.setattr(precision, "WIDE", 5)
-    monkeypatch.setattr(precision, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(linear_module, "WIDE", 5)
+    monkeypatch.setattr(linear_module, "ROWS_AT_ONCE", 4)
     torch.manual_seed(0)
     inputs = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((11, 6), (3, 6), (3,))[: 2 + bias]]
     weight = torch.randn(11, 3, dtype=torch.float64)
@@ -140,8 +141,8 @@ def test_the_product_and_its_gradients_are_within_bfloat16s_rounding():
 @pytest.mark.parametrize("rows", [3, 8, 11])
 def test_rows_in_blocks_are_within_bfloat16s_rounding_too(bfloat16, monkeypatch, rows):
     """Trained rows in a mixed step; the rest after whole blocks is float32."""
-    monkeypatch.setattr(precision, "MIXED_WIDTH", 5)
-    monkeypatch.setattr(precision, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(linear_module, "MIXED_WIDTH", 5)
+    monkeypatch.setattr(linear_module, "ROWS_AT_ONCE", 4)
     torch.manual_seed(0)
     x, weight, grad = torch.randn(rows, 6, requires_grad=True), torch.randn(3, 6, requires_grad=True), torch.randn(rows, 3)
     with mixed():

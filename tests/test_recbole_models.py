@@ -30,7 +30,7 @@ from recbole.quick_start import run_recbole
 
 def run(model, settings):
     result = run_recbole(model=model, config_dict=settings)
-    assert "recbole_ib.config" not in sys.modules
+    assert "recbole_ib.config.config" not in sys.modules
     return result
 """
 )

@@ -16,13 +16,15 @@ import torch
 from recbole.data.interaction import Interaction
 
 import recbole_ib
-from recbole_ib import cli, list_models, load, ranking, run_recbole_ib
-from recbole_ib.checkpoint import read_checkpoint, write_checkpoint
-from recbole_ib.compat import TRUST_VARIABLE
-from recbole_ib.config import Config
-from recbole_ib.embeddings import product_tables
+from recbole_ib import list_models, load, run_recbole_ib
+from recbole_ib.cli import main
+from recbole_ib.config.config import Config
 from recbole_ib.errors import CheckpointError, ConfigurationError
-from recbole_ib.recommend import FewerItemsWarning
+from recbole_ib.inference.embeddings import product_tables
+from recbole_ib.inference.recommender import FewerItemsWarning
+from recbole_ib.ops import topk
+from recbole_ib.patches.compat import TRUST_VARIABLE
+from recbole_ib.training.checkpoint import read_checkpoint, write_checkpoint
 from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import STAGES
 
@@ -159,7 +161,7 @@ def test_some_users_in_their_order_each_once(recommender):
 
 def test_scores_are_computed_in_blocks_of_users(recommender, monkeypatch):
     expected = recommender.recommend(k=5)
-    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 3 * 61)
+    monkeypatch.setattr(topk, "SCORES_AT_ONCE", 3 * 61)
     sizes, score = [], recommender._scores
     monkeypatch.setattr(recommender, "_scores", lambda users: sizes.append(len(users)) or score(users))
     pd.testing.assert_frame_equal(recommender.recommend(k=5), expected)
@@ -195,7 +197,7 @@ def test_equal_scores_stand_in_the_order_of_items():
     scores[0] = -torch.inf
     scores[1] = 1.0
     for k in (1, 5, 36, 37):
-        values, columns = ranking.best_first(scores, k)
+        values, columns = topk.best_first(scores, k)
         for row, found, best in zip(scores.tolist(), columns.tolist(), values.tolist(), strict=True):
             order = [i for i in sorted(range(37), key=lambda i: (-row[i], i)) if row[i] > -np.inf][:k]
             assert found[: len(order)] == order
@@ -568,7 +570,7 @@ def test_tokens_stay_text_in_files(numbers, tmp_path, ending, capsys):
     checkpoint, taken = numbers
     (tmp_path / "users.txt").write_text("007\n\n7\n1e3\n  \n-0\n")
     out = tmp_path / f"recs.{ending}"
-    assert cli.main(["recommend", checkpoint, "--users", str(tmp_path / "users.txt"), "--k=3", f"--out={out}"]) == 0
+    assert main.main(["recommend", checkpoint, "--users", str(tmp_path / "users.txt"), "--k=3", f"--out={out}"]) == 0
     assert capsys.readouterr().out == f"4 users, 12 rows: {out}\n"
     text = {"reader": str, "book": str}
     found = pd.read_csv(out, dtype=text) if ending == "csv" else pd.read_parquet(out)
@@ -587,13 +589,13 @@ def test_tokens_stay_text_in_files(numbers, tmp_path, ending, capsys):
 def test_the_command_writes_all_users(vbpr, recommender, tmp_path, capsys):
     out = tmp_path / "recs.csv"
     out.write_text("old")
-    assert cli.main(["recommend", vbpr, "--k", "4", "--out", str(out)]) == 0
+    assert main.main(["recommend", vbpr, "--k", "4", "--out", str(out)]) == 0
     assert capsys.readouterr().out == f"80 users, 320 rows: {out}\n"
     found = pd.read_csv(out, dtype={"user_id": str, "item_id": str})
     pd.testing.assert_frame_equal(found.astype({"score": np.float32}), recommender.recommend(k=4))
-    assert cli.main(["recommend", vbpr, "--k", "60", "--keep-seen", "--out", str(out)]) == 0
+    assert main.main(["recommend", vbpr, "--k", "60", "--keep-seen", "--out", str(out)]) == 0
     assert capsys.readouterr().out == f"80 users, {80 * 60} rows: {out}\n"
-    assert cli.main(["recommend", vbpr, "--k", "61", "--keep-seen", "--out", str(out)]) == 0
+    assert main.main(["recommend", vbpr, "--k", "61", "--keep-seen", "--out", str(out)]) == 0
     assert "80 of 80 users have fewer than 61 items" in capsys.readouterr().err
 
 
@@ -601,19 +603,19 @@ def test_unknown_users_of_a_file_are_named_by_line(vbpr, tmp_path, capsys):
     users, out = tmp_path / "users.txt", tmp_path / "recs.csv"
     users.write_text("\ufeffu1\n\nu99\nu2\r\nu1\nx\n", encoding="utf-8")
     words = ["recommend", vbpr, f"--users={users}", "--k=2", f"--out={out}"]
-    assert cli.main(words) == 1
+    assert main.main(words) == 1
     message = capsys.readouterr().err
     assert "2 of 5 users are not in the data set 'planted' of the run (line 3: 'u99', line 6: 'x')" in message
     assert "Did you mean u9" in message
     assert "--skip-unknown" in message
     assert not out.exists()
-    assert cli.main([*words, "--skip-unknown"]) == 0
+    assert main.main([*words, "--skip-unknown"]) == 0
     captured = capsys.readouterr()
     assert "2 of 5 users are not in the data set" in captured.err
     assert captured.out == f"2 users, 4 rows: {out}\n"
     assert list(pd.read_csv(out)["user_id"]) == ["u1", "u1", "u2", "u2"]
     users.write_text("x\n")
-    assert cli.main([*words, "--skip-unknown"]) == 1
+    assert main.main([*words, "--skip-unknown"]) == 1
     assert "nobody is left" in capsys.readouterr().err
 
 
@@ -634,14 +636,14 @@ def test_what_is_wrong_is_said_before_the_model_is_read(words, message, capsys):
     Path("empty.txt").write_text("\n \n")
     Path("latin.txt").write_bytes("é".encode("latin-1"))
     Path("folder.csv").mkdir()
-    assert cli.main(["recommend", "no-such.pth", *words]) == 1
+    assert main.main(["recommend", "no-such.pth", *words]) == 1
     assert message in capsys.readouterr().err
     assert not Path("recs.csv").exists()
 
 
 @pytest.mark.parametrize("k", ["0", "-3", "two", "1.5"])
 def test_a_wrong_k_of_a_command_is_refused(k, capsys):
-    assert cli.main(["recommend", "run.pth", f"--k={k}", "--out=recs.csv"]) == 2
+    assert main.main(["recommend", "run.pth", f"--k={k}", "--out=recs.csv"]) == 2
     assert "a whole number of at least 1 is needed" in capsys.readouterr().err
 
 
@@ -654,36 +656,36 @@ def test_the_file_is_whole_or_not_there(vbpr, tmp_path, ending, capsys, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, f"to_{ending}", break_off)
-    assert cli.main(["recommend", vbpr, f"--out={out}"]) == 1
+    assert main.main(["recommend", vbpr, f"--out={out}"]) == 1
     assert f"cannot write {out}: No space left on device" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_similar_items_are_printed(vbpr, recommender, capsys):
-    assert cli.main(["similar", vbpr, "i3", "i4", "--k=2"]) == 0
+    assert main.main(["similar", vbpr, "i3", "i4", "--k=2"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["item_id", "similar_item", "rank", "score"]
     expected = recommender.similar(["i3", "i4"], k=2)
     assert lines[1:] == [[a, b, str(r), f"{s:.4f}"] for a, b, r, s in expected.itertuples(index=False)]
-    assert cli.main(["similar", vbpr, "i3", "i444"]) == 1
+    assert main.main(["similar", vbpr, "i3", "i444"]) == 1
     assert "Did you mean i44" in capsys.readouterr().err
 
 
 def test_the_export_command(vbpr, tmp_path, capsys):
     pytest.importorskip("faiss")
     out = tmp_path / "out"
-    assert cli.main(["export", vbpr, str(out), "--faiss"]) == 0
+    assert main.main(["export", vbpr, str(out), "--faiss"]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: 80 users, 60 items, ")
     assert (out / "items.faiss").is_file()
-    assert cli.main(["export", vbpr, str(out)]) == 1
+    assert main.main(["export", vbpr, str(out)]) == 1
     assert "already there" in capsys.readouterr().err
-    assert cli.main(["export", vbpr, str(out), "--force"]) == 0
+    assert main.main(["export", vbpr, str(out), "--force"]) == 0
     assert not (out / "items.faiss").exists()
 
 
 @pytest.mark.parametrize("command", ["recommend", "similar", "export"])
 def test_help_of_the_commands(command, capsys):
-    assert cli.main([command, "--help"]) == 0
+    assert main.main([command, "--help"]) == 0
     assert f"recbole-ib {command}" in capsys.readouterr().out
 
 

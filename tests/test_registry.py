@@ -20,14 +20,15 @@ from recbole.model.general_recommender import BPR
 from recbole.quick_start import run_recboles
 from recbole.utils import get_model, get_trainer
 
-from recbole_ib import registry
 from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.invrl_trainer import InvRLTrainer
+from recbole_ib.model import registry
+from recbole_ib.model.backbones.vbpr import VBPR
 from recbole_ib.model.base import MultimodalRecommender
-from recbole_ib.model.vbpr import VBPR
-from recbole_ib.registry import CATALOGUE, check_model_name, is_ours, list_models, recbole_models, register_all, register_model
-from recbole_ib.trainer import MultimodalTrainer
+from recbole_ib.model.registry import CATALOGUE, check_model_name, is_ours, list_models, recbole_models, register_model
+from recbole_ib.patches.install import register_all
+from recbole_ib.training.invrl_trainer import InvRLTrainer
+from recbole_ib.training.trainer import MultimodalTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 RECBOLE_PACKAGES = [
@@ -168,7 +169,7 @@ def define(tmp_path, monkeypatch):
     made, before = [], dict(registry._registered)
     aliases = {key: value for key, value in sys.modules.items() if key.startswith("recbole.model.")}
 
-    def make(name, base="recbole_ib.model.vbpr.VBPR"):
+    def make(name, base="recbole_ib.model.backbones.vbpr.VBPR"):
         module = f"registry_test_{len(made)}_{name.lower()}"
         package = base.rsplit(".", 1)[0]
         (tmp_path / f"{module}.py").write_text(f"import {package}\n\n\nclass {name}({base}):\n    pass\n")
@@ -404,7 +405,7 @@ import json
 from recbole.quick_start import run_recbole
 from recbole.utils import get_model
 from recbole_ib import register_model, run_recbole_ib
-from recbole_ib.model.vbpr import VBPR
+from recbole_ib.model.backbones.vbpr import VBPR
 
 
 {decorator}

@@ -8,11 +8,11 @@ import torch
 from recbole.data.interaction import Interaction
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recbole_ib.checkpoint import checkpoint_path, last_path, read_checkpoint, write_checkpoint
 from recbole_ib.errors import CheckpointError, ConfigurationError
-from recbole_ib.model.base import Phase
-from recbole_ib.model.vbpr import VBPR
-from recbole_ib.trainer import LATER_KEYS, MultimodalTrainer
+from recbole_ib.model.backbones.vbpr import VBPR
+from recbole_ib.model.types import Phase
+from recbole_ib.training.checkpoint import checkpoint_path, last_path, read_checkpoint, write_checkpoint
+from recbole_ib.training.trainer import LATER_KEYS, MultimodalTrainer
 from tests.conftest import planted, write_dataset
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_ib.whole import written_whole
+from recbole_ib.utils.files import written_whole
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):

@@ -7,14 +7,7 @@ from recbole_ib.bottleneck.gate import ConcreteEdgeGate
 from recbole_ib.bottleneck.graph import GraphBottleneck
 from recbole_ib.bottleneck.hsic import hsic, rbf_hsic
 from recbole_ib.bottleneck.kernels import ConstantKernel, centre, rbf_kernel
-from recbole_ib.bottleneck.mutual_information import (
-    CLUB,
-    MINE,
-    club_bound,
-    donsker_varadhan,
-    gaussian_information,
-    infonce_bound,
-)
+from recbole_ib.bottleneck.mutual_information import CLUB, MINE, club_bound, donsker_varadhan, gaussian_information, infonce_bound
 from recbole_ib.bottleneck.variational import LogVarianceHead, gaussian_kl, reparameterise
 
 __all__ = [

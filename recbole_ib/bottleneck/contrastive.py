@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from recbole_ib.bottleneck.kernels import row_blocks
-from recbole_ib.unit_rows import unit_rows
+from recbole_ib.ops.normalize import unit_rows
 
 #: a block of the logits between two views holds at most this many numbers (64 MiB of float32)
 BLOCK_NUMBERS = 1 << 24

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recbole_ib.bottleneck.kernels import centre, check_sigma2, differentiable_kernel, row_blocks, unit_kernel
-from recbole_ib.unit_rows import unit_rows
+from recbole_ib.ops.normalize import unit_rows
 
 
 def hsic(kernel_x: Tensor, kernel_y: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_ib.precision import mixed
+from recbole_ib.ops.linear import mixed
 
 #: rows at a time, when a whole kernel is computed
 BLOCK_ROWS = 1024

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recbole_ib.precision import linear
+from recbole_ib.ops.linear import linear
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class LogVarianceHead(nn.Module):
         """log s^2 in [low, high].
 
         Args:
-            features: x, ``[n, in_dim]``; constant ones may be bfloat16, see :func:`recbole_ib.precision.linear`.
+            features: x, ``[n, in_dim]``; constant ones may be bfloat16, see :func:`recbole_ib.ops.linear.linear`.
             scale: by which each row of x is multiplied first, ``[n, 1]``. It is applied to W x, which is narrower.
 
         Returns:

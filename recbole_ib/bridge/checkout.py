@@ -137,7 +137,7 @@ class Checkout:
 
     def yaml(self, name: str) -> dict:
         """``configs/<name>.yaml``; empty where there is none."""
-        from recbole_ib.config import _read_yaml
+        from recbole_ib.utils.yaml import _read_yaml
 
         return _read_yaml(self.src / "configs" / f"{name}.yaml", missing_ok=True)
 

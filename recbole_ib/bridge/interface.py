@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from recbole_ib.data.features import USUAL_NAMES
+from recbole_ib.data.modality_spec import USUAL_NAMES
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.graph import user_co_occurrence
 

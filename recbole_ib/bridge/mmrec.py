@@ -20,7 +20,7 @@ from recbole_ib.bridge.checkout import CheckoutModel, open_checkout
 from recbole_ib.bridge.interface import FEATURE_FILES, ModelConfig, TrainingInteractions, choose_modalities, user_neighbours
 from recbole_ib.errors import ConfigurationError, RecBoleIBError
 from recbole_ib.model.base import MultimodalRecommender
-from recbole_ib.registry import MMREC_PREFIX, register_model
+from recbole_ib.model.registry import MMREC_PREFIX, register_model
 
 #: settings of a model's yaml in the checkout that belong to the data, the machine or the evaluation: RecBole's hold there
 NOT_THE_MODELS = {

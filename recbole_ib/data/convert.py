@@ -14,7 +14,7 @@ import pandas as pd
 import scipy.sparse as sp
 import yaml
 
-from recbole_ib.data.features import UNREADABLE
+from recbole_ib.data.feature_file import UNREADABLE
 from recbole_ib.errors import ConversionError, first_few
 
 SPLITS = ("train", "valid", "test")

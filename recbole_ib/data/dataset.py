@@ -9,7 +9,9 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
-from recbole_ib.data.features import CACHE_FOLDER, FEATURE_DTYPES, load_modality, parse_modalities
+from recbole_ib.data.features import FEATURE_DTYPES, load_modality
+from recbole_ib.data.float16_cache import CACHE_FOLDER
+from recbole_ib.data.modality_spec import parse_modalities
 from recbole_ib.errors import ConfigurationError, FeatureError
 
 
@@ -82,6 +84,6 @@ class MultimodalDataset(Dataset):
 
     @staticmethod
     def modality_specs(config):
-        """The modalities that a configuration names, see :func:`recbole_ib.data.features.parse_modalities`."""
+        """The modalities that a configuration names, see :func:`recbole_ib.data.modality_spec.parse_modalities`."""
         base = Path(config["feature_path"] or config["data_path"])
         return parse_modalities(config["modalities"], base, config["use_modalities"])

@@ -10,9 +10,9 @@ import scipy.sparse as sp
 from torch import Tensor
 
 from recbole_ib.data.digest import table_digest
-from recbole_ib.data.features import UNREADABLE
+from recbole_ib.data.feature_file import UNREADABLE
 from recbole_ib.graph.knn import cosine_knn
-from recbole_ib.whole import written_whole
+from recbole_ib.utils.files import written_whole
 
 #: graphs of fewer items are computed every time: that takes less than a second
 KEEP_FROM = 5_000

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
-import recbole.data.utils
 from recbole.utils import ModelType
 
-from recbole_ib.data.sampler import UsedItems
 from recbole_ib.errors import ConfigurationError, nearest
 
 RECBOLE, MMREC = "recbole", "mmrec"
@@ -36,25 +32,3 @@ def check_protocol(config) -> None:
     if config["eval_args"]["mode"]["test"] != "full":
         mode = config["eval_args"]["mode"]["test"]
         raise ConfigurationError(f"protocol: mmrec ranks all items at test, eval_args asks for {mode!r}; set mode: full")
-
-
-def teach_recbole() -> None:
-    """Let RecBole's samplers follow the key ``protocol``, for every entry point and every general model.
-
-    At validation both protocols leave out the training items. At test RecBole leaves out the training and validation items,
-    MMRec the training items alone.
-    """
-    original = recbole.data.utils.create_samplers
-    if getattr(original, "_recbole_ib", False):
-        return
-
-    @functools.wraps(original)
-    def create_samplers(config, dataset, built_datasets):
-        train, valid, test = original(config, dataset, built_datasets)
-        if config["protocol"] == MMREC:
-            check_protocol(config)
-            test.used_ids = UsedItems.of(built_datasets[0])
-        return train, valid, test
-
-    create_samplers._recbole_ib = True
-    recbole.data.utils.create_samplers = create_samplers

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.precision import mixed
+from recbole_ib.ops.linear import mixed
 
 #: of the yaml key ``knn_search``
 KNN_SEARCHES = ("auto", "exact", "faiss")

@@ -3,111 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import NamedTuple
 
 import torch
-from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.data.graph_cache import cosine_graph
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.graph import (
-    KNN_SEARCHES,
-    EdgeGraph,
-    ModalityWeights,
-    SparseMatrix,
-    top_k_per_row,
-    user_item_adjacency,
-)
+from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.losses import bpr
-from recbole_ib.model.settings import choice, count
-
-
-class Phase(NamedTuple):
-    """One optimiser step of every batch: ``loss`` and ``parameters`` name methods of the model.
-
-    rate: the step's learning rate as a multiple of ``learning_rate``.
-    """
-
-    name: str
-    loss: str
-    parameters: str
-    rate: float = 1.0
-
-
-class NamedLosses(tuple):
-    """A tuple of loss terms that knows their names; RecBole's trainer sums it as any tuple."""
-
-    names: tuple[str, ...]
-
-    def __new__(cls, terms: Mapping[str, Tensor]):
-        self = super().__new__(cls, terms.values())
-        self.names = tuple(terms)
-        return self
-
-
-class Encoded(NamedTuple):
-    """What a backbone knows before the item graph is applied.
-
-    user: ``[n_users, D]``; item: ``[rows, D]``, from the user-item graph (of MMGCN, which has one a modality, the id rows); item0:
-    ``[rows, D]``, the layer-0 item rows that the item graph propagates; user0: ``[n_users, D]``, the layer-0 user rows; views: by
-    name, what else a model's own graph or loss reads.
-    """
-
-    user: Tensor
-    item: Tensor
-    user0: Tensor
-    item0: Tensor
-    views: Mapping[str, Tensor] = MappingProxyType({})
-
-
-class Joined(NamedTuple):
-    """What :meth:`MultimodalRecommender.join` makes of an encoding and an item graph: outputs ``[n_users, D]`` and ``[rows, D]``.
-
-    views: by name, what else a model's own loss reads.
-    """
-
-    user: Tensor
-    item: Tensor
-    views: Mapping[str, Tensor] = MappingProxyType({})
-
-
-class BatchPass(NamedTuple):
-    """Everything that one batch's forward pass computes, for the losses to read.
-
-    rows, latent_rows: the item rows of ``encoded`` and ``joined``, and of ``latents``, as sorted distinct ids; ``None`` for all.
-    graph: the backbone's item graph(s); ranking_graph: the one that ``joined`` was made with. output_rows: see
-    :meth:`MultimodalRecommender.output_rows`.
-    """
-
-    interaction: Interaction
-    rows: Tensor | None
-    latent_rows: Tensor | None
-    latents: Mapping[str, Tensor]
-    encoded: Encoded
-    graph: EdgeGraph | Mapping[str, EdgeGraph] | None
-    ranking_graph: EdgeGraph | Mapping[str, EdgeGraph] | None
-    joined: Joined
-    output_rows: Tensor | None = None
-
-    def at(self, items: Tensor) -> Tensor:
-        """Where the given items stand in ``joined.item``."""
-        return items if self.rows is None else torch.searchsorted(self.rows, items)
-
-    def latents_at(self, items: Tensor) -> Tensor:
-        """Where the given items stand in ``latents``."""
-        return items if self.latent_rows is None else torch.searchsorted(self.latent_rows, items)
+from recbole_ib.model.types import BatchPass, Encoded, Joined, NamedLosses, Phase
+from recbole_ib.utils.validate import count
 
 
 class MultimodalRecommender(GeneralRecommender):
     """The base of all models here: RecBole's ``GeneralRecommender`` on a data set with modalities.
 
-    A backbone holds its ``projections`` (:class:`recbole_ib.model.projections.FeatureProjections`), implements :meth:`encode` and, where
-    it has an item graph, :meth:`item_graph` and :meth:`attach`. Bottlenecks (:mod:`recbole_ib.model.bottlenecked`) work on what these
+    A backbone holds its ``projections`` (:class:`recbole_ib.model.layers.encoder.FeatureProjections`), implements :meth:`encode` and, where
+    it has an item graph, :meth:`item_graph` and :meth:`attach`. Bottlenecks (:mod:`recbole_ib.model.bottleneck`) work on what these
     return; no backbone knows of one.
 
     Args:
@@ -120,7 +34,7 @@ class MultimodalRecommender(GeneralRecommender):
 
     input_type = InputType.PAIRWISE
     modalities_required = 1
-    #: what :class:`recbole_ib.trainer.MultimodalTrainer` does in every batch, in order
+    #: what :class:`recbole_ib.training.trainer.MultimodalTrainer` does in every batch, in order
     training_phases: tuple[Phase, ...] = (Phase("model", "calculate_loss", "parameters"),)
     #: False for a backbone that trains its latents in some batches alone (LATTICE: the first of an epoch)
     latents_train_every_step = True
@@ -129,12 +43,12 @@ class MultimodalRecommender(GeneralRecommender):
     #: what :meth:`item_graph` returns: None, ``shared`` (one graph of all modalities) or ``modality`` (a dict, one a modality)
     item_graph_kind: str | None = None
     #: True where the loss of a batch is the mean of the losses of its parts, weighted by their rows, and nothing is drawn a row: several
-    #: processes may share the batch (:mod:`recbole_ib.parallel`). Not inherited: a subclass with another loss says it for itself
+    #: processes may share the batch (:mod:`recbole_ib.training.distributed`). Not inherited: a subclass with another loss says it for itself
     row_mean_losses: bool = False
     #: True where the losses read the outputs of the batch's own items alone, each of them from its own row of the item graph if that has
     #: one layer (``n_item_layers``): GIB then gates the edges of these rows alone. Not inherited, as above
     losses_read_batch_items: bool = False
-    #: the bottlenecks that a class puts on its backbone, see :mod:`recbole_ib.model.bottlenecked`
+    #: the bottlenecks that a class puts on its backbone, see :mod:`recbole_ib.model.bottleneck`
     bottlenecks: tuple[str, ...] = ()
 
     def __init__(self, config, dataset):
@@ -349,44 +263,3 @@ def backbone_of(model_class: type) -> type:
     """The backbone of a class with bottlenecks; a class without any is its own."""
     plain = (c for c in model_class.__mro__ if issubclass(c, MultimodalRecommender) and not c.bottlenecks)
     return next(plain) if model_class.bottlenecks else model_class
-
-
-def any_feature(dataset) -> Tensor:
-    """The items that have a feature of their own in at least one modality, bool ``[n_items]``."""
-    return torch.stack(list(dataset.has_feature.values())).any(dim=0)
-
-
-def training_adjacency(dataset, normalisation: str) -> SparseMatrix:
-    """The normalised user-item graph of a training data set, as a module."""
-    matrix = user_item_adjacency(dataset.inter_matrix(form="csr"), normalisation)
-    return SparseMatrix(matrix, symmetric=normalisation == "sym")
-
-
-def modality_graphs(config, dataset) -> dict:
-    """Each modality's frozen top-k cosine graph: the ready one of the data set, or computed from the raw features.
-
-    Yaml: ``knn_k``, neighbours an item, itself included; ``knn_search``, how they are found, see :func:`recbole_ib.graph.cosine_knn`.
-    Returns modality -> CSR ``[n_items, n_items]``.
-    """
-    k, search, graphs = count(config, "knn_k", least=1), choice(config, "knn_search", KNN_SEARCHES), {}
-    cache = getattr(dataset, "graph_cache", None)
-    for name, features in dataset.modalities.items():
-        if name in dataset.item_graphs:
-            graphs[name] = top_k_per_row(dataset.item_graphs[name], k)
-        else:
-            graphs[name] = cosine_graph(features, k, dataset.has_feature[name], search, cache)
-    return graphs
-
-
-def modality_weights(config, modalities: list[str]) -> ModalityWeights:
-    """Yaml key ``modality_weights``: ``learned``, ``equal``, or a mapping modality -> weight."""
-    setting = config["modality_weights"]
-    if setting == "equal":
-        return ModalityWeights.equal(modalities)
-    if isinstance(setting, Mapping):
-        return ModalityWeights(modalities, setting)
-    if setting in (None, "learned"):
-        return ModalityWeights(modalities)
-    raise ConfigurationError(
-        f"modality_weights is {setting!r}; allowed: learned, equal, or a weight a modality: {{{modalities[0]}: 1.0}}"
-    )

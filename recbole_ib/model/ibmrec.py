@@ -11,13 +11,15 @@ from torch.nn import functional as F
 from recbole_ib.bottleneck import ConstantKernel, FeatureBottleneck, GraphBottleneck, conditional_contrast, rbf_kernel
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph
-from recbole_ib.model.base import BatchPass, MultimodalRecommender, NamedLosses, Phase, any_feature, backbone_of
-from recbole_ib.model.lattice import LATTICE
-from recbole_ib.model.projections import FeatureProjections, batch_items
-from recbole_ib.model.settings import positive, weight
-from recbole_ib.model.vbpr import VBPR
-from recbole_ib.model.vlattice import VLATTICE
-from recbole_ib.model.vlightgcn import VLightGCN
+from recbole_ib.model.backbones.lattice import LATTICE
+from recbole_ib.model.backbones.vbpr import VBPR
+from recbole_ib.model.backbones.vlattice import VLATTICE
+from recbole_ib.model.backbones.vlightgcn import VLightGCN
+from recbole_ib.model.base import MultimodalRecommender, backbone_of
+from recbole_ib.model.graphs import any_feature
+from recbole_ib.model.layers.encoder import FeatureProjections, batch_items
+from recbole_ib.model.types import BatchPass, NamedLosses, Phase
+from recbole_ib.utils.validate import positive, weight
 
 FIB, GIB = "fib", "gib"
 #: an edge whose gate lies below the first counts as closed, above the second as open

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_ib import parallel
 from recbole_ib.bottleneck import conditional_contrast
+from recbole_ib.distributed.share import current_share
 
 
 def bpr(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def unsquared_norms(*tables: Tensor) -> Tensor:
 
 def unsquared_batch_norms(*rows: Tensor) -> Tensor:
     """:func:`unsquared_norms` of the rows of a batch, also where processes share it: a norm is no sum, its square is."""
-    share = parallel.current_share()
+    share = current_share()
     if share is None:
         return unsquared_norms(*rows)
     squares = share.sum(torch.stack([x.square().sum() for x in rows]))

@@ -13,18 +13,19 @@ from torch.nn import functional as F
 
 from recbole_ib.bottleneck import REDUNDANCY_ESTIMATORS, LogVarianceHead, Redundancy, UniqueDecoders, gaussian_kl, reparameterise
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.base import BatchPass, NamedLosses, Phase, backbone_of
-from recbole_ib.model.dualgnn import DualGNN
-from recbole_ib.model.freedom import FREEDOM
+from recbole_ib.model.backbones.dualgnn import DualGNN
+from recbole_ib.model.backbones.freedom import FREEDOM
+from recbole_ib.model.backbones.lattice import LATTICE
+from recbole_ib.model.backbones.mgcn import MGCN
+from recbole_ib.model.backbones.mmgcn import MMGCN
+from recbole_ib.model.backbones.soil import SOIL
+from recbole_ib.model.backbones.vbpr import VBPR
+from recbole_ib.model.base import backbone_of
 from recbole_ib.model.ibmrec import need_latents
-from recbole_ib.model.lattice import LATTICE
+from recbole_ib.model.layers.encoder import batch_items
 from recbole_ib.model.losses import bpr
-from recbole_ib.model.mgcn import MGCN
-from recbole_ib.model.mmgcn import MMGCN
-from recbole_ib.model.projections import batch_items
-from recbole_ib.model.settings import choice, count, positive, weight
-from recbole_ib.model.soil import SOIL
-from recbole_ib.model.vbpr import VBPR
+from recbole_ib.model.types import BatchPass, NamedLosses, Phase
+from recbole_ib.utils.validate import choice, count, positive, weight
 
 MRDIB = "mrdib"
 #: the value of ``prior_scale`` that takes the backbone's own latents at the start for the unit

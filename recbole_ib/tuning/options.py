@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_ib.errors import ConfigurationError, first_few, nearest
-from recbole_ib.whole import write_text
+from recbole_ib.utils.files import write_text
 
 FORMAT = "recbole_ib search 1"
 SEARCHES = ("optuna", "random", "grid")

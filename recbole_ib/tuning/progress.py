@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ray.tune import Callback
 
-from recbole_ib.tuning.record import ENDED, Record, better, read_record, write_record
-from recbole_ib.tuning.table import ranked, values_text
-from recbole_ib.tuning.trial import delete_checkpoints
+from recbole_ib.tuning.trial import ENDED, Record, better, delete_checkpoints, read_record, write_record
+from recbole_ib.tuning.trials_table import ranked, values_text
 
 #: seconds between two status lines on a terminal, and in a log file
 TERMINAL_EVERY, LOG_EVERY = 1.0, 30.0

@@ -8,25 +8,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recbole_ib.cluster import check_resources, connected, own_folder
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.tuning import options as asked
 from recbole_ib.tuning.options import Options
-from recbole_ib.tuning.outputs import TuneResult, write_outputs
 from recbole_ib.tuning.plots import pairs_of
-from recbole_ib.tuning.ray_parts import (
-    grace_epochs,
-    ray_environment,
-    scheduler,
-    search_seed,
-    searcher,
-    total_trials,
-)
-from recbole_ib.tuning.record import Record, read_record, write_record
-from recbole_ib.tuning.shared import Data, Given, prepare, read_given
-from recbole_ib.tuning.shipped import check_searched, shipped_space
-from recbole_ib.tuning.space import Space, check_grid, decode, parse_space, read_space
-from recbole_ib.tuning.trial import Job, run_in_worker
+from recbole_ib.tuning.ray_setup import grace_epochs, ray_environment, scheduler, search_seed, searcher, total_trials
+from recbole_ib.tuning.report import TuneResult, write_outputs
+from recbole_ib.tuning.shared_dataset import Data, Given, prepare, read_given
+from recbole_ib.tuning.space import Space, check_grid, check_searched, decode, parse_space, read_space, shipped_space
+from recbole_ib.tuning.trial import Job, Record, read_record, run_in_worker, write_record
+from recbole_ib.utils.ray import check_resources, connected, own_folder
 
 #: how often a trial whose worker was killed is started again
 RESTARTS = 2

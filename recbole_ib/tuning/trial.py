@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
-from recbole_ib.checkpoint import read_checkpoint
-from recbole_ib.cluster import use_share
 from recbole_ib.errors import CheckpointError
-from recbole_ib.memory import keep_freed_memory
-from recbole_ib.quick_start import fit, set_up
-from recbole_ib.registry import is_ours
-from recbole_ib.tuning.record import ENDED, Record, read_record, write_record
-from recbole_ib.tuning.shared import Data, Given
+from recbole_ib.model.registry import is_ours
+from recbole_ib.training.checkpoint import read_checkpoint
+from recbole_ib.training.run import fit, set_up
+from recbole_ib.tuning.shared_dataset import Data, Given
 from recbole_ib.tuning.space import Space, decode
-from recbole_ib.whole import written_whole
+from recbole_ib.utils.files import write_text, written_whole
+from recbole_ib.utils.malloc import keep_freed_memory
+from recbole_ib.utils.ray import use_share
 
 #: of the file that holds the best epoch's weights of one of RecBole's own models, whose checkpoints are pickles
 WEIGHTS_FORMAT = "recbole_ib weights 1"
+
 QUIET = {"show_progress": False, "state": "ERROR", "save_last": True}
 
 
@@ -168,3 +170,64 @@ def delete_checkpoints(folder: Path, keep: str | None = None) -> None:
     for path in folder.glob("*.pth"):
         if path.name != keep:
             path.unlink(missing_ok=True)
+
+
+NAME = "trial.json"
+
+#: a trial in one of these states is not trained again
+ENDED = ("finished", "stopped", "failed")
+
+
+@dataclass
+class Record:
+    """One trial.
+
+    status: running, finished, stopped (by the scheduler) or failed. epochs: how many were trained. best_epoch counts from 0, as checkpoints
+    do. curve: ``{"epoch", "score", "seconds"}`` of every evaluation. values: the searched settings.
+    """
+
+    id: str
+    values: dict
+    status: str = "running"
+    epochs: int = 0
+    best_score: float | None = None
+    best_epoch: int | None = None
+    curve: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+    starts: int = 0
+    node: str = ""
+    pid: int = 0
+    checkpoint: str | None = None
+    error: str = ""
+
+    def add(self, epoch: int, score: float, seconds: float, bigger: bool) -> None:
+        """An evaluation; ``epoch`` counts from 0."""
+        self.curve = [
+            *(point for point in self.curve if point["epoch"] < epoch),
+            {"epoch": epoch, "score": score, "seconds": seconds},
+        ]
+        self.epochs, self.seconds = epoch + 1, seconds
+        # as RecBole's early stopping: of equal scores the later one, whose weights are the ones that are kept
+        if self.best_score is None or not better(self.best_score, score, bigger):
+            self.best_score, self.best_epoch = score, epoch
+
+    def report(self) -> dict:
+        """What Ray is told: ``epoch`` counts from 1, as schedulers count."""
+        last = self.curve[-1]["score"] if self.curve else math.nan
+        return {"epoch": self.epochs, "score": last, "best_score": self.best_score, "seconds": self.seconds}
+
+
+def better(a: float, b: float, bigger: bool) -> bool:
+    return a > b if bigger else a < b
+
+
+def read_record(folder: str | Path) -> Record | None:
+    """The record of a trial's folder, or None where it has none."""
+    path = Path(folder) / NAME
+    if not path.is_file():
+        return None
+    return Record(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def write_record(record: Record, folder: str | Path) -> None:
+    write_text(Path(folder) / NAME, json.dumps(asdict(record), indent=1) + "\n")

@@ -1,15 +1,7 @@
 import pytest
 import torch
 
-from recbole_ib.bottleneck import (
-    CLUB,
-    MINE,
-    REDUNDANCY_ESTIMATORS,
-    Redundancy,
-    UniqueDecoders,
-    gaussian_information,
-    rbf_hsic,
-)
+from recbole_ib.bottleneck import CLUB, MINE, REDUNDANCY_ESTIMATORS, Redundancy, UniqueDecoders, gaussian_information, rbf_hsic
 
 #: names as users may give them: a dot, and a name that a ModuleDict has for itself
 IN_DIMS = {"visual.clip": 5, "keys": 3, "audio": 4}

@@ -12,11 +12,13 @@ import scipy.sparse as sp
 import torch
 import yaml
 
-from recbole_ib import cli, read_checkpoint, run_recbole_ib
+from recbole_ib import read_checkpoint, run_recbole_ib
 from recbole_ib.bridge.checkout import open_checkout
 from recbole_ib.bridge.interface import USER_NEIGHBOURS, choose_modalities, user_neighbours
 from recbole_ib.bridge.mmrec import mmrec_models
-from recbole_ib.config import Config, config_from_plain, plain_config
+from recbole_ib.cli import main
+from recbole_ib.config.config import Config
+from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
 from tests.conftest import planted, write_dataset
 
@@ -456,21 +458,21 @@ def test_the_command_trains(planted_path, capsys):
         f"--data_path={planted_path}",
         "--epochs=1",
     ]
-    assert cli.main([*words, "--layer_weights=[2]", "--show_progress=False"]) == 0
+    assert main.main([*words, "--layer_weights=[2]", "--show_progress=False"]) == 0
     assert "mmrec:PlainBPR on planted" in capsys.readouterr().out
-    assert cli.main([*words, "--layer_weight=[2]"]) == 1
+    assert main.main([*words, "--layer_weight=[2]"]) == 1
     assert "unknown setting 'layer_weight'" in capsys.readouterr().err
-    assert cli.main(["--model=mmrec:PlainBPR", "--dataset=planted"]) == 1
+    assert main.main(["--model=mmrec:PlainBPR", "--dataset=planted"]) == 1
     assert "--mmrec_path=DIR" in capsys.readouterr().err
 
 
 def test_the_command_lists_the_models(capsys):
-    assert cli.main(["models", f"--mmrec_path={STANDIN}"]) == 0
+    assert main.main(["models", f"--mmrec_path={STANDIN}"]) == 0
     listed = capsys.readouterr().out.split()
     assert listed == mmrec_models(STANDIN)
     assert "mmrec:NoNeg" in listed
     assert "mmrec:Different" not in listed
-    assert cli.main(["models", "--mmrec_path=nowhere"]) == 1
+    assert main.main(["models", "--mmrec_path=nowhere"]) == 1
     assert "there is no folder" in capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_ib.comparison.lineup import Entry, Lineup
+from recbole_ib.experiments.results import Entry, Lineup
 
 TEXT = {
     "encoder": "all-MiniLM-L6-v2, title and overview",

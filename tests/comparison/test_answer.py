@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from recbole_ib.comparison.answer import answer
-from recbole_ib.comparison.lineup import read_results
-from recbole_ib.comparison.pairs import compare_pairs
-from recbole_ib.comparison.tables import main_table
+from recbole_ib.experiments.report.headline import answer
+from recbole_ib.experiments.report.tables import main_table
+from recbole_ib.experiments.results import read_results
+from recbole_ib.experiments.statistics.pairwise import compare_pairs
 from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
 
 

@@ -9,13 +9,13 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from recbole_ib.comparison import charts
-from recbole_ib.comparison.cost import cost_table, curve_table
-from recbole_ib.comparison.lineup import read_results
-from recbole_ib.comparison.looks import PALETTE, grouped, looks
-from recbole_ib.comparison.page import picture, png_bytes
-from recbole_ib.comparison.pairs import compare_pairs
-from recbole_ib.comparison.slices import slice_table
+from recbole_ib.experiments.report import charts
+from recbole_ib.experiments.report.html import picture, png_bytes
+from recbole_ib.experiments.report.style import PALETTE, grouped, looks
+from recbole_ib.experiments.results import read_results
+from recbole_ib.experiments.statistics.efficiency import cost_table, curve_table
+from recbole_ib.experiments.statistics.pairwise import compare_pairs
+from recbole_ib.experiments.statistics.slices import slice_table
 from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
 
 #: Machado, Oliveira, Fernandes 2009, severity 1: what the eye makes of linear RGB

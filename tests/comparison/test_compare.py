@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_ib.cli import main
-from recbole_ib.cluster import own_folder
-from recbole_ib.comparison import ablate, compare, lines
-from recbole_ib.comparison.contestants import parse_contestants
-from recbole_ib.comparison.tasks import train
-from recbole_ib.config import Config
+from recbole_ib.cli.main import main
+from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.manifest import read_manifest
+from recbole_ib.experiments import ablate, compare
+from recbole_ib.experiments import options as option_module
+from recbole_ib.experiments.jobs import train
+from recbole_ib.experiments.model_spec import parse_contestants
+from recbole_ib.training.manifest import read_manifest
+from recbole_ib.utils.ray import own_folder
 from tests.conftest import planted, write_dataset
 
 
@@ -72,7 +73,7 @@ def test_compare_trains_reports_and_does_not_train_twice(data_path, tmp_path, he
 
 def test_a_failed_model_is_named_and_the_rest_is_reported(data_path, tmp_path, here, capsys, monkeypatch):
     out = tmp_path / "out"
-    from recbole_ib.model.vbpr import VBPR
+    from recbole_ib.model.backbones.vbpr import VBPR
 
     def breaks(self, interaction):
         raise RuntimeError("the loss of this test")
@@ -95,12 +96,12 @@ def test_settings_come_in_their_order(data_path, tmp_path):
         {"model": "VBPR", "dataset": "tiny", "learning_rate": 0.1, "reg_weight": 0.3, "embedding_size": 16, "split_seed": 4},
     )
     file.write_text("learning_rate: 0.5\nstopping_step: 3\n")
-    parser = lines.parser_of("compare", "")
-    _, options = lines.read_options(
+    parser = option_module.parser_of("compare", "")
+    _, options = option_module.read_options(
         parser, [*words(data_path, tmp_path, f"--tuned={tuned}", "--reg_weight=0.2"), f"--config_files={file}"]
     )
     (contestant,) = parse_contestants("VBPR:embedding_size=8")
-    line = lines.line_of(contestant, options)
+    line = option_module.line_of(contestant, options)
     assert line.settings["stopping_step"] == 3  # a file's, below
     assert line.settings["learning_rate"] == 0.1  # the search's, above the files
     assert line.settings["reg_weight"] == 0.2  # the command's
@@ -154,8 +155,10 @@ def test_a_search_of_another_model_is_refused(data_path, tmp_path, here, capsys)
 def test_a_search_is_found_under_either_name_and_its_keys_of_one_run_are_left_out(folder, model, searched, data_path, tmp_path):
     more = {"per_user": False, "metric_decimal_place": 2, "seed": 9, "fib_weight": 0.7}
     tune(tmp_path / "tuned", folder, {**searched, **more})
-    _, options = lines.read_options(lines.parser_of("compare", ""), words(data_path, tmp_path, f"--tuned={tmp_path / 'tuned'}"))
-    found = lines.line_of(parse_contestants(model)[0], options).settings
+    _, options = option_module.read_options(
+        option_module.parser_of("compare", ""), words(data_path, tmp_path, f"--tuned={tmp_path / 'tuned'}")
+    )
+    found = option_module.line_of(parse_contestants(model)[0], options).settings
     assert found["fib_weight"] == 0.7
     assert not {"per_user", "metric_decimal_place", "seed", "bottleneck", "model"} & set(found)
 
@@ -220,9 +223,9 @@ def test_a_search_on_other_data_is_refused(data_path, tmp_path, here, capsys):
 def test_seeds(given, seeds):
     if seeds is None:
         with pytest.raises(ConfigurationError):
-            lines.read_seeds(given)
+            option_module.read_seeds(given)
     else:
-        assert lines.read_seeds(given) == seeds
+        assert option_module.read_seeds(given) == seeds
 
 
 def test_data_that_changed_are_trained_on_again(data_path, tmp_path, here):
@@ -257,7 +260,7 @@ def test_data_that_changed_are_trained_on_again(data_path, tmp_path, here):
     ],
 )
 def test_variants_of_a_model(model, parts, data_path, tmp_path):
-    _, options = lines.read_options(lines.parser_of("ablate", ""), words(data_path, tmp_path))
+    _, options = option_module.read_options(option_module.parser_of("ablate", ""), words(data_path, tmp_path))
     (whole,) = parse_contestants(model)
     variants, groups = ablate.variants(whole, options)
     assert groups[ablate.BOTTLENECKS] == list(parts)
@@ -279,7 +282,7 @@ def test_variants_take_the_tuned_settings_of_the_whole_model(data_path, tmp_path
     tuned = tmp_path / "tuned"
     tune(tuned, "IBMRec", {"reg_weight": 0.5, "fib_weight": 3.0}, trials=7)
     tune(tuned, "VLATTICE", {"reg_weight": 0.25}, trials=4)
-    _, options = lines.read_options(lines.parser_of("ablate", ""), words(data_path, tmp_path, f"--tuned={tuned}"))
+    _, options = option_module.read_options(option_module.parser_of("ablate", ""), words(data_path, tmp_path, f"--tuned={tuned}"))
     variants, _ = ablate.variants(parse_contestants("IBMRec")[0], options)
     by_text = {line.text: line for line in variants}
     assert by_text["w/o GIB"].settings["reg_weight"] == 0.5

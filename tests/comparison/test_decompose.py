@@ -8,19 +8,11 @@ import scipy.sparse as sp
 import torch
 
 from recbole_ib import list_models, run_recbole_ib
-from recbole_ib.checkpoint import read_checkpoint, write_checkpoint
-from recbole_ib.comparison.decompose import (
-    Removed,
-    Shuffled,
-    TrainedModel,
-    alter_trained_tables,
-    altered_dataset,
-    command,
-    decompose,
-    shares,
-)
+from recbole_ib.analysis.decompose import TrainedModel, command, decompose, shares
+from recbole_ib.analysis.interventions import Removed, Shuffled, alter_trained_tables, altered_dataset
 from recbole_ib.errors import CheckpointError, ConfigurationError
-from recbole_ib.model.projections import FeatureProjections
+from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.training.checkpoint import read_checkpoint, write_checkpoint
 from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import STAGES as INVRL_STAGES
 

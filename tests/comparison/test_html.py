@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from recbole_ib.comparison.looks import looks
-from recbole_ib.comparison.summary import find, write_report
+from recbole_ib.experiments.report.style import looks
+from recbole_ib.experiments.report.write import find, write_report
 from tests.comparison.made_runs import NINE, Made, lineup_of, make_entry, plain_entry
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_ib.comparison import information_plots
-from recbole_ib.comparison.information_plots import Run, command, family_of, labels, panels, read_runs, smaller_is_better
-from recbole_ib.diagnostics import DiagnosticsFile
+from recbole_ib.analysis import information_plane
+from recbole_ib.analysis.information_plane import Run, command, family_of, labels, panels, read_runs
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.experiments.metrics import smaller_is_better
+from recbole_ib.training.diagnostics import DiagnosticsFile
+from recbole_ib.utils.plotting import COLOURS
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_one_run_is_drawn_beside_its_file(tmp_path, capsys):
         assert path.stat().st_size > 5000
         assert min(pixels(path).shape[:2]) > 200
         assert colours(path) > 10
-        assert has_colour(path, information_plots.COLOURS[0])
+        assert has_colour(path, COLOURS[0])
 
 
 @pytest.mark.usefixtures("drawing")
@@ -78,7 +80,7 @@ def test_several_runs_overlay_in_colours_of_their_own(tmp_path, capsys):
     assert command([*map(str, files), f"--out={out}"]) == 0
     assert sorted(p.name for p in out.iterdir()) == ["information-curves.png", "information-plane.png"]
     for path in out.iterdir():
-        assert all(has_colour(path, information_plots.COLOURS[i]) for i in range(3))
+        assert all(has_colour(path, COLOURS[i]) for i in range(3))
     assert capsys.readouterr().out.count(".png") == 2
 
 
@@ -99,8 +101,8 @@ def test_a_run_that_has_only_started_is_drawn(tmp_path):
 
 @pytest.mark.usefixtures("drawing")
 def test_axes_titles_and_caption(tmp_path, monkeypatch):
-    figures, make = [], information_plots.new_figure
-    monkeypatch.setattr(information_plots, "new_figure", lambda *a: figures.append(make(*a)) or figures[-1])
+    figures, make = [], information_plane.new_figure
+    monkeypatch.setattr(information_plane, "new_figure", lambda *a: figures.append(make(*a)) or figures[-1])
     command([str(write(tmp_path / "x-diagnostics.csv"))])
     plane, curves = figures
     for figure in figures:

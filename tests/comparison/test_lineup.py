@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_ib.comparison.lineup import Entry, Lineup, read_results
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.experiments.results import Entry, Lineup, read_results
 from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
 
 

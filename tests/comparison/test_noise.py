@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recbole_ib.cli import main
-from recbole_ib.comparison.noise import check_level, noise_columns, permuted_columns, permuted_rows, rewired_edges
-from recbole_ib.comparison.noisy import read_source, write_noisy
+from recbole_ib.cli.main import main
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.experiments.robustness.corrupted_dataset import read_source, write_noisy
+from recbole_ib.experiments.robustness.corruption import (
+    check_level,
+    noise_columns,
+    permuted_columns,
+    permuted_rows,
+    rewired_edges,
+)
 from tests.conftest import planted, write_dataset
 
 LEVELS = (0.0, 0.3, 0.6, 1.0)
@@ -187,7 +193,7 @@ def test_the_noise_modality_is_as_wide_as_the_level_says(source, tmp_path):
 def test_the_bundled_data_set_at_level_zero_trains_on_the_same_tables(tmp_path):
     from recbole.data import create_dataset
 
-    from recbole_ib.config import Config
+    from recbole_ib.config.config import Config
 
     folder = write_noisy(tmp_path, read_source("ml-100k"), "features", 0, seed=0)
     tables = []

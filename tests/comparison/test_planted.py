@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recbole_ib.cli import main
-from recbole_ib.comparison.planted import (
+from recbole_ib.cli.main import main
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.experiments.robustness.linear_probe import recovered
+from recbole_ib.experiments.robustness.synthetic import (
     CORE,
     IRRELEVANT,
     MODALITIES,
@@ -18,8 +20,6 @@ from recbole_ib.comparison.planted import (
     spec_from,
     write_planted,
 )
-from recbole_ib.comparison.probe import recovered
-from recbole_ib.errors import ConfigurationError
 
 SMALL = PlantedSpec(n_users=200, n_items=120, width=64, factors=2)
 

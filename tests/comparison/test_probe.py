@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from recbole_ib.comparison.planted import IRRELEVANT, RELEVANT
-from recbole_ib.comparison.probe import _aligned, probe_rows, recovered, share
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.experiments.robustness.linear_probe import _aligned, probe_rows, recovered, share
+from recbole_ib.experiments.robustness.synthetic import IRRELEVANT, RELEVANT
 
 N = 3000
 

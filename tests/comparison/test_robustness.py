@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recbole_ib.comparison import curves, robustness
-from recbole_ib.comparison.contestants import parse_contestants
-from recbole_ib.comparison.plan import read_plan
-from recbole_ib.comparison.report import Facts, choose, markdown, plain_one, relative_change
-from recbole_ib.comparison.robustness import command, widest_graph
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.experiments.model_spec import parse_contestants
+from recbole_ib.experiments.robustness import command as robustness
+from recbole_ib.experiments.robustness import curves
+from recbole_ib.experiments.robustness.command import command, widest_graph
+from recbole_ib.experiments.robustness.options import read_plan
+from recbole_ib.experiments.robustness.report import Facts, choose, markdown, plain_one, relative_change
 from tests.conftest import planted, write_dataset
 
 SPEC = "--spec={n_users: 100, n_items: 70, width: 32, factors: 1}"
@@ -158,7 +159,7 @@ def test_processes_find_the_same_numbers(finished, tmp_path):
     command_line = [
         sys.executable,
         "-c",
-        "import sys; from recbole_ib.comparison.robustness import command; sys.exit(command(sys.argv[1:]))",
+        "import sys; from recbole_ib.experiments.robustness.command import command; sys.exit(command(sys.argv[1:]))",
     ]
     done = subprocess.run([*command_line, *GRID, f"--out={tmp_path}", "--jobs=2"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ COMMAND = """
 import os, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from recbole_ib.comparison.runs import _start_worker
+from recbole_ib.experiments.robustness.runs import _start_worker
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=_start_worker)
     asleep = [pool.submit(time.sleep, 300) for _ in range(2)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recbole_ib.comparison.significance import effect_word, holm, paired
+from recbole_ib.experiments.statistics.paired_tests import effect_word, holm, paired
 
 
 def naive_holm(p):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_ib.comparison.lineup import Entry, read_results
-from recbole_ib.comparison.slices import COLUMNS, QUARTERS, quarters_of, slice_table
+from recbole_ib.experiments.results import Entry, read_results
+from recbole_ib.experiments.statistics.slices import COLUMNS, QUARTERS, quarters_of, slice_table
 from tests.comparison.made_runs import Made, lineup_of, make_entry, manifest_of, write_run
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from recbole_ib.comparison.summary import Entry, Lineup
 
-from recbole_ib.comparison.lineup import read_results
-from recbole_ib.comparison.pairs import compare_pairs
-from recbole_ib.comparison.summary import FILES, Entry, Lineup, write_report
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.experiments.report.write import FILES, write_report
+from recbole_ib.experiments.results import read_results
+from recbole_ib.experiments.statistics.pairwise import compare_pairs
 from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
 
 
@@ -100,7 +101,7 @@ def test_an_entry_whose_runs_all_failed_is_among_the_failures(tmp_path):
 
 @pytest.mark.slow
 def test_real_runs_are_reported(tmp_path):
-    from recbole_ib.quick_start import run_recbole_ib
+    from recbole_ib.training.run import run_recbole_ib
 
     settings = {"epochs": 2, "per_user": True, "split_seed": 2020, "show_progress": False, "state": "ERROR"}
     entries = []

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_ib.comparison.lineup import read_results
-from recbole_ib.comparison.tables import (
+from recbole_ib.experiments.report.tables import (  # fmt: skip
     BEST,
     LEAD,
     SECOND,
@@ -18,7 +17,8 @@ from recbole_ib.comparison.tables import (
     main_table,
     markdown_table,
     percent,
-)  # fmt: skip
+)
+from recbole_ib.experiments.results import read_results
 from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from recbole_ib.checkpoint import read_checkpoint, write_checkpoint
-from recbole_ib.comparison.tasks import Task, last_of, run_tasks, train
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.manifest import read_manifest
+from recbole_ib.experiments.jobs import Task, last_of, run_tasks, train
+from recbole_ib.training.checkpoint import read_checkpoint, write_checkpoint
+from recbole_ib.training.manifest import read_manifest
 from tests.conftest import planted, write_dataset
 
 SETTINGS = {"epochs": 3, "seed": 1, "learning_rate": 0.01}
@@ -70,7 +70,7 @@ def test_a_failed_training_leaves_its_error_and_is_trained_again(data_path, tmp_
 
 
 def test_a_killed_training_continues_to_the_same_numbers(data_path, tmp_path, monkeypatch):
-    from recbole_ib.trainer import MultimodalTrainer
+    from recbole_ib.training.trainer import MultimodalTrainer
 
     whole = task(data_path, tmp_path, epochs=6)
     train(whole, cpus=1, keep_checkpoints=False)

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from recbole_ib.comparison.lineup import Entry, read_results
-from recbole_ib.comparison.terms import limited, unequal_terms
+from recbole_ib.experiments.report.fairness import limited, unequal_terms
+from recbole_ib.experiments.results import Entry, read_results
 from tests.comparison.made_runs import TEXT, VISUAL, Made, lineup_of, make_entry
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_ib.data.features import ModalitySpec
+from recbole_ib.data.modality_spec import ModalitySpec
 
 # user, item, time. x1 has one interaction; eve has one, and once she is gone y1 has one: the 2-core drops all three.
 TOY_INTERACTIONS = """

@@ -10,12 +10,12 @@ import pytest
 import scipy.sparse as sp
 import yaml
 
-from recbole_ib.config import Config
+from recbole_ib.config.config import Config
 from recbole_ib.data import convert
-from recbole_ib.data.check import check_dataset
 from recbole_ib.data.convert import convert_mmrec
 from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.errors import ConversionError
+from recbole_ib.training.validate import check_dataset
 
 SPLITS = ("train", "valid", "test")
 # five users with 4 items each: two to train on, one to validate, one to test

@@ -13,11 +13,11 @@ from recbole.data.dataset import Dataset
 from recbole.utils import init_seed
 
 from recbole_ib import run_recbole_ib
-from recbole_ib.cli import main
-from recbole_ib.config import Config
-from recbole_ib.data.check import check_dataset
+from recbole_ib.cli.main import main
+from recbole_ib.config.config import Config
 from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.errors import ConfigurationError, FeatureError
+from recbole_ib.training.validate import check_dataset
 
 TOY_ITEMS = list("abcdef")
 

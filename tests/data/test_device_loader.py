@@ -12,13 +12,13 @@ from recbole.sampler import Sampler
 from recbole.utils import get_trainer
 from scipy import stats
 
-from recbole_ib.checkpoint import last_path, random_state, restore_random_state
-from recbole_ib.config import Config
-from recbole_ib.data.device_loader import DeviceTrainLoader, FreeItems
+from recbole_ib.config.config import Config
 from recbole_ib.data.sampler import UsedItems
+from recbole_ib.data.train_loader import DeviceTrainLoader, FreeItems
 from recbole_ib.errors import CheckpointError, ConfigurationError
-from recbole_ib.quick_start import run_recbole_ib
-from recbole_ib.trainer import MultimodalTrainer
+from recbole_ib.training.checkpoint import last_path, random_state, restore_random_state
+from recbole_ib.training.run import run_recbole_ib
+from recbole_ib.training.trainer import MultimodalTrainer
 from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import STAGES
 

@@ -10,7 +10,8 @@ import pytest
 import scipy.sparse as sp
 
 from recbole_ib.data import features
-from recbole_ib.data.features import ModalitySpec, load_modality, parse_modalities
+from recbole_ib.data.features import load_modality
+from recbole_ib.data.modality_spec import ModalitySpec, parse_modalities
 from recbole_ib.errors import ConfigurationError, FeatureError
 from tests.data.conftest import save_features
 

@@ -6,7 +6,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
 from recbole_ib import run_recbole_ib
-from recbole_ib.config import Config
+from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
 from tests.conftest import write_dataset
 

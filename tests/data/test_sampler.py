@@ -9,9 +9,10 @@ from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.sampler import Sampler
 from recbole.utils import init_seed
 
-from recbole_ib import config as config_module
-from recbole_ib.config import Config, is_overall_default
-from recbole_ib.data.loaders import FullRankingLoader
+from recbole_ib.config import config as config_module
+from recbole_ib.config.config import Config
+from recbole_ib.config.layers import our_yaml
+from recbole_ib.data.eval_loader import FullRankingLoader, is_overall_default
 from recbole_ib.data.sampler import FastSampler, UsedItems
 from tests.conftest import write_dataset
 
@@ -125,8 +126,8 @@ def test_batches_are_those_of_recboles_loader(prepared, which):
 @pytest.fixture
 def small_default(monkeypatch):
     """Our overall.yaml with an eval_batch_size of four planted users, so that a small catalogue is a large one to it."""
-    small = {**config_module.our_yaml("overall"), "eval_batch_size": 300}
-    original = config_module.our_yaml
+    small = {**our_yaml("overall"), "eval_batch_size": 300}
+    original = our_yaml
     monkeypatch.setattr(config_module, "our_yaml", lambda name: small if name == "overall" else original(name))
 
 

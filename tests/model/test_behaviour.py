@@ -9,7 +9,7 @@ from recbole.utils import get_trainer, init_seed
 from recbole_ib import list_models
 from recbole_ib.bottleneck import ConcreteEdgeGate
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.mgcn import MGCN
+from recbole_ib.model.backbones.mgcn import MGCN
 from tests.conftest import planted, write_dataset
 
 MODELS = list_models()

@@ -13,15 +13,19 @@ from recbole.config import Config as RecBoleConfig
 from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model
 
-from recbole_ib.config import Config, config_from_plain, model_yaml, plain_config, unread_settings
+from recbole_ib.config.checks import unread_settings
+from recbole_ib.config.config import Config
+from recbole_ib.config.layers import model_yaml
+from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.base import MultimodalRecommender, Phase, backbone_of
-from recbole_ib.model.bottlenecked import BOTTLENECKS, bottlenecked, parse_bottlenecks
-from recbole_ib.model.lattice import LATTICE
-from recbole_ib.model.vlightgcn import VLightGCN
-from recbole_ib.quick_start import run_recbole_ib
-from recbole_ib.registry import CATALOGUE, backbone_class, is_plugin, register_model
-from recbole_ib.trainer import MultimodalTrainer
+from recbole_ib.model.backbones.lattice import LATTICE
+from recbole_ib.model.backbones.vlightgcn import VLightGCN
+from recbole_ib.model.base import MultimodalRecommender, backbone_of
+from recbole_ib.model.bottleneck import BOTTLENECKS, bottlenecked, parse_bottlenecks
+from recbole_ib.model.registry import CATALOGUE, backbone_class, is_plugin, register_model
+from recbole_ib.model.types import Phase
+from recbole_ib.training.run import run_recbole_ib
+from recbole_ib.training.trainer import MultimodalTrainer
 from tests.bottleneck.test_hsic import naive_hsic
 from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import first_batch, fit, scores_of

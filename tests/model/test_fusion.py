@@ -4,7 +4,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_ib.graph import user_item_adjacency
-from recbole_ib.model.fusion import BehaviourGate, ViewAttention, collect_for_users, user_item_block
+from recbole_ib.model.layers.fusion import BehaviourGate, ViewAttention, collect_for_users, user_item_block
 
 
 def views(n=5, width=4, count=3):

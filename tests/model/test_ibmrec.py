@@ -11,7 +11,7 @@ from recbole.utils import init_seed
 from torch.nn import functional as F
 
 from recbole_ib.model.ibmrec import IBMRec
-from recbole_ib.trainer import MultimodalTrainer
+from recbole_ib.training.trainer import MultimodalTrainer
 from tests.bottleneck.test_hsic import naive_hsic
 from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import first_batch

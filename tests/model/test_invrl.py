@@ -5,11 +5,9 @@ from recbole.data.interaction import Interaction
 from recbole.utils import get_trainer, init_seed
 from torch.nn import functional as F
 
-from recbole_ib.checkpoint import last_path
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import cosine_knn
-from recbole_ib.invrl_trainer import InvRLTrainer
-from recbole_ib.model.invrl import (
+from recbole_ib.model.wrappers.invrl import (
     environment_losses,
     fill_environments,
     gate,
@@ -19,6 +17,8 @@ from recbole_ib.model.invrl import (
     use_mask,
     variant_penalty,
 )
+from recbole_ib.training.checkpoint import last_path
+from recbole_ib.training.invrl_trainer import InvRLTrainer
 from tests.conftest import write_dataset
 from tests.model.test_behaviour import STAGES, first_batch, scores_of
 

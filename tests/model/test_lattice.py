@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import cosine_knn
-from recbole_ib.unit_rows import unit_rows
+from recbole_ib.ops.normalize import unit_rows
 from tests.model.test_behaviour import first_batch
 
 
@@ -139,11 +139,11 @@ def test_the_search_key_reaches_both_graphs(build, monkeypatch, search, static, 
 
 
 def test_a_graph_of_many_items_rebuilt_in_training_warns(build, monkeypatch, caplog):
-    from recbole_ib.model import item_view
+    from recbole_ib.model.layers import item_graph
 
     build("LATTICE")
     assert "item_graph: frozen does so once" not in caplog.text
-    monkeypatch.setattr(item_view, "EXACT_LIMIT", 20)
+    monkeypatch.setattr(item_graph, "EXACT_LIMIT", 20)
     build("LATTICE", item_graph="frozen")
     assert "item_graph: frozen does so once" not in caplog.text
     build("LATTICE")

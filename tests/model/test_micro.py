@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model import micro as module
+from recbole_ib.model.backbones import micro as module
 from tests.model.test_behaviour import first_batch
 from tests.model.test_lattice import dense
 

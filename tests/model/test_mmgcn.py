@@ -94,7 +94,7 @@ def test_tables_are_trained_unless_as_released(build, trained):
 
 
 def test_an_epoch_of_training_leaves_untrained_tables_alone(build):
-    from recbole_ib.trainer import MultimodalTrainer
+    from recbole_ib.training.trainer import MultimodalTrainer
 
     config, model, train, _, _ = build("MMGCN", **SMALL, train_tables=False, epochs=1)
     before, layer = model.user_embedding.weight.clone(), model.layers["text"][0].own.weight.detach().clone()

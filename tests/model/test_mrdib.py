@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from recbole_ib.bottleneck import LogVarianceHead, gaussian_information, gaussian_kl, reparameterise
-from recbole_ib.checkpoint import last_path
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.mrdib import GaussianLatents
-from recbole_ib.trainer import MultimodalTrainer
+from recbole_ib.training.checkpoint import last_path
+from recbole_ib.training.trainer import MultimodalTrainer
 from tests.bottleneck.test_hsic import naive_hsic
 from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import first_batch, fit, scores_of

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
-from recbole_ib.config import Config, config_from_plain, our_yaml, plain_config
+from recbole_ib.config.config import Config
+from recbole_ib.config.layers import our_yaml
+from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.plugin import BackbonePlugin
-from recbole_ib.registry import backbone_class, is_plugin, register_model
+from recbole_ib.model.registry import backbone_class, is_plugin, register_model
+from recbole_ib.model.wrappers.base import BackbonePlugin
 from tests.model.test_behaviour import first_batch, scores_of
 
 BACKBONES = ["VBPR", "VLightGCN", "LATTICE", "VLATTICE", "BM3", "FREEDOM"]
@@ -112,7 +114,7 @@ def test_a_backbone_without_projections_is_refused(build):
 
 
 def test_a_users_own_backbone():
-    from recbole_ib.model.vbpr import VBPR
+    from recbole_ib.model.backbones.vbpr import VBPR
     from tests.model import test_plugin
 
     class OwnBackbone(VBPR):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model import projections
-from recbole_ib.model.projections import FeatureProjections, batch_items, is_tuned
+from recbole_ib.model.layers import encoder
+from recbole_ib.model.layers.encoder import FeatureProjections, batch_items, is_tuned
 
 
 def features():
@@ -144,7 +144,7 @@ def test_half_tables_side_by_side(halves):
 @pytest.mark.parametrize("normalise", [False, True])
 def test_half_tables_in_blocks_give_the_same_latents_and_gradients(halves, monkeypatch, normalise):
     half, full = pair(halves, normalise=normalise)
-    monkeypatch.setattr(projections, "BLOCK_NUMBERS", 35)
+    monkeypatch.setattr(encoder, "BLOCK_NUMBERS", 35)
     for module in (half, full):
         sum(z.square().sum() for z in module().values()).backward()
     torch.testing.assert_close(half()["text"], full()["text"])

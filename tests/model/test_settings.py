@@ -3,7 +3,7 @@
 import pytest
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.settings import choice, count, positive, share, weight
+from recbole_ib.utils.validate import choice, count, positive, share, weight
 
 
 def test_right_values_are_returned_as_they_are():

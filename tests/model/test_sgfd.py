@@ -8,9 +8,9 @@ from recbole.utils import FeatureType
 from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.item_labels import field_values, merge_small_classes
-from recbole_ib.model.sgfd import cross_entropy, teacher_widths
-from recbole_ib.unit_rows import unit_rows
+from recbole_ib.model.wrappers.item_labels import field_values, merge_small_classes
+from recbole_ib.model.wrappers.sgfd import cross_entropy, teacher_widths
+from recbole_ib.ops.normalize import unit_rows
 from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import first_batch, fit, scores_of
 

@@ -5,7 +5,7 @@ import torch
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import interest_item_graphs, second_order_interactions, user_item_adjacency
-from recbole_ib.model import soil as module
+from recbole_ib.model.backbones import soil as module
 from tests.conftest import planted, write_dataset
 from tests.model.test_behaviour import first_batch, scores_of
 from tests.model.test_lattice import dense

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_ib.tuning.shared import prepare, read_given
+from recbole_ib.tuning.shared_dataset import prepare, read_given
 from recbole_ib.tuning.space import parse_space
 from recbole_ib.tuning.trial import Job
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import recbole_ib.tuning.search as search_module
-from recbole_ib.cli import main
+from recbole_ib.cli.main import main
 
 
 @pytest.fixture
@@ -80,6 +80,6 @@ def test_plain_training_does_not_import_ray_tune_through_us():
     import subprocess
     import sys
 
-    script = "import sys, recbole_ib, recbole_ib.cli; print([m for m in sys.modules if m.startswith('recbole_ib.tuning')])"
+    script = "import sys, recbole_ib, recbole_ib.cli.main; print([m for m in sys.modules if m.startswith('recbole_ib.tuning')])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")

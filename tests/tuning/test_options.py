@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_ib.cluster import own_folder
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.tuning.options import Options, claim
+from recbole_ib.utils.ray import own_folder
 
 DESCRIPTION = {"format": "x", "model": "VLATTICE", "samples": 3, "space": {"a": {"choice": [1, 2]}}}
 

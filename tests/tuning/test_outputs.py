@@ -9,12 +9,12 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from recbole_ib.config import Config
+from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.tuning import plots
-from recbole_ib.tuning.record import Record, read_record, write_record
 from recbole_ib.tuning.space import parse_space
-from recbole_ib.tuning.table import ranked, terminal_table, trials_frame, write_best, write_trials
+from recbole_ib.tuning.trial import Record, read_record, write_record
+from recbole_ib.tuning.trials_table import ranked, terminal_table, trials_frame, write_best, write_trials
 
 SPACE = parse_space(
     {

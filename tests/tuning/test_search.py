@@ -16,9 +16,9 @@ import yaml
 
 import recbole_ib
 from recbole_ib import run_recbole_ib
-from recbole_ib.checkpoint import read_checkpoint
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.manifest import read_manifest
+from recbole_ib.training.checkpoint import read_checkpoint
+from recbole_ib.training.manifest import read_manifest
 from tests.tuning.conftest import SPACE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,7 +150,7 @@ def start(words, log: Path) -> subprocess.Popen:
                 sys.executable,
                 "-c",
                 "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-                "import sys; from recbole_ib.cli import main; sys.exit(main())",
+                "import sys; from recbole_ib.cli.main import main; sys.exit(main())",
                 "tune",
                 *words,
             ],

@@ -13,12 +13,11 @@ from recbole.trainer import Trainer
 
 from recbole_ib import run_recbole_ib
 from recbole_ib.data import features as feature_files
-from recbole_ib.registry import CATALOGUE
+from recbole_ib.model.registry import CATALOGUE
 from recbole_ib.tuning import trial as trial_module
-from recbole_ib.tuning.record import read_record
-from recbole_ib.tuning.shared import Data, prepare, read_given
+from recbole_ib.tuning.shared_dataset import Data, prepare, read_given
 from recbole_ib.tuning.space import parse_space
-from recbole_ib.tuning.trial import Job, TrialFailed, run_trial
+from recbole_ib.tuning.trial import Job, TrialFailed, read_record, run_trial
 
 VALUES = {"learning_rate": 0.01, "reg_weight": 1e-3}
 

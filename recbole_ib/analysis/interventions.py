@@ -1,0 +1,108 @@
+"""Changed feature tables of a trained model: rows shuffled, or one modality removed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.layers.encoder import FeatureProjections
+
+# -- the intervention -------------------------------------------------------------------------------------------------
+
+
+class Shuffled:
+    """A modality whose rows are dealt out anew among the items that have one: item i gets that of ``source[i]``.
+
+    Args:
+        known: bool ``[n_items]``, items with a feature of their own; the others, and padding, keep their row.
+        rng: where the permutation comes from.
+    """
+
+    def __init__(self, known: Tensor, rng: np.random.Generator):
+        ids = torch.nonzero(known).flatten()
+        self.source = torch.arange(known.numel())
+        self.source[ids] = ids[torch.from_numpy(rng.permutation(ids.numel()))]
+
+    def table(self, table: Tensor) -> Tensor:
+        return table[self.source.to(table.device)]
+
+    def graph(self, graph: sp.csr_array) -> sp.csr_array:
+        source = self.source.numpy()
+        return sp.csr_array(graph[source][:, source])
+
+    def known(self, known: Tensor) -> Tensor:
+        return known
+
+
+class Removed:
+    """A modality that says nothing: the mean row of the items ``known`` to have one for all items, and no neighbours."""
+
+    def __init__(self, known: Tensor):
+        self.had = known
+
+    def table(self, table: Tensor) -> Tensor:
+        flat = table.clone()
+        flat[1:] = table[self.had.to(table.device)].mean(dim=0, dtype=torch.float64).to(table.dtype)
+        return flat
+
+    def graph(self, graph: sp.csr_array) -> sp.csr_array:
+        # an item without a neighbour is linked to itself, in graphs computed from features as in ready ones; padding is not
+        own = np.arange(1, graph.shape[0])
+        return sp.csr_array((np.ones(own.size, dtype=np.float32), (own, own)), shape=graph.shape)
+
+    def known(self, known: Tensor) -> Tensor:
+        # one item keeps it: models take means over the items that have a modality when they are built, and one item has no neighbours
+        kept = torch.zeros_like(known)
+        kept[torch.nonzero(known).max()] = True
+        return kept
+
+
+Change = Shuffled | Removed
+
+
+def altered_dataset(dataset, changes: Mapping[str, Change]):
+    """A view of a data set whose features, and ready item graphs, are changed; all else is shared with the original."""
+    view = copy.copy(dataset)
+    for attribute, method in (("modalities", "table"), ("has_feature", "known"), ("item_graphs", "graph")):
+        values = dict(getattr(dataset, attribute))
+        values.update({m: getattr(change, method)(values[m]) for m, change in changes.items() if m in values})
+        setattr(view, attribute, values)
+    view.graph_cache = None
+    return view
+
+
+def alter_trained_tables(network: nn.Module, widths: Mapping[str, int], changes: Mapping[str, Change]) -> None:
+    """Change the feature tables that a model has trained, in place: they are weights, and come from the checkpoint.
+
+    Args:
+        network: every :class:`recbole_ib.model.layers.encoder.FeatureProjections` in it with ``tuned`` tables is changed. A table is that
+            of the modality of its name, or all modalities side by side (VBPR).
+        widths: columns of every modality, in the model's order.
+
+    Raises:
+        ConfigurationError: a trained table that is neither.
+    """
+    for module in network.modules():
+        if not isinstance(module, FeatureProjections) or not module.tuned:
+            continue
+        for name in module.modalities:
+            table = module.table(name)
+            if name in widths:
+                parts = {name: table}
+            elif table.shape[1] == sum(widths.values()):
+                parts = dict(zip(widths, table.split(list(widths.values()), dim=1), strict=True))
+            else:
+                raise ConfigurationError(
+                    f"the trained table {name!r} has {table.shape[1]} columns: it is no modality ({', '.join(widths)}) nor all of "
+                    "them side by side, so what to change in it is unknown. raw_features: frozen leaves the features as they are"
+                )
+            with torch.no_grad():
+                for m, part in parts.items():
+                    if m in changes:
+                        part.copy_(changes[m].table(part))

@@ -1,0 +1,90 @@
+"""The models of a comparison, as text: ``NAME[+bottleneck[+bottleneck]][:key=value[;key=value]]``."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+
+from recbole_ib.config.argv import parse_value
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.registry import CATALOGUE, MMREC_PREFIX
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One line of a comparison.
+
+    text: what the user wrote, and the line's name; name: what ``run_recbole_ib`` takes as model; candidates: the settings to choose
+    among on validation, at least one; backbone: the name of the model that it is compared with, or ``None``.
+    """
+
+    text: str
+    name: str
+    candidates: tuple[dict, ...]
+    backbone: str | None
+
+
+def parse_contestants(text: str) -> list[Contestant]:
+    """``VLATTICE,VLATTICE+fib:fib_weight=1|3;sigma2=.15,IBMRec``: comma-separated models; ``|`` separates values to choose among.
+
+    Raises:
+        ConfigurationError: no model, one given twice, or settings of another form.
+    """
+    words = [word.strip() for word in split_outside(text, ",")]
+    if not any(words):
+        raise ConfigurationError("no model is named: give --models=NAME,NAME, such as --models=VLATTICE,IBMRec,VBPR")
+    found = []
+    for word in words:
+        if not word:
+            raise ConfigurationError(f"--models={text}: an empty name between two commas")
+        contestant = _contestant(word)
+        if any(other.text == contestant.text for other in found):
+            raise ConfigurationError(f"--models names {word!r} twice")
+        found.append(contestant)
+    return found
+
+
+def split_outside(text: str, separator: str) -> list[str]:
+    """Split at a separator that stands in no bracket."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        if char == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def candidate_text(candidate: dict) -> str:
+    """A candidate's settings as one word: ``kl_weight=0;sigma2=0.15``, or ``-`` without any."""
+    return ";".join(f"{key}={value}" for key, value in candidate.items()) or "-"
+
+
+def _contestant(word: str) -> Contestant:
+    prefix = MMREC_PREFIX if word.lower().startswith(MMREC_PREFIX) else ""
+    name, _, settings = word[len(prefix) :].partition(":")
+    name = word[: len(prefix)] + name.strip()
+    values: dict[str, list] = {}
+    for part in split_outside(settings, ";") if settings else ():
+        match = re.fullmatch(r"\s*([A-Za-z_][\w.-]*)\s*=(.*)", part, flags=re.DOTALL)
+        if match is None or match[1] in values:
+            what = "is given twice" if match else "is no key=value"
+            raise ConfigurationError(f"model {word!r}: {part!r} {what}; write NAME:key=value;key=value, alternatives as key=a|b")
+        if match[1] in ("seed", "model", "dataset", "data_path"):
+            raise ConfigurationError(f"model {word!r}: {match[1]} belongs to the whole comparison, not to one model")
+        if match[1] == "bottleneck":
+            raise ConfigurationError(
+                f"model {word!r}: bottlenecks stand in the name, as in {name}+fib, so that the backbone is known"
+            )
+        values[match[1]] = [parse_value(alternative.strip()) for alternative in split_outside(match[2], "|")]
+    candidates = tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
+    return Contestant(word, name, candidates, _backbone(name))
+
+
+def _backbone(name: str) -> str | None:
+    if "+" in name:
+        return name.partition("+")[0]
+    entry = CATALOGUE.get(name)
+    return entry.backbone if entry is not None and entry.backbone in CATALOGUE else None

@@ -1,0 +1,234 @@
+"""What a comparison compares: the words of the command, and of every line its model and settings, checked before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from recbole_ib.config.argv import parse_arguments, parse_words
+from recbole_ib.config.config import Config, absolute_paths
+from recbole_ib.config.serialize import quoted
+from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.experiments.jobs import QUIET, Task, data_identity
+from recbole_ib.experiments.model_spec import Contestant
+from recbole_ib.model.registry import MMREC_PREFIX, with_bottlenecks
+from recbole_ib.training.per_user import check_per_user
+from recbole_ib.training.run import split_seed
+from recbole_ib.utils.yaml import _read_yaml
+
+#: RecBole's own default seed splits the data where nothing else does: every seed of a comparison sees one split
+SPLIT_SEED = 2020
+#: settings that belong to the whole comparison, by the word that gives them
+TAKEN = {
+    "seed": "--seeds",
+    "model": "--models",
+    "dataset": "--dataset",
+    "bottleneck": "--models, as NAME+fib, so that the report says what was trained",
+    "per_user": "nothing, every run writes it",
+    "metric_decimal_place": "nothing, metrics keep all their digits",
+    "resume_checkpoint": "nothing, a killed run is continued by itself",
+    "checkpoint_dir": "--out",
+}
+#: the most seeds that one number may ask for: 2020 is a seed
+MOST_SEEDS = 100
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a comparison: its name, the model, the settings of all its seeds, how these were chosen, among how many."""
+
+    text: str
+    name: str
+    settings: dict
+    note: str = ""
+    tried: int | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The words that ``compare`` and ``ablate`` share, checked."""
+
+    dataset: str
+    seeds: list[int]
+    out: Path
+    tuned: Path | None
+    metric: str
+    baseline: str | None
+    cpus: float
+    gpus: float
+    address: str | None
+    keep_checkpoints: bool
+    files: dict
+    words: dict
+
+
+def parser_of(name: str, description: str) -> argparse.ArgumentParser:
+    """The words that ``compare`` and ``ablate`` share."""
+    parser = argparse.ArgumentParser(prog=f"recbole-ib {name}", description=description, allow_abbrev=False)
+    parser.add_argument("--dataset", required=True, metavar="NAME")
+    parser.add_argument(
+        "--seeds", nargs="+", default=["5"], metavar="N", help="how many (5: the seeds 0 to 4), or several: the seeds themselves"
+    )
+    parser.add_argument("--tuned", type=Path, metavar="DIR", help="where recbole-ib tune left MODEL/best.yaml of the models")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"default: {name}/DATASET")
+    parser.add_argument("--metric", default="recall@20", help="what tests and charts are about (default recall@20)")
+    parser.add_argument("--baseline", metavar="NAME", help="the model that changes are measured against (default: the first)")
+    parser.add_argument("--cpus-per-run", type=float, default=1, metavar="N")
+    parser.add_argument("--gpus-per-run", type=float, default=0, metavar="N")
+    parser.add_argument("--address", help="of a Ray cluster, such as auto; default: this machine alone")
+    parser.add_argument("--keep-checkpoints", action="store_true", help="every run's, below OUT/runs")
+    parser.epilog = "Any other --KEY=VALUE, and --config_files, are settings of all runs."
+    return parser
+
+
+def read_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, Options]:
+    """The words of a command, checked.
+
+    Raises:
+        ConfigurationError: a value that is none of those allowed.
+    """
+    from recbole_ib.config.argv import split_arguments
+
+    words, files = split_arguments(argv)
+    given, rest = parse_words(parser, words)
+    of_files = {key: value for file in files for key, value in _read_yaml(Path(file)).items()}
+    of_words = parse_arguments(rest)
+    _check_taken((*of_files, *of_words), "the settings of all runs")
+    if given.cpus_per_run <= 0 or given.gpus_per_run < 0:
+        raise ConfigurationError("--cpus-per-run must be above 0 and --gpus-per-run not below it")
+    out = given.out or Path(parser.prog.split()[-1]) / given.dataset
+    options = Options(
+        dataset=given.dataset,
+        seeds=read_seeds(given.seeds),
+        out=out.expanduser().resolve(),
+        tuned=given.tuned and given.tuned.expanduser().resolve(),
+        metric=given.metric.lower(),
+        baseline=given.baseline,
+        cpus=given.cpus_per_run,
+        gpus=given.gpus_per_run,
+        address=given.address,
+        keep_checkpoints=given.keep_checkpoints,
+        files=of_files,
+        words=of_words,
+    )
+    return given, options
+
+
+def read_seeds(words: Sequence[str]) -> list[int]:
+    """``5``: the seeds 0 to 4; ``3 7`` or ``3,7``: these; ``2020,``: this one.
+
+    Raises:
+        ConfigurationError: no whole numbers from 0 on, or one twice.
+    """
+    counted = len(words) == 1 and "," not in words[0]
+    parts = [part for word in words for part in word.removesuffix(",").split(",")]
+    wrong = not all(part.isdecimal() for part in parts) or len(set(parts)) != len(parts)
+    if wrong or (counted and not 1 <= int(parts[0]) <= MOST_SEEDS):
+        raise ConfigurationError(
+            f"--seeds {' '.join(words)}: allowed are one number up to {MOST_SEEDS}, how many (5: the seeds 0 to 4), or several different "
+            "ones, such as 3 7 11. One seed is written with a comma: 2020,"
+        )
+    return list(range(int(parts[0]))) if counted else [int(part) for part in parts]
+
+
+def _check_taken(keys: Iterable[str], where: str) -> None:
+    for key in keys:
+        if key in TAKEN:
+            raise ConfigurationError(f"{where}: {key} is not for one run alone; a comparison takes it from {TAKEN[key]}")
+
+
+def line_of(contestant: Contestant, options: Options, borrowed: str | None = None, text: str | None = None) -> Line:
+    """A model with its settings: files < those tuned for it < the command's words < its own in its text.
+
+    Args:
+        contestant: with one candidate.
+        options: of the command.
+        borrowed: a model whose tuned settings are taken where this one has none of its own.
+        text: the line's name, where it is not what the model was written as.
+    """
+    own, tuned, note, tried = contestant.candidates[0], {}, "", None
+    _check_taken(own, f"model {contestant.text!r}")
+    if options.tuned is not None:
+        tuned, note, tried = read_tuned(options, contestant.name, borrowed)
+    settings = {**options.files, **tuned, **options.words, **own}
+    settings.setdefault("split_seed", SPLIT_SEED)
+    return Line(text or contestant.text, contestant.name, settings, note, tried)
+
+
+def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tuple[dict, str, int | None]:
+    """The settings that a search found for a model, how the report says so, and how many trials it had.
+
+    Raises:
+        ConfigurationError: no search of this model, or one on another data set.
+    """
+    # VLATTICE+fib+gib is IBMRec, and its search may lie under either name
+    for model in dict.fromkeys(known for one in (name, borrowed) if one for known in (one, one_name(one))):
+        file = options.tuned / model / "best.yaml"
+        if not file.is_file():
+            continue
+        settings = _read_yaml(file)
+        if settings.get("dataset", options.dataset) != options.dataset:
+            raise ConfigurationError(f"{file} was tuned on {settings['dataset']!r}, this comparison is on {options.dataset!r}")
+        searched = one_name(settings.get("model", model), settings.get("bottleneck"))
+        if searched != one_name(model):
+            raise ConfigurationError(f"{file} was tuned for {searched}, not for {model}")
+        # what it says of one run is not for all of these
+        settings = {key: value for key, value in settings.items() if key not in (*TAKEN, *QUIET)}
+        trials = file.with_name("trials.csv")
+        count = None
+        if trials.is_file():
+            with trials.open(encoding="utf-8", newline="") as rows:
+                count = sum(1 for _ in csv.DictReader(rows))
+        of = "" if model in (name, one_name(name)) else f" as {model}"
+        return settings, f"tuned{of}", count
+    here = sorted(path.parent.name for path in options.tuned.glob("*/best.yaml"))
+    raise ConfigurationError(
+        f"{options.tuned} holds no {name}/best.yaml.{nearest(name, here)} There: {', '.join(here) or 'none'}. Tune it: recbole-ib tune "
+        f"--model={name} --dataset={options.dataset} --out={options.tuned / name}"
+    )
+
+
+def one_name(model: str, bottleneck: str | None = None) -> str:
+    """A model's one name, whatever it was written as; that of a checkout's model is its whole text."""
+    return model if model.lower().startswith(MMREC_PREFIX) else with_bottlenecks(model, bottleneck)
+
+
+def check_lines(lines: list[Line], options: Options) -> dict[str, Callable[[int], Task]]:
+    """Refuse a wrong model, setting or metric before hours of training; for every line, the task of a seed.
+
+    VLATTICE+fib+gib and IBMRec are one model: what was trained under one name is not trained again under the other.
+
+    Raises:
+        ConfigurationError: the line, and what its Config says; or splits that differ.
+    """
+    splits, known = {}, {}
+    for line in lines:
+        try:
+            config = Config(line.name, options.dataset, None, quoted({**line.settings, "per_user": True}))
+            check_per_user(config)
+            splits[line.text] = split_seed(config)
+            settings = absolute_paths(line.settings, config)
+            known[line.text] = partial(_task, one_name(line.name), options, settings, data_identity(config))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"model {line.text!r}: {error}") from error
+        computed = [f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]]
+        if options.metric not in computed:
+            raise ConfigurationError(
+                f"--metric is {options.metric!r}, which {line.text} does not compute.{nearest(options.metric, computed)} "
+                f"Computed: {', '.join(computed)}"
+            )
+    if len(set(splits.values())) > 1:
+        named = ", ".join(f"{text}: {seed}" for text, seed in splits.items())
+        raise ConfigurationError(
+            f"the models would be compared on different splits of the data (split_seed of {named}); tune them on one split, or give "
+            "--split_seed, knowing that a tuned model may then have seen test interactions in its search"
+        )
+    return known
+
+
+def _task(name: str, options: Options, settings: dict, data: str, seed: int) -> Task:
+    return Task.of(name, options.dataset, {**settings, "seed": seed}, options.out / "runs", data)

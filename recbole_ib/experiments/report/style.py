@@ -1,0 +1,75 @@
+"""How the entries of a comparison look in all of its charts: colours, markers, lines, and the charts' frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recbole_ib.experiments.results import Results
+from recbole_ib.utils.plotting import COLOURS, MARKERS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: told apart with deuteranopia, protanopia and tritanopia too; after the last they begin again, hatched and dashed
+PALETTE = (*COLOURS, "#882255", "#332288")
+SHAPES = (*MARKERS, "<", "h")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+HATCHES = ("", "////", "....")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an entry is drawn."""
+
+    colour: str
+    marker: str
+    line: object
+    hatch: str
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """The look of every entry, by its place in the lineup."""
+    turn = len(PALETTE)
+    return {
+        name: Look(PALETTE[i % turn], SHAPES[i % len(SHAPES)], DASHES[i // turn % len(DASHES)], HATCHES[i // turn % len(HATCHES)])
+        for i, name in enumerate(names)
+    }
+
+
+def plain(text: str) -> str:
+    """A name as it is: matplotlib reads what stands between two dollars as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def grouped(results: Results) -> list[tuple[str, list[str]]]:
+    """(heading, entries) in the order of the charts; entries of no group come first, under no heading."""
+    groups = results.lineup.groups or {}
+    placed = {name for names in groups.values() for name in names}
+    found = [("", [name for name in results.names if name not in placed])]
+    found += [(title, [name for name in names if name in results.runs]) for title, names in groups.items()]
+    return [(title, names) for title, names in found if names]
+
+
+def tidy(axes, grid: str) -> None:
+    axes.grid(axis=grid, color="0.9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def legend(figure: Figure, axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+
+
+def log_seconds(axes) -> None:
+    """A logarithmic axis of seconds, with numbers as people write them."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

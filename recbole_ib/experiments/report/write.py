@@ -1,0 +1,158 @@
+"""The report of a comparison: from the manifests of its runs to tables, tests, charts and one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recbole_ib.experiments.metrics import metric_title
+from recbole_ib.experiments.report import charts, html, tables
+from recbole_ib.experiments.report.fairness import limited, unequal_terms
+from recbole_ib.experiments.report.findings import Findings
+from recbole_ib.experiments.report.headline import answer
+from recbole_ib.experiments.report.provenance import lede, origin
+from recbole_ib.experiments.report.style import looks
+from recbole_ib.experiments.results import Entry, Lineup, read_results
+from recbole_ib.experiments.robustness.curves import need_matplotlib
+from recbole_ib.experiments.statistics.efficiency import cost_table, curve_table, user_table
+from recbole_ib.experiments.statistics.pairwise import compare_pairs
+from recbole_ib.experiments.statistics.slices import slice_table
+from recbole_ib.utils.files import written_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: what a report may hold; a file of an earlier report that this one does not write again is removed
+FILES = (
+    "report.html", "table.md", "table.csv", "table.tex", "tests.csv", "slices.csv", "cost.csv", "curves.csv", "per_user.parquet",
+    "bars.png", "curves.png", "slices.png", "cost.png", "pairs.png",
+)  # fmt: skip
+
+
+def find(lineup: Lineup) -> Findings:
+    """Read the runs of a lineup and compute all of its report.
+
+    Raises:
+        ConfigurationError: as :func:`~recbole_ib.experiments.results.read_results`.
+    """
+    results = read_results(lineup)
+    table, tests = tables.main_table(results), compare_pairs(results)
+    failures = [f"{name} has no finished run." for name in results.missing] + list(lineup.failures)
+    return Findings(
+        results, table, tests, slice_table(results), cost_table(results), curve_table(results),
+        answer(results, table, tests), unequal_terms(results), limited(results), failures,
+    )  # fmt: skip
+
+
+def write_report(lineup: Lineup, out: Path) -> Path:
+    """Write the report of a comparison into a folder; other files there stay as they are.
+
+    Returns:
+        ``report.html``.
+
+    Raises:
+        ConfigurationError: a run that cannot be read, or a name that is unknown; nothing is written then.
+    """
+    need_matplotlib()
+    findings, out = find(lineup), Path(out)
+    figures = _figures(findings)
+    written: dict[str, bytes] = _files(findings)
+    written |= {f"{name}.png": html.png_bytes(figure, origin(findings.results)) for name, (figure, _, _) in figures.items()}
+    pictures = {name: html.picture(*figure) for name, figure in figures.items()}
+    beside = [name for name in FILES if name in written]
+    written["report.html"] = html.render(findings, pictures, looks(findings.results.names), beside).encode()
+    out.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if name not in written:
+            (out / name).unlink(missing_ok=True)
+    # the page last: where it is, all that it names is
+    for name in (*beside, "report.html"):
+        with written_whole(out / name) as scratch:
+            scratch.write_bytes(written[name])
+    return out / "report.html"
+
+
+def _files(findings: Findings) -> dict[str, bytes]:
+    results = findings.results
+    metric = metric_title(results.lineup.metric)
+    seeds = ", ".join(map(str, results.seeds))
+    spread = "mean ± standard deviation over the seeds" if len(results.seeds) > 1 else "one seed (n = 1), no spread"
+    caption = f"{results.lineup.title}. Test metrics on {results.lineup.dataset}, {spread.replace('±', 'and')}; seeds {seeds}."
+    text = [
+        f"# {results.lineup.title}",
+        lede(results),
+        " ".join(findings.answer),
+        *(f"**Not on equal terms**: {text}" for text in findings.unequal),
+        *(f"**Not trained to the end**: {text}" for text in findings.limited),
+        *(f"**Failed**: {text}" for text in findings.failures),
+        f"Test metrics, {spread}; bold: best, underlined: second. Tests and charts: {metric}. {origin(results)}",
+        tables.markdown_table(results, findings.table),
+    ]
+    files = {
+        "table.md": "\n\n".join(text) + "\n",
+        "table.tex": tables.latex_table(results, findings.table, caption),
+        "table.csv": _csv(tables.csv_table(findings.table)),
+        "tests.csv": _csv(findings.tests),
+        "slices.csv": _csv(findings.slices),
+        "cost.csv": _csv(findings.cost),
+        "curves.csv": _csv(findings.curves),
+    }
+    written = {name: content.encode() for name, content in files.items()}
+    users = user_table(results)
+    if users is not None:
+        written["per_user.parquet"] = _parquet(users)
+    return written
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    import io
+
+    content = io.BytesIO()
+    table.to_parquet(content, index=False, compression="zstd", compression_level=9)
+    return content.getvalue()
+
+
+def _figures(findings: Findings) -> dict[str, tuple]:
+    """name -> (figure, text for those who do not see it, caption)."""
+    results, metric = findings.results, metric_title(findings.results.lineup.metric)
+    several = any(len(runs) > 1 for runs in results.runs.values())
+    bars = "Bars: ± 1 standard deviation over the seeds." if several else "One seed: no spread."
+    order = results.better_first(results.lineup.metric)
+    ranked = ", ".join(f"{name} {results.mean(name, results.lineup.metric):.4f}" for name in order)
+    dashed = f" Dashed: {results.baseline}, the baseline." if results.baseline else ""
+    dots = " Ticks: single seeds." if several else ""
+    found = {
+        "bars": (
+            charts.draw_bars(results),
+            f"Bar chart of test {metric}, best first: {ranked}",
+            f"Test {metric}. {bars}{dots}{dashed}",
+        ),
+        "pairs": (
+            charts.draw_pairs(results, findings.tests),
+            f"Heat map of Cohen's d_z between all pairs of models by test {metric}",
+            f"Cohen's d_z of the row's model over the column's, by test {metric}. Star and bold: both corrected tests below .05.",
+        ),
+        "slices": (
+            charts.draw_slices(results, findings.slices),
+            "Charts of the metric on head, tail and cold items, and for users by activity; the numbers stand in the tables above",
+            f"The metric on parts of the items and of the users. {bars}",
+        ),
+        "curves": (
+            charts.draw_curves(results, findings.curves),
+            "Validation score of every model by epoch and by seconds",
+            "Validation score after every evaluation. Thin: single runs; thick: their mean, as far as all seeds were still training.",
+        ),
+        "cost": (
+            charts.draw_cost(results, findings.cost),
+            f"Scatter chart of test {metric} against seconds of training; the seconds stand in the table above",
+            f"Test {metric} against what its training took: further left is cheaper, further up better. {bars}",
+        ),
+    }
+    return {name: figure for name, figure in found.items() if figure[0] is not None}
+
+
+__all__ = ["Entry", "Findings", "Lineup", "find", "write_report"]

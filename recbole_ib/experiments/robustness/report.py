@@ -1,0 +1,246 @@
+"""The tables and curves of a comparison, from the rows of its runs."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+from scipy import stats
+
+from recbole_ib.experiments.metrics import metric_title
+from recbole_ib.experiments.model_spec import Contestant, candidate_text
+from recbole_ib.experiments.robustness.linear_probe import PARTS
+
+#: what the levels of each kind of noise measure, for the axis of the curves
+AXES = {
+    "planted": "irrelevant share of the feature columns (fraction)",
+    "features": "feature columns moved to other items (fraction)",
+    "rows": "items with another item's features (fraction)",
+    "modality": "width of the noise modality / width of the others (ratio)",
+    "edges": "rewired edges of the item graphs (fraction)",
+}
+
+PREFERRED = "recall@20"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a report says of where its numbers come from."""
+
+    command: str
+    kind: str
+    dataset: str | None
+    spec: dict | None
+    levels: Sequence[float]
+    seeds: Sequence[int]
+    warnings: Sequence[str] = field(default_factory=list)
+
+    def data(self) -> str:
+        return "planted data" if self.dataset is None else self.dataset
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model at a level: its chosen candidate and that one's rows, one a seed in the order of the seeds."""
+
+    candidate: str
+    rows: list[dict]
+    tried: int
+
+    def values(self, column: str) -> np.ndarray:
+        return np.array([row.get(column, np.nan) for row in self.rows], dtype=float)
+
+
+def metric_of(rows: Sequence[dict]) -> str:
+    """Recall@20, or the first test metric where that is not computed; in RecBole's spelling."""
+    found = [key.removeprefix("test_") for row in rows for key in row if key.startswith("test_")]
+    return PREFERRED if PREFERRED in found or not found else found[0]
+
+
+def choose(rows: Sequence[dict], contestant: Contestant, level: float, seeds: Sequence[int]) -> Cell | None:
+    """The candidate with the best mean VALIDATION score over all seeds; one that failed for a seed is none. Test scores play no part.
+
+    Args:
+        rows: of runs.csv.
+        contestant: whose candidates; among equal ones the first written is taken.
+        level: of the noise.
+        seeds: that each candidate must have a finished run of.
+
+    Returns:
+        The cell, or ``None`` where no candidate has all seeds.
+    """
+    best, best_score = None, -np.inf
+    here = [row for row in rows if row["model"] == contestant.text and row["level"] == level and not row.get("error")]
+    for candidate in map(candidate_text, contestant.candidates):
+        by_seed = {row["seed"]: row for row in here if row["candidate"] == candidate}
+        if any(seed not in by_seed for seed in seeds):
+            continue
+        chosen = [by_seed[seed] for seed in seeds]
+        sign = 1.0 if chosen[0]["valid_score_bigger"] else -1.0
+        score = sign * float(np.mean([row["best_valid_score"] for row in chosen]))
+        if score > best_score:
+            best, best_score = Cell(candidate, chosen, len(contestant.candidates)), score
+    return best
+
+
+def cells(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Facts) -> dict[tuple[str, float], Cell | None]:
+    """The chosen cell of every model and level."""
+    return {(c.text, level): choose(rows, c, level, facts.seeds) for c in contestants for level in facts.levels}
+
+
+def relative_change(model: np.ndarray, backbone: np.ndarray) -> tuple[float, float]:
+    """Mean of the paired relative changes, and the two-sided p of the paired t-test of the differences; nan where undefined.
+
+    Args:
+        model, backbone: ``[n_seeds]``, in the same order of seeds.
+    """
+    if not np.all(backbone != 0):
+        return float("nan"), float("nan")
+    change = float(np.mean((model - backbone) / backbone))
+    differences = model - backbone
+    if len(model) < 2 or np.ptp(differences) < 1e-12:
+        return change, float("nan")
+    return change, float(stats.ttest_rel(model, backbone).pvalue)
+
+
+def markdown(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Facts) -> str:
+    """The whole report."""
+    metric = metric_of(rows)
+    column, title = f"test_{metric}", metric_title(metric)
+    grid = cells(rows, contestants, facts)
+    few = "" if len(facts.seeds) > 1 else " One seed: no spread and no test (n < 2)."
+    parts = [
+        f"# Robustness: {facts.kind} noise, {facts.data()}",
+        f"Level: {AXES[facts.kind]}. {len(facts.seeds)} seeds ({', '.join(map(str, facts.seeds))}), each of data and training.{few}",
+        *(f"**Warning**: {text}." for text in facts.warnings),
+        f"## Test {title}",
+        "Mean ± standard deviation over the seeds.",
+        _table(contestants, facts, lambda c, level: _mean_sd(grid[c.text, level], column)),
+        "## Change with the level",
+        f"Mean of the paired relative changes against the model's own result at level {facts.levels[0]:g}.",
+        _table(contestants, facts, lambda c, level: _change(grid[c.text, level], grid[c.text, facts.levels[0]], column, False)),
+    ]
+    against = [c for c in contestants if c.backbone is not None]
+    if against:
+        compared = {c.text: plain_one(c, contestants) for c in against}
+        present = [c for c in against if compared[c.text] is not None]
+        parts += [
+            "## Change against the backbone at the same level",
+            "Mean of the paired relative changes; p: two-sided paired t-test over the seeds, not corrected for the number of cells.",
+        ]
+        absent = [f"{c.text}: {c.backbone} is not among --models" for c in against if c not in present]
+        parts += [f"Not compared: {'; '.join(absent)}."] if absent else []
+        parts += [f"{c.text}: against {compared[c.text].text}." for c in present if compared[c.text].text != c.backbone]
+        if present:
+            parts.append(
+                _table(
+                    present,
+                    facts,
+                    lambda c, level: _change(grid[c.text, level], grid[compared[c.text].text, level], column, True),
+                )
+            )
+    parts += [
+        "## Candidates",
+        "The settings with the best mean validation score over the seeds, and how many were tried.",
+        _table(contestants, facts, lambda c, level: _chosen(grid[c.text, level], c)),
+    ]
+    parts += _probe(grid, contestants, facts)
+    failed = [row for row in rows if row.get("error")]
+    if failed:
+        lines = [f"- {r['model']} {r['candidate']}, level {r['level']:g}, seed {r['seed']}: {r['error']}" for r in failed]
+        parts += ["## Failed runs", "\n".join(lines)]
+    parts += ["## Where this comes from", _provenance(facts, rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def plain_one(contestant: Contestant, contestants: Sequence[Contestant]) -> Contestant | None:
+    """The contestant that another is compared with: its backbone, of several the one that shares most settings, then the first."""
+
+    def shared(other: Contestant) -> int:
+        fixed = set.intersection(*(set(map(repr, candidate.items())) for candidate in other.candidates))
+        return len(fixed & set.intersection(*(set(map(repr, candidate.items())) for candidate in contestant.candidates)))
+
+    plain = [other for other in contestants if other.name == contestant.backbone]
+    return max(plain, key=shared, default=None)
+
+
+def _table(contestants: Sequence[Contestant], facts: Facts, cell) -> str:
+    lines = [f"| model | {' | '.join(f'{level:g}' for level in facts.levels)} |", "|---" * (len(facts.levels) + 1) + "|"]
+    # a candidate list holds the separator of columns
+    lines += [f"| {_plain(c.text)} | {' | '.join(_plain(cell(c, level)) for level in facts.levels)} |" for c in contestants]
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _mean_sd(cell: Cell | None, column: str) -> str:
+    if cell is None:
+        return "failed"
+    values = cell.values(column)
+    return f"{values.mean():.4f}" + (f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else "")
+
+
+def _change(cell: Cell | None, other: Cell | None, column: str, test: bool) -> str:
+    if cell is None or other is None:
+        return "-"
+    change, p = relative_change(cell.values(column), other.values(column))
+    if np.isnan(change):
+        return "-"
+    text = f"{100 * change:+.1f} %"
+    if test:
+        text += " (n < 2)" if len(cell.rows) < 2 else " (p -)" if np.isnan(p) else f" (p {p:.3f})"
+    return text
+
+
+def _chosen(cell: Cell | None, contestant: Contestant) -> str:
+    return "-" if cell is None else f"{cell.candidate} (of {len(contestant.candidates)})"
+
+
+def _probe(grid: dict, contestants: Sequence[Contestant], facts: Facts) -> list[str]:
+    parts, found = [], [(c, level) for c in contestants for level in facts.levels if grid[c.text, level] is not None]
+    for rows, what in (("latents", "item latents"), ("items", "final item rows")):
+        columns = [part for part in PARTS if any(_has(grid[c.text, level], f"{rows}_r2_{part}") for c, level in found)]
+        if not columns:
+            continue
+        lines = [f"| model | level | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+        for c, level in found:
+            cell = grid[c.text, level]
+            if any(_has(cell, f"{rows}_r2_{part}") for part in columns):
+                pairs = [tuple(cell.values(f"{rows}_{kind}_{part}").mean() for kind in ("r2", "share")) for part in columns]
+                lines.append(f"| {_plain(c.text)} | {level:g} | {' | '.join(f'{r2:.2f} / {s:.3f}' for r2, s in pairs)} |")
+        parts += [f"### In the {what}", "\n".join(lines)]
+    if parts:
+        head = "Held-out R² of a linear read-out of the planted factors / share of the rows' variance that these explain; means over seeds."
+        parts = ["## What the models hold of what was planted", head, *parts]
+    return parts
+
+
+def _has(cell: Cell, column: str) -> bool:
+    return any(column in row for row in cell.rows)
+
+
+def _provenance(facts: Facts, rows: Sequence[dict]) -> str:
+    lines = ["```", facts.command, "```", ""]
+    if facts.spec is not None:
+        spec = {key: value for key, value in facts.spec.items() if key != "irrelevance"}
+        lines += [f"Planted: `{json.dumps(spec)}`.", ""]
+    names = ("recbole-ib", "recbole", "torch", "numpy", "scipy", "scikit-learn")
+    versions = ", ".join(f"{name} {_version(name)}" for name in names)
+    seconds = sum(row.get("seconds", 0.0) for row in rows)
+    lines.append(
+        f"Python {platform.python_version()}, {versions}. {len(rows)} runs, {seconds:.0f} s in all; every number: runs.csv."
+    )
+    return "\n".join(lines)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(not installed as a package)"

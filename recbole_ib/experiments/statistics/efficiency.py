@@ -1,0 +1,79 @@
+"""What the models cost, and how they got there: seconds, memory, parameters, validation curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recbole_ib.experiments.results import Results, Run, number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: column -> what it reads from a run
+MEASURES = {
+    "seconds_epoch": lambda run: _epoch_seconds(run),
+    "seconds_train": lambda run: run.manifest["seconds"]["train"],
+    "seconds_set_up": lambda run: run.manifest["seconds"]["set_up"],
+    "seconds_test": lambda run: run.manifest["seconds"]["test"],
+    "epochs": lambda run: run.manifest["result"]["epochs"],
+    "best_epoch": lambda run: run.manifest["result"]["best_epoch"],
+    "peak_bytes": lambda run: run.manifest["memory"]["peak_bytes"],
+    "gpu_peak_bytes": lambda run: run.manifest["memory"]["gpu_peak_bytes"],
+    "parameters": lambda run: run.manifest["parameters"],
+}
+CURVE_COLUMNS = ("entry", "seed", "epoch", "score", "seconds")
+
+
+def _epoch_seconds(run: Run) -> float | None:
+    """Seconds of training, validation included, over the epochs trained."""
+    epochs = run.manifest["result"]["epochs"]
+    return run.manifest["seconds"]["train"] / epochs if epochs else None
+
+
+def cost_table(results: Results) -> pd.DataFrame:
+    """cost.csv: a row an entry: the mean over the seeds of every measure, and the sample standard deviation beside it (``_sd``).
+
+    Epochs count from 1 here, ``best_epoch`` too. What a run did not measure, as memory of a GPU that was not there, is empty.
+    """
+    import pandas as pd
+
+    rows = []
+    for name, runs in results.runs.items():
+        row: dict = {"entry": name, "seeds": len(runs)}
+        for column, read in MEASURES.items():
+            values = np.array([number(read(run)) for run in runs], dtype=float)
+            values = values[~np.isnan(values)] + (column == "best_epoch")
+            row[column] = float(values.mean()) if len(values) else np.nan
+            row[f"{column}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curve_table(results: Results) -> pd.DataFrame:
+    """curves.csv: the validation score after every evaluation of every run; epochs count from 1, seconds from the start of training."""
+    import pandas as pd
+
+    rows = [
+        (name, run.seed, point["epoch"] + 1, number(point["score"]), number(point["seconds"]))
+        for name, runs in results.runs.items()
+        for run in runs
+        for point in run.manifest["curve"]
+    ]
+    return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
+
+
+def user_table(results: Results) -> pd.DataFrame | None:
+    """per_user.parquet: the users of every run under each other, after ``entry`` and ``seed``; ``None`` where no run kept them."""
+    import pandas as pd
+
+    tables = []
+    for name, runs in results.runs.items():
+        for run in runs:
+            if run.users is not None:
+                table = run.users.copy()
+                table.insert(0, "entry", name)
+                table.insert(1, "seed", run.seed)
+                tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else None

@@ -1,0 +1,74 @@
+"""Where a model is good: on popular, rare and nearly unseen items, and for users of little and much activity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recbole_ib.experiments.results import Results, Run
+from recbole_ib.training.per_user import COLD_AT_MOST, HEAD_SHARE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUARTERS = ("least active quarter", "second quarter", "third quarter", "most active quarter")
+ITEMS = {
+    "head": f"head: the {HEAD_SHARE:.0%} of the items with the most training interactions",
+    "tail": "tail: all other items",
+    "cold": f"cold: items with at most {COLD_AT_MOST} training interactions, some of the tail or none",
+}
+COLUMNS = ("of", "slice", "bounds", "metric", "entry", "mean", "sd", "seeds", "users_min", "users_max")
+
+
+def slice_table(results: Results) -> pd.DataFrame:
+    """slices.csv: one row for each slice, metric and entry; columns :data:`COLUMNS`.
+
+    A run's value is the mean over its users that have one; ``mean`` and ``sd`` (n - 1; NaN for one seed) are over the seeds that have
+    such users, ``users_min`` and ``users_max`` the numbers of users there. ``bounds`` of users: training interactions, over all seeds.
+    """
+    import pandas as pd
+
+    rows = []
+    for name, runs in results.runs.items():
+        kept = [run for run in runs if run.users is not None]
+        for column in results.slice_columns:
+            metric, _, part = column.partition(":")
+            values = [run.users[column].to_numpy() for run in kept if column in run.users]
+            rows.append(_row("items", part, ITEMS.get(part, part), metric, name, values))
+        quarters = [quarters_of(run) for run in kept]
+        for i, quarter in enumerate(QUARTERS):
+            members = [run.users.iloc[groups[i]] for run, groups in zip(kept, quarters, strict=True) if len(groups[i])]
+            bounds = _bounds(members)
+            for metric in results.user_metrics:
+                values = [users[metric].to_numpy() for users in members if metric in users]
+                rows.append(_row("users", quarter, bounds, metric, name, values))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def quarters_of(run: Run) -> list[np.ndarray]:
+    """The rows of the users of each quarter by training interactions, fewest first, as equal in number as can be.
+
+    Users with equally many training interactions may stand on both sides of a bound; they are ordered by their token, so every run of
+    one split has the same quarters.
+    """
+    order = np.lexsort((run.users["user_id"].to_numpy(dtype=str), run.users["n_train"].to_numpy()))
+    return np.array_split(order, len(QUARTERS))
+
+
+def _bounds(members: list[pd.DataFrame]) -> str:
+    if not members:
+        return ""
+    low, high = (int(limit) for limit in (min(m["n_train"].min() for m in members), max(m["n_train"].max() for m in members)))
+    return f"{low} to {high} training interactions"
+
+
+def _row(of: str, part: str, bounds: str, metric: str, name: str, values: list[np.ndarray]) -> dict:
+    found = [v[~np.isnan(v)] for v in values]
+    found = [v for v in found if len(v)]
+    means = np.array([v.mean() for v in found])
+    row = {"of": of, "slice": part, "bounds": bounds, "metric": metric, "entry": name, "seeds": len(found)}
+    row |= {"mean": float(means.mean()) if len(means) else np.nan}
+    row |= {"sd": float(means.std(ddof=1)) if len(means) > 1 else np.nan}
+    sizes = [len(v) for v in found] or [0]
+    return row | {"users_min": min(sizes), "users_max": max(sizes)}

@@ -1,0 +1,97 @@
+"""BM3: bootstrapped representations, without negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.graph import mean_propagation
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.graphs import training_adjacency
+from recbole_ib.model.layers.encoder import FeatureProjections, batch_items, is_tuned
+from recbole_ib.model.losses import unsquared_norms
+from recbole_ib.model.types import Encoded
+from recbole_ib.utils.validate import count, share
+
+
+class BM3(MultimodalRecommender):
+    """BM3 (Zhou et al., WWW 2023, "Bootstrap Latent Representations for Multi-modal Recommendation").
+
+    [X_u; X_i] = LightGCN([P; Q]), X_i <- X_i + Q; T_m = F_m W_m + b_m; one predictor f, linear. With c(a, b) = 1 - mean cos(a, b) and a
+    target x~ = dropout(x) that takes no gradient, the loss of a batch of pairs (u, i) is
+
+        c(f(x_u), x_i~) + c(f(x_i), x_u~) + reg_weight (|X_u| + |X_i|) / n_items
+        + cl_weight sum_m [ c(f(t_mi), x_i~) + c(f(t_mi), t_mi~) ].
+
+    No negative items; s = <f(x_u), f(x_i)>.
+
+    Yaml: ``embedding_size``, ``n_layers``, ``target_dropout`` p, ``reg_weight`` (of the unsquared norms), ``cl_weight``, ``raw_features``.
+    """
+
+    latents_in_score = False
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.n_layers = count(config, "n_layers")
+        self.target_dropout = share(config, "target_dropout")
+        self.cl_weight = float(config["cl_weight"])
+        self.adjacency = training_adjacency(dataset, "sym")
+        # as released, no bias starts at zero: ids are tiny at first, so a shared direction of all f(x) gives the cosines a start
+        # (with f's bias at zero, training is far slower and ends lower: results/amazon-baby.md)
+        self.projections = FeatureProjections(dataset.modalities, self.embedding_size, tuned=is_tuned(config), zero_bias=False)
+        self.predictor = nn.Linear(self.embedding_size, self.embedding_size)
+        self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
+        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.user_embedding.weight)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+        self.predictor.reset_parameters()
+        nn.init.xavier_normal_(self.predictor.weight)
+        self.projections.reset_parameters()
+
+    def latent_rows(self, interaction) -> Tensor:
+        return batch_items(interaction[self.ITEM_ID])
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        user0, item0 = self.user_embedding.weight, self.item_embedding.weight
+        nodes = mean_propagation(self.adjacency, torch.cat([user0, item0]), self.n_layers)
+        user, item = nodes.split([self.n_users, self.n_items])
+        return Encoded(user, item + item0, user0, item0, latents)
+
+    def attach(self, encoded: Encoded, graph=None) -> tuple[Tensor, Tensor]:
+        return self.predictor(encoded.user), self.predictor(encoded.item)
+
+    def target(self, x: Tensor) -> Tensor:
+        """x~: a dropped-out copy that takes no gradient; without the stop, all representations collapse into one."""
+        return F.dropout(x.detach(), self.target_dropout, self.training)
+
+    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
+        users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        user_target = self.target(F.embedding(users, encoded.user))
+        item_target = self.target(F.embedding(items, encoded.item))
+        rec = cosine_gap(F.embedding(users, user), item_target) + cosine_gap(F.embedding(items, item), user_target)
+        # row 0 is padding: it has no edge and no gradient but that of the norm
+        losses = {"rec": rec, "reg": self.reg_weight * unsquared_norms(encoded.user[1:], encoded.item[1:])}
+        here = torch.searchsorted(self.latent_rows(interaction), items)
+        for name in self.modalities:
+            content = F.embedding(here, encoded.views[name])
+            online = self.predictor(content)
+            gaps = cosine_gap(online, item_target) + cosine_gap(online, self.target(content))
+            losses[f"align_{name}"] = self.cl_weight * gaps
+        return losses
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        return [self.user_embedding.weight, *self.projections.parameters()]
+
+    def user_content(self, users: Tensor) -> Tensor:
+        return self.user_embedding(users).repeat(1, len(self.modalities))
+
+
+def cosine_gap(a: Tensor, b: Tensor) -> Tensor:
+    """c(a, b) = 1 - mean_b cos(a_b, b_b); two ``[n, d]`` -> scalar in [0, 2]."""
+    return 1 - F.cosine_similarity(a, b, dim=1).mean()

@@ -1,0 +1,88 @@
+"""DualGNN: a user-item graph for each modality, and a graph of users who share items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.graph import SparseMatrix, mean_propagation, neighbour_weights, user_co_occurrence
+from recbole_ib.graph.user_graph import AGGREGATIONS
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.graphs import training_adjacency
+from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.types import Encoded
+from recbole_ib.ops.normalize import unit_rows
+from recbole_ib.utils.validate import choice, count
+
+
+class DualGNN(MultimodalRecommender):
+    """DualGNN (Wang et al., IEEE TMM 2021, "DualGNN: Dual Graph Neural Network for Multimedia Recommendation").
+
+    For every modality m, g = W2 lrelu(W1 f), x0 = norm([T_m; g]), x_m = sum of the layers 0..L of A x0, A the symmetrically normalised
+    training graph. Users: y_u = sum_m w_um x_m[u] with trained w, then x_u = y_u + sum_k s_uk y_k over the ``user_knn`` users that
+    share most training items with u, s their softmax or 1/k (:mod:`recbole_ib.graph.user_graph`). Items: sum_m x_m[i]. Score
+    <x_u, y_i>; loss -mean log2 sigmoid(s_ui - s_uj) + reg_weight (sum_m mean T_m[u]^2 + mean w^2). No id embeddings.
+
+    Yaml: ``embedding_size``, ``hidden_dim`` of W1, ``n_layers`` L, ``user_knn``, ``user_aggregation``, ``reg_weight``.
+    """
+
+    row_mean_losses = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.n_layers = count(config, "n_layers")
+        aggregation = choice(config, "user_aggregation", AGGREGATIONS)
+        interactions = dataset.inter_matrix(form="csr")
+        self.adjacency = training_adjacency(dataset, "sym")
+        self.user_graph = SparseMatrix(
+            neighbour_weights(user_co_occurrence(interactions, count(config, "user_knn", least=1)), aggregation)
+        )
+        self.projections = FeatureProjections(dataset.modalities, count(config, "hidden_dim", least=1), init="default")
+        self.second = nn.ModuleDict({m: nn.Linear(self.projections.out_dim, self.embedding_size) for m in self.modalities})
+        self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, self.embedding_size) for m in self.modalities})
+        self.user_weight = nn.Embedding(self.n_users, len(self.modalities))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for table in self.preference.values():
+            nn.init.xavier_normal_(table.weight)
+        nn.init.xavier_normal_(self.user_weight.weight)
+        with torch.no_grad():
+            # shares of the modalities at the start; trained without being normalised again
+            self.user_weight.weight.copy_(F.softmax(self.user_weight.weight, dim=1))
+        self.projections.reset_parameters()
+        for layer in self.second.values():
+            layer.reset_parameters()
+
+    def modality_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        # the second layer stands outside ``projections``: what a plug-in replaces there is one linear layer a modality, as everywhere
+        return {m: self.second[m](F.leaky_relu(hidden)) for m, hidden in self.projections(items).items()}
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        nodes0 = [unit_rows(torch.cat([self.preference[m].weight, latents[m]])) for m in self.modalities]
+        nodes0 = torch.cat(nodes0, dim=1)
+        # the layers' sum is their mean times their number; all modalities side by side, so that one product does for all
+        nodes = (self.n_layers + 1) * mean_propagation(self.adjacency, nodes0, self.n_layers)
+        user0, item0 = nodes0.split([self.n_users, self.n_items])
+        by_user, by_item = nodes.view(-1, len(self.modalities), self.embedding_size).split([self.n_users, self.n_items])
+        own = (by_user * self.user_weight.weight.unsqueeze(2)).sum(dim=1)
+        return Encoded(own + self.user_graph(own), by_item.sum(dim=1), user0, item0)
+
+    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
+        losses = super().ranking_losses(interaction, encoded, user, item, rows)
+        # the logarithm to base 2, as released: against the same reg_weight, BPR counts 1.44 times
+        return {**losses, "bpr": losses["bpr"] / math.log(2)}
+
+    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
+        preferences = sum(table(users).square().mean() for table in self.preference.values())
+        return preferences + self.user_weight.weight[1:].square().mean()
+
+    def user_content(self, users: Tensor) -> Tensor:
+        return torch.cat([self.preference[m](users) for m in self.modalities], dim=1)
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        return [*self.preference.parameters(), *self.projections.parameters(), *self.second.parameters()]

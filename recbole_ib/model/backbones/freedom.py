@@ -1,0 +1,130 @@
+"""FREEDOM: a frozen item graph and a denoised user-item graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.data.modality_spec import USUAL_NAMES
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.graph import (
+    EdgeGraph,
+    FrozenItemGraph,
+    ModalityWeights,
+    SparseMatrix,
+    degree_sensitive_edges,
+    mean_propagation,
+    user_item_adjacency,
+)
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.graphs import modality_graphs, modality_weights, training_adjacency
+from recbole_ib.model.layers.encoder import FeatureProjections, batch_items, is_tuned
+from recbole_ib.model.losses import bpr
+from recbole_ib.model.types import Encoded
+from recbole_ib.utils.validate import count
+
+
+class FREEDOM(MultimodalRecommender):
+    """FREEDOM (Zhou & Shen, ACM MM 2023, "A Tale of Two Graphs: Freezing and Denoising Graph Structures").
+
+    S = w kNN1(image) + (1 - w) kNN1(text), kept entries 1 and normalised to 1/K, once from the raw features; [X_u; X_i] =
+    LightGCN([P; Q]); y = X_i + S^n Q; s = <x, y>; loss BPR(x, y) + reg_weight sum_m BPR(x_u, T_m[i], T_m[j]), T_m = F_m W_m + b_m. Training
+    propagates on a graph drawn anew every epoch (:func:`recbole_ib.graph.degree_sensitive_edges`), evaluation on the whole one.
+
+    Yaml: ``embedding_size``, ``n_layers``, ``n_item_layers`` n, ``knn_k`` K, ``image_weight`` w, ``modality_weights``,
+    ``edge_dropout`` rho, ``raw_features``, ``reg_weight``.
+    """
+
+    latents_in_score = False
+    item_graph_kind = "shared"
+    row_mean_losses = True
+    losses_read_batch_items = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.n_layers, self.n_item_layers = count(config, "n_layers"), count(config, "n_item_layers")
+        self.edge_dropout = float(config["edge_dropout"])
+        if self.edge_dropout >= 1:
+            raise ConfigurationError(f"edge_dropout, the share of dropped edges, must be below 1, got {self.edge_dropout}")
+        self.interactions = dataset.inter_matrix(form="csr")
+        self.adjacency = training_adjacency(dataset, "sym")
+        self.sampled: SparseMatrix | None = None
+        graphs = modality_graphs(config, dataset)
+        for graph in graphs.values():
+            graph.data[:] = 1.0
+        self.frozen_graph = FrozenItemGraph(graphs, self._graph_weights(config, list(graphs)), "normalise_first")
+        # as wide as the users' rows, which score them
+        self.projections = FeatureProjections(dataset.modalities, self.embedding_size, tuned=is_tuned(config), init="default")
+        self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
+        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.user_embedding.weight)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+        self.projections.reset_parameters()
+
+    def pre_epoch(self, epoch: int) -> None:
+        """Draw the graph that this epoch's training propagates on."""
+        if self.edge_dropout > 0:
+            kept = degree_sensitive_edges(self.interactions, self.edge_dropout)
+            self.sampled = SparseMatrix(user_item_adjacency(kept), symmetric=True).to(self.device)
+
+    def latent_rows(self, interaction) -> Tensor:
+        # T_m acts in the loss of the batch alone
+        return batch_items(interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID])
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        if self.training and self.edge_dropout > 0 and self.sampled is None:
+            self.pre_epoch(0)
+        adjacency = self.sampled if self.training and self.sampled is not None else self.adjacency
+        user0, item0 = self.user_embedding.weight, self.item_embedding.weight
+        nodes = mean_propagation(adjacency, torch.cat([user0, item0]), self.n_layers)
+        user, item = nodes.split([self.n_users, self.n_items])
+        return Encoded(user, item, user0, item0, latents)
+
+    def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
+        return self.frozen_graph()
+
+    def attach(self, encoded: Encoded, graph: EdgeGraph) -> tuple[Tensor, Tensor]:
+        return encoded.user, encoded.item + graph.propagate(encoded.item0, self.n_item_layers)
+
+    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
+        users, positives, negatives = self.batch_ids(interaction)
+        _, i, j = self.batch_ids(interaction, self.latent_rows(interaction))
+        u = F.embedding(users, user)
+        positive, negative = F.embedding(torch.cat([positives, negatives]), item).split(positives.numel())
+        losses = {"bpr": bpr(u, positive, negative)}
+        for name in self.modalities:
+            t = encoded.views[name]
+            losses[f"bpr_{name}"] = self.reg_weight * bpr(u, F.embedding(i, t), F.embedding(j, t))
+        return losses
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        return [self.user_embedding.weight, *self.projections.parameters()]
+
+    def user_content(self, users: Tensor) -> Tensor:
+        # the layer-0 rows of what the auxiliary losses score every modality with
+        return self.user_embedding(users).repeat(1, len(self.modalities))
+
+    def _graph_weights(self, config, modalities: list[str]) -> ModalityWeights:
+        """``modality_weights`` where it is set; otherwise ``image_weight`` for the pictures and equal shares for the rest."""
+        if config["modality_weights"] is not None:
+            return modality_weights(config, modalities)
+        weight = float(config["image_weight"])
+        if not 0 <= weight <= 1:
+            raise ConfigurationError(f"image_weight must lie in [0, 1], got {weight}")
+        images = [m for m in modalities if m.lower() in USUAL_NAMES["vision"]]
+        if len(modalities) == 1:
+            return ModalityWeights.equal(modalities)
+        if len(images) != 1:
+            self.logger.warning(
+                f"FREEDOM: image_weight is not used, since {len(images)} of the modalities {', '.join(modalities)} are named as pictures "
+                f"are ({', '.join(USUAL_NAMES['vision'])}); all weigh the same. modality_weights gives each one its own"
+            )
+            return ModalityWeights.equal(modalities)
+        others = (1 - weight) / (len(modalities) - 1)
+        return ModalityWeights(modalities, {m: weight if m in images else others for m in modalities})

@@ -1,0 +1,149 @@
+"""GRCN: a user-item graph whose edges are weighted and pruned by content."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.graph import EdgeGraph, EdgeStructure, edge_scores, edge_softmax
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.types import Encoded
+from recbole_ib.ops.normalize import unit_rows
+from recbole_ib.utils.validate import choice, count
+
+EDGE_WEIGHTS = ("confidence", "max", "mean")
+FUSIONS = ("concat", "mean", "id")
+
+
+class UnitProjections(FeatureProjections):
+    """z^k = norm(lrelu(M^k W_k + b_k)), rows of length 1."""
+
+    def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return {m: unit_rows(F.leaky_relu(z)) for m, z in super().forward(items).items()}
+
+
+class GRCN(MultimodalRecommender):
+    """GRCN (Wei et al., ACM MM 2020, "Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit Feedback").
+
+    For every modality m, z_i = norm(lrelu(W_m f_i + b_m)) and p_u = norm(T_m[u]). Routing, ``routing_rounds`` times:
+    p_u <- norm(p_u + sum_i a_ui z_i), a_ui = softmax of <p_u, z_i> over the items of u. Then x = [p; z] attends both ways:
+
+        a_m(v <- w) = softmax_w <x_v, x_w>,    c_m[v] = x_v + sum_w a_m(v <- w) x_w.
+
+    The id embeddings are propagated on the refined graph, E(v <- w) = relu(max_m a_m(v <- w) conf[w, m]):
+    id = x0 + E x0 + E^2 x0, x0 = norm(E_id). Output [id; c_1; ..; c_M]; s = <x_u, y_i>; loss
+    BPR + reg_weight (mean E_id[u]^2 + mean E_id[i, j]^2 + sum_m mean T_m[u]^2).
+
+    Yaml: ``embedding_size``, ``feature_dim`` C, ``n_layers``, ``routing_rounds``, ``legacy_routing``, ``edge_weight``, ``pruning``,
+    ``fusion``, ``reg_weight``.
+    """
+
+    row_mean_losses = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.n_layers, self.routing_rounds = count(config, "n_layers"), count(config, "routing_rounds")
+        self.feature_dim = count(config, "feature_dim", least=1)
+        self.legacy_routing, self.pruning = bool(config["legacy_routing"]), bool(config["pruning"])
+        self.edge_weight = choice(config, "edge_weight", EDGE_WEIGHTS)
+        self.fusion = choice(config, "fusion", FUSIONS)
+        if self.fusion == "mean" and self.feature_dim != self.embedding_size:
+            raise ConfigurationError(
+                f"feature_dim is {self.feature_dim}, embedding_size {self.embedding_size}: the mean of both needs equal widths; "
+                "set them equal, or fusion: concat"
+            )
+        users, items = (torch.from_numpy(ids.astype("int64")) for ids in dataset.inter_matrix(form="csr").nonzero())
+        items = items + self.n_users
+        n_nodes = self.n_users + self.n_items
+        #: user <- item alone, and both ways: the latter's edges are the former's, then the former's in ``transposed`` order
+        self.user_edges = EdgeStructure(users, items, n_nodes)
+        self.edges = EdgeStructure(torch.cat([users, items]), torch.cat([items, users]), n_nodes)
+        # b_k must not start at zero: an item without a feature would sit where the norm has no gradient
+        self.projections = UnitProjections(dataset.modalities, self.feature_dim, zero_bias=False)
+        self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, self.feature_dim) for m in self.modalities})
+        self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
+        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        if self.edge_weight == "confidence":
+            self.user_confidence = nn.Embedding(self.n_users, len(self.modalities))
+            self.item_confidence = nn.Embedding(self.n_items, len(self.modalities))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for table in self.preference.values():
+            nn.init.xavier_normal_(table.weight)
+        pairs = [(self.user_embedding, self.item_embedding)]
+        if self.edge_weight == "confidence":
+            pairs.append((self.user_confidence, self.item_confidence))
+        for pair in pairs:
+            # users and items are one table of the paper: Xavier's spread is that of all its rows
+            spread = math.sqrt(2 / (self.n_users + self.n_items + pair[0].embedding_dim))
+            for table in pair:
+                nn.init.normal_(table.weight, std=spread)
+        self.projections.reset_parameters()
+
+    def routed_preference(self, name: str, z: Tensor) -> Tensor:
+        """p after the routing: unit rows ``[n_users, C]``, drawn to the items of their user that they are like already."""
+        p = unit_rows(self.preference[name].weight)
+        if self.legacy_routing:
+            return p
+        for _ in range(self.routing_rounds):
+            nodes = torch.cat([p, z])
+            share = edge_softmax(self.user_edges, edge_scores(self.user_edges, nodes, nodes))
+            received = EdgeGraph(self.user_edges, share).propagate(nodes)
+            p = unit_rows(p + received[: self.n_users])
+        return p
+
+    def attend(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass both ways: c ``[n_nodes, C]``, and the attention of every edge, ``[2 E]``."""
+        score = edge_scores(self.user_edges, nodes, nodes)
+        # <x_v, x_w> = <x_w, x_v>: scored once, read from both ends
+        score = torch.cat([score, score.index_select(0, self.user_edges.transposed)])
+        attention = edge_softmax(self.edges, score)
+        return nodes + EdgeGraph(self.edges, attention).propagate(nodes), attention
+
+    def refined_graph(self, attention: list[Tensor]) -> EdgeGraph:
+        """The user-item graph whose edges the modalities weight, one ``[2 E]`` each."""
+        by_modality = torch.stack(attention, dim=1)
+        if self.edge_weight == "confidence":
+            confidence = torch.cat([self.user_confidence.weight, self.item_confidence.weight])
+            by_modality = by_modality * F.embedding(self.edges.cols, confidence)
+        weights = by_modality.mean(dim=1) if self.edge_weight == "mean" else by_modality.amax(dim=1)
+        return EdgeGraph(self.edges, F.relu(weights) if self.pruning else weights)
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        content, attention = [], []
+        for name in self.modalities:
+            p = self.routed_preference(name, latents[name])
+            c, a = self.attend(torch.cat([p, latents[name]]))
+            content.append(c)
+            attention.append(a)
+        user0, item0 = self.user_embedding.weight, self.item_embedding.weight
+        graph = self.refined_graph(attention)
+        layer = total = unit_rows(torch.cat([user0, item0]))
+        for _ in range(self.n_layers):
+            layer = graph.propagate(layer)
+            total = total + layer
+        nodes = total
+        if self.fusion == "concat":
+            nodes = torch.cat([total, *content], dim=1)
+        elif self.fusion == "mean":
+            nodes = torch.stack([total, *content]).mean(dim=0)
+        user, item = nodes.split([self.n_users, self.n_items])
+        return Encoded(user, item, user0, item0)
+
+    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
+        ids = self.user_embedding(users).square().mean()
+        ids = ids + self.item_embedding(torch.cat([positives, negatives])).square().mean()
+        return ids + sum(table(users).square().mean() for table in self.preference.values())
+
+    def user_content(self, users: Tensor) -> Tensor:
+        return torch.cat([self.preference[m](users) for m in self.modalities], dim=1)
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        return [*self.preference.parameters(), *self.projections.parameters()]

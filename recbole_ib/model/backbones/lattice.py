@@ -1,0 +1,78 @@
+"""LATTICE: item-item structure mined from the modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.graph import EdgeGraph, mean_propagation
+from recbole_ib.graph.adjacency import NORMALISATIONS
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.graphs import training_adjacency
+from recbole_ib.model.layers.encoder import FeatureProjections, is_tuned
+from recbole_ib.model.layers.item_graph import ItemView
+from recbole_ib.model.types import Encoded
+from recbole_ib.utils.validate import choice, count
+
+
+class LATTICE(MultimodalRecommender):
+    """LATTICE (Zhang et al., ACM MM 2021, "Mining Latent Structures for Multimedia Recommendation").
+
+    Item graph S = (1 - lam) normalise(sum_m a_m kNN(F_m W_m + b_m)) + lam sum_m a_m normalise(kNN(F_m)); H = S^n Q on the id
+    embeddings, content enters through S alone; y = LightGCN(Q) + H / ||H||, x = LightGCN(P); loss
+    BPR + reg_weight (|x|^2 + |y+|^2 + |y-|^2) / (2B) on the final rows.
+
+    Yaml: ``embedding_size``, ``feature_dim`` (width of F_m W_m), ``n_layers``, ``n_item_layers`` n, ``knn_k``, ``static_weight`` lam,
+    ``modality_weights`` a, ``item_graph`` (``learned``: as published; ``frozen``: lam = 1, no W_m), ``raw_features`` (``tuned``: F_m
+    is trained too, as released), ``ui_norm`` (``row``: as released; ``sym``), ``reg_weight``.
+    """
+
+    latents_train_every_step = False
+    item_graph_kind = "shared"
+    row_mean_losses = True
+    losses_read_batch_items = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.n_layers = count(config, "n_layers")
+        norm = choice(config, "ui_norm", NORMALISATIONS)
+        self.adjacency = training_adjacency(dataset, norm)
+        self.item_view = self.build_item_view(config, dataset)
+        self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
+        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        self.projections = None
+        if self.item_view.learned:
+            width = count(config, "feature_dim", least=1)
+            self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="xavier_uniform")
+        self.reset_parameters()
+
+    def build_item_view(self, config, dataset) -> nn.Module:
+        return ItemView(config, dataset, frozen_order="normalise_first")
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.user_embedding.weight)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+        if self.projections is not None:
+            self.projections.reset_parameters()
+
+    def pre_epoch(self, epoch: int) -> None:
+        self.item_view.start_epoch()
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        user0, item0 = self.user_embedding.weight, self.item_embedding.weight
+        nodes = mean_propagation(self.adjacency, torch.cat([user0, item0]), self.n_layers)
+        user, item = nodes.split([self.n_users, self.n_items])
+        return Encoded(user, item, user0, item0)
+
+    def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
+        return self.item_view(latents)
+
+    def attach(self, encoded: Encoded, graph: EdgeGraph) -> tuple[Tensor, Tensor]:
+        return encoded.user, self.item_view.join(encoded.item, encoded.item0, graph)
+
+    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
+        rows = (F.embedding(users, user), F.embedding(torch.cat([positives, negatives]), item))
+        return sum(r.square().sum() for r in rows) / (2 * users.numel())

@@ -1,0 +1,124 @@
+"""MGCN: features purified by behaviour, item views and a behaviour-aware fuser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.graph import (
+    ConstantGraph,
+    EdgeGraph,
+    SparseMatrix,
+    mean_propagation,
+    normalise_by_row_degree,
+    user_item_adjacency,
+)
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.graphs import modality_graphs
+from recbole_ib.model.layers.encoder import FeatureProjections, is_tuned
+from recbole_ib.model.layers.fusion import BehaviourGate, ViewAttention, collect_for_users, user_item_block
+from recbole_ib.model.losses import bpr, in_batch_contrast
+from recbole_ib.model.types import Encoded, Joined
+from recbole_ib.utils.validate import count, positive
+
+
+class MGCN(MultimodalRecommender):
+    """MGCN (Yu et al., ACM MM 2023, "Multi-View Graph Convolutional Network for Multimedia Recommendation").
+
+    T_m = F_m W_m + b_m, Q_m = Q * sigmoid(T_m A_m + c_m); C = LightGCN([P; Q]); I_m = S_m^n Q_m with S_m the normalised kNN graph
+    of the raw features; E_m = [R I_m ; I_m]. Fuser, with alpha the attention over the E_m and E* = sum_m alpha_m E_m:
+
+        side = (E* + sum_m (E_m - E*) * sigmoid(C G_m + g_m)) / (M + 1),   output X = C + side,   s = <x_u, x_i>
+        loss = BPR(X) + reg_weight |final rows of the batch|^2 / (2B) + cl_weight [ NCE(side_i, C_i) + NCE(side_u, C_u) ].
+
+    Yaml: ``embedding_size``, ``n_layers``, ``n_item_layers`` n, ``knn_k``, ``reg_weight``, ``cl_weight``,
+    ``cl_temperature``, ``raw_features``.
+    """
+
+    item_graph_kind = "modality"
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        width = self.embedding_size
+        self.n_layers, self.n_item_layers = count(config, "n_layers"), count(config, "n_item_layers")
+        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
+        self.build_graphs(config, dataset)
+        self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="default")
+        self.purifier = BehaviourGate(self.modalities, width)
+        self.attention = ViewAttention(width)
+        self.preference = self.build_preference(width)
+        self.user_embedding = nn.Embedding(self.n_users, width)
+        self.item_embedding = nn.Embedding(self.n_items, width)
+        self.reset_parameters()
+
+    def build_graphs(self, config, dataset) -> None:
+        """The user-item graph, its block for the views' users, and the item graph of every modality."""
+        adjacency = user_item_adjacency(dataset.inter_matrix(form="csr"))
+        self.adjacency = SparseMatrix(adjacency, symmetric=True)
+        self.user_item = user_item_block(adjacency, self.n_users)
+        graphs = modality_graphs(config, dataset)
+        self.item_graphs = nn.ModuleDict({m: ConstantGraph(normalise_by_row_degree(g)) for m, g in graphs.items()})
+
+    def build_preference(self, width: int) -> nn.Module | None:
+        """The gates G_m of the views' specific parts."""
+        return nn.ModuleDict({m: nn.Linear(width, width) for m in self.modalities})
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.user_embedding.weight)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                module.reset_parameters()
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        user0, item0 = self.user_embedding.weight, self.item_embedding.weight
+        nodes = mean_propagation(self.adjacency, torch.cat([user0, item0]), self.n_layers)
+        user, item = nodes.split([self.n_users, self.n_items])
+        return Encoded(user, item, user0, item0, self.purifier(item0, latents))
+
+    def item_graph(self, latents: Mapping[str, Tensor]) -> dict[str, EdgeGraph]:
+        """The frozen graph of every modality."""
+        return {m: self.item_graphs[m]() for m in self.modalities}
+
+    def output_rows(self, interaction) -> Tensor:
+        # the fuser works row by row
+        return self.batch_nodes(interaction)
+
+    def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
+        return self.join(encoded, graph)[:2]
+
+    def join(self, encoded: Encoded, graph: Mapping[str, EdgeGraph], rows: Tensor | None = None) -> Joined:
+        items = {m: graph[m].propagate(q, self.n_item_layers) for m, q in encoded.views.items()}
+        views, behaviour = collect_for_users(self.user_item, items), torch.cat([encoded.user, encoded.item])
+        if rows is not None:
+            views, behaviour = {m: F.embedding(rows, x) for m, x in views.items()}, F.embedding(rows, behaviour)
+        return Joined(*self.split_nodes(behaviour + self.fuse(views, behaviour), rows))
+
+    def fuse(self, views: Mapping[str, Tensor], behaviour: Tensor) -> Tensor:
+        """side: the shared part of the views E_m and what behaviour C lets through of their own, ``[n, d]``, row by row."""
+        stacked = [views[m] for m in self.modalities]
+        weights = self.attention(stacked)
+        shared = sum(w * x for w, x in zip(weights.split(1, dim=1), stacked, strict=True))
+        specific = [
+            (x - shared) * torch.sigmoid(self.preference[m](behaviour)) for m, x in zip(self.modalities, stacked, strict=True)
+        ]
+        return (shared + sum(specific)) / (len(stacked) + 1)
+
+    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
+        users, positives, negatives = self.batch_ids(interaction)
+        u = F.embedding(users, user)
+        i, j = F.embedding(torch.cat([positives, negatives]), item).split(positives.numel())
+        losses = {"bpr": bpr(u, i, j)}
+        losses["reg"] = self.reg_weight * sum(x.square().sum() for x in (u, i, j)) / (2 * users.numel())
+        if self.cl_weight:
+            c_u, c_i = F.embedding(users, encoded.user), F.embedding(positives, encoded.item)
+            # the output is C + side, so the side is the difference
+            contrast = in_batch_contrast(i - c_i, c_i, self.cl_temperature) + in_batch_contrast(u - c_u, c_u, self.cl_temperature)
+            losses["contrast"] = self.cl_weight * contrast
+        return losses
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        return [*self.projections.parameters(), *self.purifier.parameters()]

@@ -1,0 +1,102 @@
+"""MICRO: an item graph of every modality, fused by attention and contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.bottleneck import two_view_contrast
+from recbole_ib.graph import EdgeGraph
+from recbole_ib.model.backbones.lattice import LATTICE
+from recbole_ib.model.graphs import modality_graphs
+from recbole_ib.model.layers.fusion import ViewAttention
+from recbole_ib.model.layers.item_graph import ItemView
+from recbole_ib.model.types import BatchPass, Encoded, Joined
+from recbole_ib.ops.normalize import unit_rows
+from recbole_ib.utils.validate import choice, count, positive
+
+CONTRAST_ITEMS = ("all", "batch")
+#: beside the modalities' own rows in what the loss reads; no modality is named like this
+FUSED = "<fused>"
+
+
+class ModalityViews(nn.Module):
+    """One :class:`recbole_ib.model.layers.item_graph.ItemView` a modality, instead of one mixed graph.
+
+    ``forward``: modality -> latents ``[n_items, d]``; returns modality -> graph.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__()
+        graphs = modality_graphs(config, dataset)
+        self.views = nn.ModuleDict({m: ItemView(config, dataset, "normalise_first", {m: g}) for m, g in graphs.items()})
+        self.learned = all(view.learned for view in self.views.values())
+
+    def start_epoch(self) -> None:
+        for view in self.views.values():
+            view.start_epoch()
+
+    def forward(self, latents: Mapping[str, Tensor]) -> dict[str, EdgeGraph]:
+        return {m: view(latents) for m, view in self.views.items()}
+
+
+class MICRO(LATTICE):
+    """MICRO (Zhang et al., IEEE TKDE 2022, "Latent Structure Mining with Contrastive Modality Fusion").
+
+    S_m = (1 - lam) normalise(kNN(F_m W_m + b_m)) + lam normalise(kNN(F_m)), one graph a modality; H_m = S_m^n Q;
+    h_i = sum_m alpha_im h_im with attention alpha; x = LightGCN(P), y = LightGCN(Q) + h / ||h||; loss
+
+        BPR + reg_weight |final rows of the batch|^2 / (2B) + cl_weight sum_m contrast(H_m, h),
+
+    see :func:`recbole_ib.bottleneck.two_view_contrast`. The graphs are rebuilt when LATTICE's are: at the first batch of an epoch, with
+    gradient, and once an evaluation.
+
+    Yaml: those of LATTICE without ``modality_weights``; ``cl_weight`` beta, ``cl_temperature``, ``cl_items`` (``all``: as published;
+    ``batch``: the batch's distinct positive items, a cheaper variant of ours).
+    """
+
+    item_graph_kind = "modality"
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
+        self.contrast_items = choice(config, "cl_items", CONTRAST_ITEMS)
+        self.n_item_layers = count(config, "n_item_layers")
+        self.attention = ViewAttention(self.embedding_size)
+
+    def build_item_view(self, config, dataset) -> nn.Module:
+        return ModalityViews(config, dataset)
+
+    def modality_rows(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> dict[str, Tensor]:
+        """H_m, ``[n_items, d]`` each."""
+        return {m: g.propagate(encoded.item0, self.n_item_layers) for m, g in graph.items()}
+
+    def fuse(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """h, ``[n_items, d]``."""
+        stacked = list(rows.values())
+        return sum(w * x for w, x in zip(self.attention(stacked).split(1, dim=1), stacked, strict=True))
+
+    def join(self, encoded: Encoded, graph: Mapping[str, EdgeGraph], rows=None) -> Joined:
+        by_modality = self.modality_rows(encoded, graph)
+        fused = self.fuse(by_modality)
+        return Joined(encoded.user, encoded.item + unit_rows(fused), {**by_modality, FUSED: fused})
+
+    def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
+        return self.join(encoded, graph)[:2]
+
+    def pass_losses(self, done: BatchPass) -> dict[str, Tensor]:
+        losses = super().pass_losses(done)
+        if self.cl_weight:
+            rows = dict(done.joined.views)
+            fused = rows.pop(FUSED)
+            # row 0 is padding: an all-zero row would count as everybody's negative
+            items = torch.arange(1, self.n_items, device=fused.device)
+            if self.contrast_items == "batch":
+                items = torch.unique(done.interaction[self.ITEM_ID])
+            other = F.embedding(items, fused)
+            terms = [two_view_contrast(F.embedding(items, x), other, self.cl_temperature) for x in rows.values()]
+            losses["contrast"] = self.cl_weight * sum(terms)
+        return losses

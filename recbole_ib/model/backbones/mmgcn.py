@@ -1,0 +1,171 @@
+"""MMGCN: a graph network of its own for every modality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.graph import SparseMatrix
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.graphs import training_adjacency
+from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.types import Encoded, Joined
+from recbole_ib.ops.linear import Linear, linear
+from recbole_ib.ops.normalize import unit_rows
+from recbole_ib.utils.validate import choice, count
+
+COMBINE = ("concat", "sum")
+
+
+class WideProjections(FeatureProjections):
+    """G^k = M^k W_k + b_k for modalities wider than ``project_above``; the others pass as they are.
+
+    ``linear`` holds the projected modalities alone. ``widths``: modality -> width of G^k.
+    """
+
+    def __init__(self, features: Mapping[str, Tensor], out_dim: int, project_above: int):
+        super().__init__(features, out_dim, init="default")
+        self.linear = _Layers({m: layer for m, layer in self.linear.items() if layer.in_features > project_above})
+        self.widths = {m: out_dim if m in self.linear else features[m].shape[1] for m in self.modalities}
+
+    def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return {m: self.linear[m](self.inputs(m, items)) if m in self.linear else self.rows(m, items) for m in self.modalities}
+
+
+class _Layers(nn.ModuleDict):
+    def __getitem__(self, name: str) -> nn.Module:
+        if name not in self:
+            raise ConfigurationError(f"MMGCN does not project the modality {name!r}; with project_above: 0 it projects all")
+        return super().__getitem__(name)
+
+
+class GraphLayer(nn.Module):
+    """h = lrelu(A x W1), x' = lrelu(x W2 + b2) + E; ``concat``: lrelu([h; x'] W3 + b3), ``sum``: lrelu(h W3 + b3 + x').
+
+    Shapes: x ``[n, in_dim]``, ids E ``[n, out_dim]`` -> ``[n, out_dim]``, or some ``rows`` of that.
+    W1 and W2 start Xavier normal, W3 with ``xavier`` too.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, combine: str, xavier: bool):
+        super().__init__()
+        self.combine, self.xavier = combine, xavier
+        self.neighbours = Linear(in_dim, in_dim, bias=False)
+        self.own = Linear(in_dim, out_dim)
+        self.merge = Linear(in_dim + out_dim if combine == "concat" else in_dim, out_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for layer in (self.neighbours, self.own, self.merge):
+            layer.reset_parameters()
+            if layer is not self.merge or self.xavier:
+                nn.init.xavier_normal_(layer.weight)
+
+    def forward(self, x: Tensor, ids: Tensor, adjacency: SparseMatrix, rows: Tensor | None = None) -> Tensor:
+        if rows is None:
+            h = adjacency(self.neighbours(x))
+        else:  # A (x W1) = (A x) W1
+            around, x, ids = (F.embedding(rows, table) for table in (adjacency(x), x, ids))
+            h = self.neighbours(around)
+        # in place: these are tables of all nodes, and nobody else has them
+        h = F.leaky_relu_(h)
+        own = F.leaky_relu_(self.own(x)) + ids
+        if self.combine == "sum":
+            return F.leaky_relu_(self.merge(h) + own)
+        # [h; x'] W3 without the wide [h; x']
+        of_h, of_own = self.merge.weight.split([h.shape[1], own.shape[1]], dim=1)
+        return F.leaky_relu_(linear(h, of_h) + linear(own, of_own, self.merge.bias))
+
+
+class MMGCN(MultimodalRecommender):
+    """MMGCN (Wei et al., ACM MM 2019, "MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video").
+
+    For every modality m, x0 = norm([T_m; G_m]) with the users' preferences T_m and the item features G_m, then ``n_layers`` layers
+    (:class:`GraphLayer`) on the mean over neighbours, A = D^-1 A without self loops; the id table E is shared by all modalities and layers.
+    Output: mean over m; s = <x_u, y_i>; loss BPR + reg_weight (mean E[u]^2 + mean E[i, j]^2 + sum_m mean T_m^2).
+
+    Yaml: ``embedding_size`` d, ``feature_dim`` and ``project_above``: modalities wider than this are projected to that, ``n_layers``,
+    ``combine``, ``train_tables``, ``reg_weight``.
+    """
+
+    row_mean_losses = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.combine = choice(config, "combine", COMBINE)
+        self.n_layers = count(config, "n_layers")
+        if self.n_layers < 1:
+            raise ConfigurationError(
+                f"n_layers must be at least 1, got {self.n_layers}: the first layer gives all modalities one width"
+            )
+        self.adjacency = training_adjacency(dataset, "mean")
+        self.projections = WideProjections(
+            dataset.modalities, count(config, "feature_dim", least=1), count(config, "project_above")
+        )
+        width, widths = self.embedding_size, self.projections.widths
+        self.user_embedding = nn.Embedding(self.n_users, width)
+        self.item_embedding = nn.Embedding(self.n_items, width)
+        self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, widths[m]) for m in self.modalities})
+        self.layers = nn.ModuleDict(
+            {
+                m: nn.ModuleList(
+                    GraphLayer(width if layer else widths[m], width, self.combine, xavier=layer == 0)
+                    for layer in range(self.n_layers)
+                )
+                for m in self.modalities
+            }
+        )
+        for table in (self.user_embedding, self.item_embedding, *self.preference.values()):
+            table.weight.requires_grad_(bool(config["train_tables"]))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        # users and items are one table of the paper: Xavier's spread is that of all its rows
+        spread = math.sqrt(2 / (self.n_users + self.n_items + self.embedding_size))
+        for table in (self.user_embedding, self.item_embedding):
+            nn.init.normal_(table.weight, std=spread)
+        for table in self.preference.values():
+            nn.init.xavier_normal_(table.weight)
+        for layers in self.layers.values():
+            for layer in layers:
+                layer.reset_parameters()
+        self.projections.reset_parameters()
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        user0, item0 = self.user_embedding.weight, self.item_embedding.weight
+        ids = torch.cat([user0, item0])
+        views = {}
+        for name in self.modalities:
+            x = unit_rows(torch.cat([self.preference[name].weight, latents[name]]))
+            for layer in self.layers[name][:-1]:
+                x = layer(x, ids, self.adjacency)
+            views[name] = x
+        return Encoded(user0, item0, user0, item0, views)
+
+    def output_rows(self, interaction) -> Tensor:
+        # the last layer's products are taken for the rows that are read
+        return self.batch_nodes(interaction)
+
+    def attach(self, encoded: Encoded, graph=None) -> tuple[Tensor, Tensor]:
+        return self.join(encoded, graph)[:2]
+
+    def join(self, encoded: Encoded, graph=None, rows: Tensor | None = None) -> Joined:
+        ids = torch.cat([encoded.user0, encoded.item0])
+        outputs = [self.layers[m][-1](x, ids, self.adjacency, rows) for m, x in encoded.views.items()]
+        return Joined(*self.split_nodes(sum(outputs) / len(outputs), rows))
+
+    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
+        ids = self.user_embedding(users).square().mean()
+        ids = ids + self.item_embedding(torch.cat([positives, negatives])).square().mean()
+        # row 0 is padding
+        return ids + sum(table.weight[1:].square().mean() for table in self.preference.values())
+
+    def user_content(self, users: Tensor) -> Tensor:
+        return torch.cat([self.preference[m](users) for m in self.modalities], dim=1)
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        return [*self.preference.parameters(), *self.projections.parameters()]

@@ -1,0 +1,138 @@
+"""SLMRec: self-supervised branches of one user table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.graph import mean_propagation
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.graphs import training_adjacency
+from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.losses import in_batch_contrast
+from recbole_ib.model.types import Encoded
+from recbole_ib.utils.validate import choice, count, positive, share
+
+TASKS = ("fac", "fd", "fm")
+FUSIONS = ("concat", "mean")
+#: the name of the id branch beside those of the modalities
+ID = "id"
+
+
+class SLMRec(MultimodalRecommender):
+    """SLMRec (Tao et al., IEEE TMM 2022, "Self-Supervised Learning for Multimedia Recommendation").
+
+    One user table P; branches I = LightGCN([P; Q]) and V_m = LightGCN([P; G_m]), G_m = F_m W_m + b_m with unit rows F_m; users and items
+    are linear maps of the concatenated branches. Loss NCE(user, item) (cosine, in-batch) + ssl_weight * the task:
+
+    - ``fac`` (fine and coarse): x <- A_s x in turn from x = I_i, one stage a modality, the last halving the width; at stage s a plain dot
+      product of x with B_s V_s,i over ssl_temperature, cross entropy to the batch's diagonal;
+    - ``fd`` (feature dropout): two views, each with dropout after every layer, NCE of users and of items;
+    - ``fm`` (feature masking): two views, each without the item input of one branch drawn at random.
+
+    s = <user, item>. No negative items.
+
+    Yaml: ``embedding_size``, ``n_layers``, ``fusion``, ``temperature``, ``ssl_task``, ``ssl_weight``,
+    ``ssl_temperature``, ``ssl_dropout`` (fd).
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        width = self.embedding_size
+        self.n_layers = count(config, "n_layers")
+        self.temperature, self.ssl_temperature = positive(config, "temperature"), positive(config, "ssl_temperature")
+        self.ssl_weight, self.ssl_dropout = float(config["ssl_weight"]), share(config, "ssl_dropout")
+        # the word is checked also where the task is off, as any other
+        task = choice(config, "ssl_task", TASKS)
+        self.task = task if self.ssl_weight else None
+        self.fusion = choice(config, "fusion", FUSIONS)
+        self.adjacency = training_adjacency(dataset, "sym")
+        self.projections = FeatureProjections(dataset.modalities, width, normalise=True)
+        self.user_embedding = nn.Embedding(self.n_users, width)
+        self.item_embedding = nn.Embedding(self.n_items, width)
+        self.branches = [ID, *self.modalities]
+        if self.fusion == "concat":
+            self.user_fusion = nn.Linear(len(self.branches) * width, width)
+            self.item_fusion = nn.Linear(len(self.branches) * width, width)
+        if self.task == "fac":
+            # every stage keeps the width but the last, which halves it
+            widths = [width] * (len(self.modalities) - 1) + [width // 2]
+            self.coarse = nn.ModuleDict({m: nn.Linear(width, w) for m, w in zip(self.modalities, widths, strict=True)})
+            self.fine = nn.ModuleDict({m: nn.Linear(width, w) for m, w in zip(self.modalities, widths, strict=True)})
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.user_embedding.weight)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+        for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        inputs = {ID: self.item_embedding.weight, **{m: latents[m] for m in self.modalities}}
+        propagated = self.branch_outputs(inputs)
+        user, item = self.fuse(propagated)
+        return Encoded(user, item, self.user_embedding.weight, self.item_embedding.weight, {**inputs, "branches": propagated})
+
+    def branch_outputs(self, inputs: Mapping[str, Tensor], dropout: float = 0.0) -> Tensor:
+        """All branches side by side, ``[U + N, (1 + M) d]``: one propagation of the concatenation is one of each."""
+        user0 = self.user_embedding.weight
+        nodes = torch.cat([user0.repeat(1, len(inputs)), torch.cat(list(inputs.values()), dim=1)])
+        if not dropout:
+            return mean_propagation(self.adjacency, nodes, self.n_layers)
+        total = layer = nodes
+        for _ in range(self.n_layers):
+            layer = F.dropout(self.adjacency(layer), dropout, self.training)
+            total = total + layer
+        return total / (self.n_layers + 1)
+
+    def fuse(self, propagated: Tensor) -> tuple[Tensor, Tensor]:
+        user, item = propagated.split([self.n_users, self.n_items])
+        if self.fusion == "concat":
+            return self.user_fusion(user), self.item_fusion(item)
+        parts = [x.view(x.shape[0], len(self.branches), -1).mean(dim=1) for x in (user, item)]
+        return parts[0], parts[1]
+
+    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
+        users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        losses = {"nce": in_batch_contrast(F.embedding(users, user), F.embedding(items, item), self.temperature)}
+        if self.task == "fac":
+            losses["fac"] = self.ssl_weight * self.fine_and_coarse(F.embedding(items + self.n_users, encoded.views["branches"]))
+        elif self.task is not None:
+            losses[self.task] = self.ssl_weight * self.two_views(users, items, encoded.views)
+        return losses
+
+    def fine_and_coarse(self, branches: Tensor) -> Tensor:
+        """The stages' cross entropies, from the batch items' branch rows ``[B, (1 + M) d]``."""
+        x, *views = branches.split(self.embedding_size, dim=1)
+        target = torch.arange(branches.shape[0], device=branches.device)
+        total = 0.0
+        for name, view in zip(self.modalities, views, strict=True):
+            x = self.coarse[name](x)
+            total = total + F.cross_entropy(x @ self.fine[name](view).T / self.ssl_temperature, target)
+        return total
+
+    def two_views(self, users: Tensor, items: Tensor, views: Mapping[str, Tensor]) -> Tensor:
+        inputs = {b: views[b] for b in self.branches}
+        if self.task == "fd":
+            outputs = [self.fuse(self.branch_outputs(inputs, self.ssl_dropout)) for _ in range(2)]
+        else:
+            # two different branches, each masked in one view
+            masked = torch.randperm(len(self.branches))[:2].tolist()
+            outputs = [
+                self.fuse(self.branch_outputs({b: x * float(i != hidden) for i, (b, x) in enumerate(inputs.items())}))
+                for hidden in masked
+            ]
+        (user_a, item_a), (user_b, item_b) = outputs
+        return in_batch_contrast(
+            F.embedding(users, user_a), F.embedding(users, user_b), self.ssl_temperature
+        ) + in_batch_contrast(F.embedding(items, item_a), F.embedding(items, item_b), self.ssl_temperature)
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        return [self.user_embedding.weight, *self.projections.parameters()]
+
+    def user_content(self, users: Tensor) -> Tensor:
+        return self.user_embedding(users).repeat(1, len(self.modalities))

@@ -1,0 +1,57 @@
+"""VLightGCN: LightGCN on ids and projected content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from recbole_ib.graph import mean_propagation
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.graphs import training_adjacency
+from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.types import Encoded
+from recbole_ib.utils.validate import count
+
+
+class VLightGCN(MultimodalRecommender):
+    """VLightGCN, a backbone of IBMRec (arXiv 2501.12175, section 5.3.1).
+
+    X0 = [P, C], Y0 = [Q, Z^1 .. Z^K]; [X; Y] = mean of the layers 0..L of A [X0; Y0] (Eq. 4-7), A the symmetrically
+    normalised training graph; s = <x_a, y_i>; loss BPR + reg_weight |layer-0 rows of the batch|^2 / B (Eq. 29).
+
+    Yaml: ``embedding_size`` d, ``n_layers`` L, ``reg_weight``, ``normalize_features``, ``init_std``.
+    """
+
+    row_mean_losses = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.n_layers = count(config, "n_layers")
+        self.init_std = float(config["init_std"])
+        width = self.embedding_size
+        self.adjacency = training_adjacency(dataset, "sym")
+        self.projections = FeatureProjections(dataset.modalities, width, bool(config["normalize_features"]))
+        self.user_embedding = nn.Embedding(self.n_users, width)
+        self.item_embedding = nn.Embedding(self.n_items, width)
+        self.user_preference = nn.Embedding(self.n_users, len(self.modalities) * width)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for table in (self.user_embedding, self.item_embedding, self.user_preference):
+            nn.init.normal_(table.weight, std=self.init_std)
+        self.projections.reset_parameters()
+
+    def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        user0 = torch.cat([self.user_embedding.weight, self.user_preference.weight], dim=1)
+        item0 = torch.cat([self.item_embedding.weight, *(latents[m] for m in self.modalities)], dim=1)
+        nodes = mean_propagation(self.adjacency, torch.cat([user0, item0]), self.n_layers)
+        user, item = nodes.split([self.n_users, self.n_items])
+        return Encoded(user, item, user0, item0)
+
+    def user_content(self, users: Tensor) -> Tensor:
+        return self.user_preference(users)
+
+    def content_parameters(self) -> list[nn.Parameter]:
+        return [self.user_preference.weight, *self.projections.parameters()]

@@ -1,0 +1,54 @@
+"""The graphs that models are built on: user-item, and item-item for each modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from recbole_ib.data.graph_cache import cosine_graph
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.graph import KNN_SEARCHES, ModalityWeights, SparseMatrix, top_k_per_row, user_item_adjacency
+from recbole_ib.utils.validate import choice, count
+
+
+def any_feature(dataset) -> Tensor:
+    """The items that have a feature of their own in at least one modality, bool ``[n_items]``."""
+    return torch.stack(list(dataset.has_feature.values())).any(dim=0)
+
+
+def training_adjacency(dataset, normalisation: str) -> SparseMatrix:
+    """The normalised user-item graph of a training data set, as a module."""
+    matrix = user_item_adjacency(dataset.inter_matrix(form="csr"), normalisation)
+    return SparseMatrix(matrix, symmetric=normalisation == "sym")
+
+
+def modality_graphs(config, dataset) -> dict:
+    """Each modality's frozen top-k cosine graph: the ready one of the data set, or computed from the raw features.
+
+    Yaml: ``knn_k``, neighbours an item, itself included; ``knn_search``, how they are found, see :func:`recbole_ib.graph.cosine_knn`.
+    Returns modality -> CSR ``[n_items, n_items]``.
+    """
+    k, search, graphs = count(config, "knn_k", least=1), choice(config, "knn_search", KNN_SEARCHES), {}
+    cache = getattr(dataset, "graph_cache", None)
+    for name, features in dataset.modalities.items():
+        if name in dataset.item_graphs:
+            graphs[name] = top_k_per_row(dataset.item_graphs[name], k)
+        else:
+            graphs[name] = cosine_graph(features, k, dataset.has_feature[name], search, cache)
+    return graphs
+
+
+def modality_weights(config, modalities: list[str]) -> ModalityWeights:
+    """Yaml key ``modality_weights``: ``learned``, ``equal``, or a mapping modality -> weight."""
+    setting = config["modality_weights"]
+    if setting == "equal":
+        return ModalityWeights.equal(modalities)
+    if isinstance(setting, Mapping):
+        return ModalityWeights(modalities, setting)
+    if setting in (None, "learned"):
+        return ModalityWeights(modalities)
+    raise ConfigurationError(
+        f"modality_weights is {setting!r}; allowed: learned, equal, or a weight a modality: {{{modalities[0]}: 1.0}}"
+    )

@@ -1,0 +1,80 @@
+"""The item-graph half of LATTICE, VLATTICE and MICRO: which graph S, and how its output joins the collaborative one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import getLogger
+
+import torch
+from torch import Tensor, nn
+
+from recbole_ib.graph import EXACT_LIMIT, KNN_SEARCHES, EdgeGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
+from recbole_ib.model.graphs import modality_graphs, modality_weights
+from recbole_ib.ops.normalize import unit_rows
+from recbole_ib.utils.validate import choice, count
+
+ITEM_GRAPHS = ("frozen", "learned")
+
+
+class ItemView(nn.Module):
+    """S, and y = y-bar + S^L y0 / ||S^L y0|| (IBMRec Eq. 8-12; LATTICE Eq. 3-9).
+
+    ``item_graph: frozen`` builds S once from the raw features; ``learned`` rebuilds it from the latents at the first batch
+    of every epoch, the only one whose gradient runs through S, and once per evaluation.
+
+    Yaml: ``item_graph``, ``knn_k``, ``knn_search`` (a graph rebuilt in training is searched exactly unless it is ``faiss``),
+    ``static_weight`` (LATTICE's lambda), ``modality_weights``, ``n_item_layers``.
+
+    Args:
+        config, dataset: as of the model.
+        frozen_order: see :class:`recbole_ib.graph.FrozenItemGraph`.
+        graphs: modality -> kNN graph of the raw features; default: those of all modalities, with their yaml weights.
+    """
+
+    def __init__(self, config, dataset, frozen_order: str, graphs: Mapping | None = None):
+        super().__init__()
+        self.learned = choice(config, "item_graph", ITEM_GRAPHS) == "learned"
+        self.num_layers = count(config, "n_item_layers")
+        if graphs is None:
+            graphs = modality_graphs(config, dataset)
+            weights = modality_weights(config, list(graphs))
+        else:
+            weights = ModalityWeights.equal(list(graphs))
+        if self.learned:
+            search = "faiss" if choice(config, "knn_search", KNN_SEARCHES) == "faiss" else "exact"
+            if dataset.item_num > EXACT_LIMIT:
+                getLogger().warning(
+                    f"item_graph: learned searches the neighbours of {dataset.item_num} items ({search}) anew in every epoch and every "
+                    "evaluation; item_graph: frozen does so once"
+                )
+            self.graph = LearnedItemGraph(
+                graphs, weights, count(config, "knn_k", least=1), float(config["static_weight"]), search
+            )
+            self.has_feature = dict(dataset.has_feature)
+        else:
+            self.graph = FrozenItemGraph(graphs, weights, frozen_order)
+        self._kept: EdgeGraph | None = None
+
+    def start_epoch(self) -> None:
+        """Forget the graph of the last epoch."""
+        self._kept = None
+
+    def forward(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
+        """S, given the latents (which a frozen graph does not read)."""
+        if not self.learned:
+            return self.graph()
+        if not self.training:
+            with torch.no_grad():
+                return self.graph(latents, self.has_feature)
+        if self._kept is None:
+            graph = self.graph(latents, self.has_feature)
+            self._kept = graph.detach()
+            return graph
+        return self._kept
+
+    def join(self, collaborative: Tensor, item0: Tensor, graph: EdgeGraph) -> Tensor:
+        """``[n_items, D]`` each; rows of the graph's output are scaled to length 1."""
+        return collaborative + unit_rows(graph.propagate(item0, self.num_layers))
+
+    def extra_repr(self) -> str:
+        return f"learned={self.learned}, num_layers={self.num_layers}"

@@ -1,0 +1,221 @@
+"""The catalogue of models, and how RecBole comes to know them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+import recbole
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import get_model
+
+from recbole_ib.errors import ConfigurationError, nearest
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One line of the catalogue."""
+
+    name: str
+    module: str
+    paper: str
+    backbone: str
+    bottlenecks: str
+
+
+_IBMREC = "IBMRec, arXiv 2501.12175"
+
+_MRDIB = "MRdIB, arXiv 2509.20225"
+
+CATALOGUE: dict[str, ModelEntry] = {
+    entry.name: entry
+    for entry in (
+        ModelEntry("VBPR", "backbones.vbpr", "He & McAuley, AAAI 2016", "BPR-MF", "-"),
+        ModelEntry("VLightGCN", "backbones.vlightgcn", _IBMREC, "LightGCN", "-"),
+        ModelEntry("LATTICE", "backbones.lattice", "Zhang et al., ACM MM 2021", "LightGCN + item graph", "-"),
+        ModelEntry("VLATTICE", "backbones.vlattice", _IBMREC, "VLightGCN + item graph", "-"),
+        ModelEntry("MMGCN", "backbones.mmgcn", "Wei et al., ACM MM 2019", "a graph network a modality", "-"),
+        ModelEntry("GRCN", "backbones.grcn", "Wei et al., ACM MM 2020", "LightGCN, refined graph", "-"),
+        ModelEntry("DualGNN", "backbones.dualgnn", "Wang et al., IEEE TMM 2021", "LightGCN + user graph", "-"),
+        ModelEntry("SLMRec", "backbones.slmrec", "Tao et al., IEEE TMM 2022", "LightGCN", "-"),
+        ModelEntry("MICRO", "backbones.micro", "Zhang et al., IEEE TKDE 2022", "LightGCN + item graphs", "-"),
+        ModelEntry("BM3", "backbones.bm3", "Zhou et al., WWW 2023", "LightGCN", "-"),
+        ModelEntry("FREEDOM", "backbones.freedom", "Zhou & Shen, ACM MM 2023", "LightGCN + item graph", "-"),
+        ModelEntry("MGCN", "backbones.mgcn", "Yu et al., ACM MM 2023", "LightGCN + item graphs", "-"),
+        ModelEntry("SOIL", "backbones.soil", "Su et al., ACM MM 2024", "LightGCN + item graphs", "-"),
+        ModelEntry("InvRL", "wrappers.invrl", "Du et al., ACM MM 2022", "any that reads features", "-"),
+        ModelEntry("SGFD", "wrappers.sgfd", "Liu et al., ACM MM 2023", "any that reads features", "-"),
+        ModelEntry("IBMRec", "ibmrec", _IBMREC, "VLATTICE", "FIB, GIB"),
+        ModelEntry("IBMRecWoFIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "GIB"),
+        ModelEntry("IBMRecWoGIB", "ibmrec", _IBMREC + ", Table 4", "VLATTICE", "FIB"),
+        ModelEntry("IBMRecVBPR", "ibmrec", _IBMREC + ", Table 3", "VBPR", "FIB"),
+        ModelEntry("IBMRecVLightGCN", "ibmrec", _IBMREC + ", Table 3", "VLightGCN", "FIB"),
+        ModelEntry("IBMRecLATTICE", "ibmrec", _IBMREC + ", Table 3", "LATTICE", "GIB"),
+        ModelEntry("MRdIBVBPR", "mrdib", _MRDIB, "VBPR", "MRdIB"),
+        ModelEntry("MRdIBMMGCN", "mrdib", _MRDIB, "MMGCN", "MRdIB"),
+        ModelEntry("MRdIBDualGNN", "mrdib", _MRDIB, "DualGNN", "MRdIB"),
+        ModelEntry("MRdIBLATTICE", "mrdib", _MRDIB, "LATTICE", "MRdIB"),
+        ModelEntry("MRdIBFREEDOM", "mrdib", _MRDIB, "FREEDOM", "MRdIB"),
+        ModelEntry("MRdIBMGCN", "mrdib", _MRDIB, "MGCN", "MRdIB"),
+        ModelEntry("MRdIBSOIL", "mrdib", _MRDIB, "SOIL", "MRdIB"),
+    )
+}
+
+#: names of models that come from the user's checkout of MMRec, see recbole_ib.bridge.mmrec
+MMREC_PREFIX = "mmrec:"
+
+#: keys that a MultimodalDataset reads; a saved data set is reused only where they are unchanged
+DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_dtype", "feature_fingerprint", "protocol", "split_seed")
+
+
+def list_models() -> list[str]:
+    """The names of the catalogue, baselines first."""
+    return list(CATALOGUE)
+
+
+@cache
+def recbole_models() -> tuple[str, ...]:
+    """The names of RecBole's own models: the class that each model file is named after."""
+    folder, names = Path(recbole.__file__).parent, set()
+    for path in (folder / "model").glob("*_recommender/*.py"):
+        classes = re.findall(r"^class (\w+)", path.read_text(encoding="utf-8", errors="ignore"), re.MULTILINE)
+        names.update(name for name in classes if name.lower() == path.stem)
+    return tuple(sorted(names))
+
+
+def is_ours(model_class: type) -> bool:
+    """Is this class trained by our trainer (a model of the catalogue, or a user's own subclass of our base)?"""
+    from recbole_ib.model.base import MultimodalRecommender
+
+    return inspect.isclass(model_class) and issubclass(model_class, MultimodalRecommender)
+
+
+def is_plugin(model_class: type) -> bool:
+    """Does this class wrap the model that its ``backbone`` key names?"""
+    from recbole_ib.model.wrappers.base import BackbonePlugin
+
+    return inspect.isclass(model_class) and issubclass(model_class, BackbonePlugin)
+
+
+def backbone_class(name: str) -> type:
+    """The class of a model that a plug-in may wrap: one of ours, itself neither a plug-in nor with a bottleneck.
+
+    Raises:
+        ConfigurationError: another name.
+    """
+    allowed = [
+        other
+        for other, model_class in _registered.items()
+        if is_ours(model_class) and not is_plugin(model_class) and not model_class.bottlenecks
+    ]
+    if name not in allowed:
+        raise ConfigurationError(f"there is no backbone {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}")
+    return _registered[name]
+
+
+def with_bottlenecks(model: str | type | None, bottleneck) -> str | type | None:
+    """The registered name of a model with the bottlenecks of the key ``bottleneck``, or of a name such as ``FREEDOM+fib+gib``.
+
+    A combination that the catalogue has a name for is that class: VLATTICE with fib and gib is IBMRec. Without bottlenecks the model
+    is returned as it is.
+
+    Raises:
+        ConfigurationError: an unknown model or bottleneck, two settings that differ, or bottlenecks that the model cannot take.
+    """
+    from recbole_ib.model.bottleneck import PLUS, bottlenecked, parse_bottlenecks
+
+    name, plus, written = model.partition(PLUS) if isinstance(model, str) else (model, "", "")
+    if model is None or (not plus and (bottleneck is None or bottleneck == "")):
+        return model
+    names = parse_bottlenecks(written if plus else bottleneck)
+    if plus and bottleneck not in (None, "") and parse_bottlenecks(bottleneck) != names:
+        raise ConfigurationError(f"the model is {model}, but bottleneck is {bottleneck!r}; give the bottlenecks once")
+    if isinstance(name, str):
+        if name.lower().startswith(MMREC_PREFIX):
+            raise ConfigurationError(f"{name} is a model of MMRec's; a bottleneck needs a backbone of recbole_ib")
+        check_model_name(name)
+    backbone = name if inspect.isclass(name) else _registered.get(name)
+    if backbone is None:
+        raise ConfigurationError(f"{name} is RecBole's own model; a bottleneck needs a backbone that reads item features")
+    made = bottlenecked(backbone, names, (_registered[entry.name] for entry in CATALOGUE.values()))
+    return register_model(made).__name__
+
+
+def check_model_name(name: str) -> None:
+    """Raise ConfigurationError for a name that neither the catalogue, RecBole nor :func:`register_model` knows."""
+    if name in CATALOGUE or name in recbole_models() or name in _registered:
+        return
+    known = [*CATALOGUE, *_registered, *recbole_models()]
+    raise ConfigurationError(
+        f"there is no model {name!r}.{nearest(name, known)} recbole_ib has {', '.join(CATALOGUE)}; RecBole's own models work too: "
+        f"`recbole-ib models` lists all. A model of your checkout of MMRec is {MMREC_PREFIX}NAME with --mmrec_path=DIR"
+    )
+
+
+_registered: dict[str, type] = {}
+
+
+def register_model(model_class: type) -> type:
+    """Make a model class known to RecBole by its name, as every model of the catalogue is; usable as a decorator.
+
+    ``recbole.utils.get_model``, ``Config``, ``run_recbole``, ``run_recboles``, ``load_data_and_model``, ``objective_function`` and
+    ``HyperTuning`` all look a model up by name; afterwards they find this class. A subclass of
+    :class:`recbole_ib.model.base.MultimodalRecommender` is given our data set and trainer too.
+
+    Raises:
+        ConfigurationError: no recommender class, or a name that RecBole, the catalogue or another class has.
+    """
+    if not inspect.isclass(model_class) or not issubclass(model_class, AbstractRecommender):
+        raise ConfigurationError(f"a model is a subclass of RecBole's AbstractRecommender, got {model_class!r}")
+    name = model_class.__name__
+    if _registered.get(name) is model_class:
+        return model_class
+    _check_free(name, model_class)
+    if model_class.__qualname__ != name:
+        raise ConfigurationError(f"{name} must stand at the top level of its module, so that a worker can import it by name")
+    # RecBole imports recbole.model.<kind>_recommender.<lower-case name> and takes the class from it
+    package = importlib.import_module("recbole.model.general_recommender")
+    alias = ModuleType(f"{package.__name__}.{name.lower()}", f"What RecBole imports for {model_class.__module__}.{name}.")
+    alias.__spec__ = ModuleSpec(alias.__name__, None)
+    setattr(alias, name, model_class)
+    sys.modules[alias.__name__] = alias
+    setattr(package, name.lower(), alias)
+    if is_ours(model_class):
+        from recbole_ib.data.dataset import MultimodalDataset
+
+        # a model names a trainer of its own as text: models lie below trainers and import none
+        module, _, trainer = getattr(model_class, "trainer_class", "recbole_ib.training.trainer.MultimodalTrainer").rpartition(
+            "."
+        )
+        # RecBole looks for <Name>Dataset and <Name>Trainer before it takes the general ones
+        setattr(importlib.import_module("recbole.data.dataset"), f"{name}Dataset", MultimodalDataset)
+        setattr(importlib.import_module("recbole.trainer"), f"{name}Trainer", getattr(importlib.import_module(module), trainer))
+    _registered[name] = model_class
+    return model_class
+
+
+def ensure_known(model_class: type) -> None:
+    """Register a model class unless RecBole finds this very class by its name already."""
+    name = getattr(model_class, "__name__", "")
+    if name not in recbole_models() or get_model(name) is not model_class:
+        register_model(model_class)
+
+
+def _check_free(name: str, model_class: type) -> None:
+    """Names are compared in lower case, as RecBole's module names are; a module may register its own class again."""
+    owners = {other.lower(): "recbole" for other in recbole_models()}
+    owners.update({entry.name.lower(): f"recbole_ib.model.{entry.module}" for entry in CATALOGUE.values()})
+    owners.update({other.lower(): cls.__module__ for other, cls in _registered.items()})
+    exact = name in CATALOGUE or name in _registered or name.lower() not in owners
+    if not exact or owners.get(name.lower(), model_class.__module__) != model_class.__module__:
+        raise ConfigurationError(
+            f"the name {name!r} is taken by a model of {owners[name.lower()]} (capitals do not count); rename the class "
+            f"{model_class.__module__}.{name}"
+        )

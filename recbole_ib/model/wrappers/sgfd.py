@@ -1,0 +1,164 @@
+"""SGFD: feature projections distilled from a teacher that knows the items' categories."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.model.types import NamedLosses
+from recbole_ib.model.wrappers.base import BackbonePlugin
+from recbole_ib.model.wrappers.item_labels import KMEANS, UNKNOWN, item_labels
+from recbole_ib.ops.linear import Linear
+from recbole_ib.ops.normalize import unit_rows
+from recbole_ib.utils.validate import choice, positive
+
+#: between the layers of a teacher
+ACTIVATIONS = ("linear", "relu")
+
+
+class SGFD(BackbonePlugin):
+    """SGFD (Liu et al., ACM MM 2023, "Semantic-Guided Feature Distillation for Multimodal Recommendation"), on any backbone.
+
+    The backbone reads student_m(f) = unit(lrelu(W_m f + b_m)) in place of its projections, in training and in scoring. Beside it, on the
+    batch's positive items with class y, h_m = teacher_m(f), z_m = student_m(f), one classifier C_m a modality for both, and
+    p(x) = softmax(C_m x / T):
+
+        class    = mean_m CE(C_m h_m, y)                    fusion  = CE(C lrelu(A [h_1; ..; h_M]), y)
+        response = mean_m mean |p(h_m) - p(z_m)|            feature = mean_m mean (z_m - h_m)^2
+        loss = L_backbone + ce_weight (class + fusion) + kd_weight (response + feature)
+
+    Teacher, students and backbone train together.
+
+    Yaml: ``backbone`` and its keys; ``ce_weight``, ``kd_weight``, ``sgfd_temperature`` T, ``sgfd_labels``, ``n_classes``,
+    ``label_position`` (see :func:`recbole_ib.model.wrappers.item_labels.item_labels`), ``teacher_activation``, ``detach_teacher`` (the distillation
+    terms train the students alone), ``legacy_softmax`` (class = CE of p(h_m) taken for logits, as released).
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.ce_weight, self.kd_weight = float(config["ce_weight"]), float(config["kd_weight"])
+        self.temperature = positive(config, "sgfd_temperature")
+        self.legacy_softmax, self.detach_teacher = bool(config["legacy_softmax"]), bool(config["detach_teacher"])
+        self.backbone.projections = self.students = Students(self.backbone.projections)
+        self.register_buffer("labels", item_labels(config, dataset))
+        n_classes = int(self.labels.max()) + 1
+        if config["sgfd_labels"] == KMEANS:
+            self.logger.warning(
+                f"SGFD: sgfd_labels is {KMEANS}: {n_classes} clusters of the features stand in for the items' categories, which the "
+                "published model needs; say so where you report its figures"
+            )
+        relu = choice(config, "teacher_activation", ACTIVATIONS) == "relu"
+        self.teacher = Teacher(self.students, n_classes, relu)
+
+    def calculate_loss(self, interaction) -> NamedLosses:
+        """The backbone's terms and ``class``, ``fusion``, ``response``, ``feature``, all weighted."""
+        losses = super().calculate_loss(interaction)
+        terms = self.distillation(interaction[self.ITEM_ID])
+        weights = {"class": self.ce_weight, "fusion": self.ce_weight, "response": self.kd_weight, "feature": self.kd_weight}
+        return NamedLosses(
+            {**dict(zip(losses.names, losses, strict=True)), **{name: weights[name] * term for name, term in terms.items()}}
+        )
+
+    def distillation(self, items: Tensor) -> dict[str, Tensor]:
+        """The four terms, unweighted, of items ``[n]`` (an item that stands there twice counts twice)."""
+        distinct, at = torch.unique(items, return_inverse=True)
+        teacher = {m: F.embedding(at, h) for m, h in self.teacher(distinct).items()}
+        student = {m: F.embedding(at, z) for m, z in self.students(distinct).items()}
+        labels = self.labels[items]
+        terms = dict.fromkeys(("class", "response", "feature"), 0.0)
+        for m, h in teacher.items():
+            logits = self.teacher.classifier[m](h)
+            p = F.softmax(logits / self.temperature, dim=1)
+            terms["class"] += cross_entropy(p if self.legacy_softmax else logits, labels) / len(teacher)
+            if self.detach_teacher:
+                p, h = p.detach(), h.detach()
+            q = F.softmax(self.teacher.classifier[m](student[m]) / self.temperature, dim=1)
+            terms["response"] += (p - q).abs().mean() / len(teacher)
+            terms["feature"] += (student[m] - h).square().mean() / len(teacher)
+        terms["fusion"] = cross_entropy(self.teacher.fused_logits(teacher), labels)
+        return terms
+
+
+class Students(nn.Module):
+    """unit(lrelu(W_m f + b_m)) with the layers, tables and initial values of the projections that it replaces.
+
+    A row of zeros stays zero. It has what a backbone asks of its projections, see :class:`recbole_ib.model.layers.encoder.FeatureProjections`.
+    """
+
+    def __init__(self, replaced: nn.Module):
+        super().__init__()
+        self.replaced = replaced
+        self.modalities = list(replaced.modalities)
+        self.out_dim = self.linear[self.modalities[0]].out_features
+
+    @property
+    def linear(self) -> nn.ModuleDict:
+        return self.replaced.linear
+
+    def reset_parameters(self) -> None:
+        self.replaced.reset_parameters()
+
+    def table(self, name: str) -> Tensor:
+        return self.replaced.table(name)
+
+    def rows(self, name: str, items: Tensor | None) -> Tensor:
+        return self.replaced.rows(name, items)
+
+    def inputs(self, name: str, items: Tensor | None) -> Tensor:
+        return self.replaced.inputs(name, items)
+
+    def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        return {m: unit_rows(F.leaky_relu(self.linear[m](self.inputs(m, items))), tiny=0.0) for m in self.modalities}
+
+
+class Teacher(nn.Module):
+    """h_m = unit(lrelu(chain of linear layers of f)), and the classifiers; training alone reads it, no score does.
+
+    Args:
+        students: whose feature rows the teacher reads, trained or not; not part of this module.
+        n_classes: C.
+        relu: a ReLU between the layers; the release has none.
+    """
+
+    def __init__(self, students: Students, n_classes: int, relu: bool = False):
+        super().__init__()
+        # in a tuple: a submodule here would bring the students' parameters along, and take them away with the teacher
+        self._students = (students,)
+        self.chain = nn.ModuleDict()
+        self.classifier = nn.ModuleDict()
+        out = students.out_dim
+        for m in students.modalities:
+            sizes = teacher_widths(students.linear[m].in_features, out)
+            layers: list[nn.Module] = []
+            for a, b in pairwise(sizes):
+                layers += [nn.ReLU()] if relu and layers else []
+                layers.append(nn.Linear(a, b) if layers else Linear(a, b))
+            self.chain[m] = nn.Sequential(*layers)
+            self.classifier[m] = nn.Linear(out, n_classes)
+        self.fusion = nn.Linear(len(students.modalities) * out, out)
+        self.fused_classifier = nn.Linear(out, n_classes)
+
+    def forward(self, items: Tensor) -> dict[str, Tensor]:
+        (students,) = self._students
+        return {m: unit_rows(F.leaky_relu(chain(students.inputs(m, items))), tiny=0.0) for m, chain in self.chain.items()}
+
+    def fused_logits(self, outputs: dict[str, Tensor]) -> Tensor:
+        """What all modalities say together, ``[n, C]``: the complementary information of the paper."""
+        return self.fused_classifier(F.leaky_relu(self.fusion(torch.cat(list(outputs.values()), dim=1))))
+
+
+def teacher_widths(features: int, out: int) -> list[int]:
+    """The widths from the features to ``out``: divided by four while the result is larger (4096, 1024, 256, 64)."""
+    widths = [features]
+    while widths[-1] // 4 > out:
+        widths.append(widths[-1] // 4)
+    return [*widths, out]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy of the rows that have a label; 0 where none has."""
+    known = (labels != UNKNOWN).sum().clamp_min(1)
+    return F.cross_entropy(logits, labels, ignore_index=UNKNOWN, reduction="sum") / known

@@ -1,0 +1,115 @@
+"""Checkpoints: tensors and plain values, written whole or not at all, read without unpickling."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import secrets
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.utils import get_local_time
+
+from recbole_ib.config.serialize import config_from_plain
+from recbole_ib.errors import CheckpointError, PickledCheckpointError
+from recbole_ib.patches import compat
+from recbole_ib.utils.files import written_whole
+
+FORMAT = "recbole_ib 1"
+
+
+def checkpoint_path(folder: str | Path, model: str, dataset: str) -> Path:
+    """A name that no other run takes: two started in the same second differ in their last six digits."""
+    return Path(folder) / f"{model}-{dataset}-{get_local_time()}-{secrets.token_hex(3)}.pth"
+
+
+def last_path(best: str | Path) -> Path:
+    """Beside the best epoch's file, the one of the last epoch: what an interrupted run continues from."""
+    best = Path(best)
+    return best.with_name(f"{best.stem}-last{best.suffix}")
+
+
+def write_checkpoint(state: dict, path: str | Path) -> None:
+    """Write ``state`` to ``path`` in one step: a reader sees the old file or the new one, never half of one."""
+    with written_whole(path) as scratch:
+        torch.save({"format": FORMAT, **state}, scratch)
+
+
+def read_checkpoint(path: str | Path, map_location="cpu") -> dict:
+    """Read a checkpoint of ours with ``weights_only=True``.
+
+    Returns:
+        A dict with ``model``, ``dataset``, ``config`` (plain settings), ``epoch``, ``state_dict``, ``optimizers``, ``best_valid_score``,
+        ``best_valid_result``, ``cur_step``, ``random_state``.
+
+    Raises:
+        CheckpointError: no such file, not one of ours, or damaged; PickledCheckpointError where it may be one of RecBole's own models.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        with warnings.catch_warnings():
+            # of a file that RecBole wrote, which is refused below
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            state = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise PickledCheckpointError(
+            f"{path} holds pickled objects: it is no checkpoint of recbole_ib, perhaps one of RecBole's own models ({error})"
+        ) from None
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, LookupError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint ({error})") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(
+            f"{path} is no checkpoint of this version of recbole_ib: format {found!r}, this one reads {FORMAT!r}"
+        )
+    return state
+
+
+def random_state(generator: torch.Generator | None) -> dict:
+    """The state of every random number generator that a run draws from, as tensors and plain values."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "loader": None if generator is None else generator.get_state(),
+    }
+
+
+def restore_random_state(state: dict, generator: torch.Generator | None) -> None:
+    """Set the generators to what :func:`random_state` returned.
+
+    Raises:
+        CheckpointError: ``generator`` is of another kind of device than the one whose state was kept.
+    """
+    kept = None if generator is None else state["loader"]
+    if kept is not None and kept.numel() != generator.get_state().numel():
+        raise CheckpointError(
+            f"the run drew its batches on another kind of device than {generator.device.type} (sampling: device), whose random state "
+            "does not fit here; continue it on a device of that kind (--use_gpu=True or False)"
+        )
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    if kept is not None:
+        generator.set_state(kept.cpu())
+
+
+def _for_recbole(checkpoint: dict) -> dict:
+    """RecBole's ``load_data_and_model`` expects a Config under the key ``config``; ours hold its plain settings."""
+    if isinstance(checkpoint, dict) and checkpoint.get("format") == FORMAT:
+        return {**checkpoint, "config": config_from_plain(checkpoint["config"])}
+    return checkpoint
+
+
+compat.set_checkpoint_reader(_for_recbole)

@@ -1,0 +1,40 @@
+"""Safe reading of yaml files."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from recbole_ib.errors import ConfigurationError, nearest
+
+
+def _read_yaml(path: Path, missing_ok: bool = False) -> dict:
+    if not path.is_file():
+        if missing_ok:
+            return {}
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
+        raise ConfigurationError(f"there is no config file {path}.{near}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_yaml_loader())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid yaml: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} must map keys to values, got {type(content).__name__}")
+    return content
+
+
+@cache
+def _yaml_loader():
+    class Loader(yaml.SafeLoader):
+        """Safe yaml that also reads 1e-4 as a number, as RecBole's loader does."""
+
+    Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789.")
+    )
+    return Loader
