@@ -2,7 +2,7 @@
 
     python benchmarks/equality.py --out after.json [--against before.json]
 
-A record holds, for each model of the catalogue and each backbone with each bottleneck that fits, the loss terms of 20 steps (two epochs of
+A record holds, for each model of the catalog and each backbone with each bottleneck that fits, the loss terms of 20 steps (two epochs of
 ten batches, seed 0, one thread, planted data), a digest of all parameters and one of all scores afterwards. The digests do not depend on
 the names of the parameters, so a record of an older checkout compares too: run this file there with PYTHONPATH set to the checkout.
 """
@@ -30,7 +30,7 @@ try:
     from recbole_ib.config.config import Config
     from recbole_ib.training.run import prepare
 except ImportError:  # 0.1.0
-    from recbole_ib.quick_start import set_up as prepare
+    from recbole_ib.quick_start import prepare as prepare
 
     from recbole_ib.config import Config
 
@@ -99,10 +99,12 @@ def record(model: str, data_path: Path, **settings) -> dict:
 
 
 def cases() -> list[tuple[str, dict]]:
-    """Every model of the catalogue as it stands, and every backbone with each bottleneck."""
+    """Every model of the catalog as it stands, and every backbone with each bottleneck."""
     names = recbole_ib.list_models()
     backbones = [n for n in names if not n.startswith(("IBMRec", "MRdIB")) and n not in ("InvRL", "SGFD")]
-    small = {"InvRL": {"pretrain_epochs": 1, "invrl_rounds": 1, "environment_epochs": 1, "environment_repeats": 1, "mask_epochs": 1}}
+    small = {
+        "InvRL": {"pretrain_epochs": 1, "invrl_rounds": 1, "environment_epochs": 1, "environment_repeats": 1, "mask_epochs": 1}
+    }
     plain = [(n, small.get(n, {})) for n in names]
     plain.append(("SLMRec", {"ssl_task": "fd"}))
     plain.append(("MICRO", {"cl_items": "batch"}))

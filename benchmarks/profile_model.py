@@ -68,7 +68,7 @@ class Clock:
 
 
 def phases_of(model) -> list[tuple[str, str]]:
-    """(name, loss method) of every optimiser step of a batch; RecBole's own models have one."""
+    """(name, loss method) of every optimizer step of a batch; RecBole's own models have one."""
     phases = getattr(model, "training_phases", None)
     return [(phase.name, phase.loss) for phase in phases] if phases else [("model", "calculate_loss")]
 
@@ -101,7 +101,7 @@ def training_clock(run: workers.RecBoleRun, clock: Clock):
     torch.Tensor.backward = clock.around(backward, lambda: f"{clock.phase}: backward")
     optimizers = getattr(trainer, "optimizers", {"model": trainer.optimizer})
     for optimizer in {id(o): o for o in optimizers.values()}.values():
-        optimizer.step = clock.around(optimizer.step, lambda: f"{clock.phase}: optimiser step")
+        optimizer.step = clock.around(optimizer.step, lambda: f"{clock.phase}: optimizer step")
     run.train_data.collate_fn = clock.around(run.train_data.collate_fn, "loader")
     try:
         with clock.of("trainer, shuffling and the rest"):

@@ -1,4 +1,4 @@
-"""How an epoch, an evaluation, the start-up and the peak memory grow with the catalogue, from 10,000 to 1,000,000 items, with exponents.
+"""How an epoch, an evaluation, the start-up and the peak memory grow with the catalog, from 10,000 to 1,000,000 items, with exponents.
 
     python benchmarks/scale.py [--sizes 10k 30k 100k 300k 1m] [--models BPR LightGCN FREEDOM IBMRec] [--batch 8192] [--threads 1]
         [--set KEY=VALUE MODEL:KEY=VALUE ...] [--environment NAME=VALUE MODEL:NAME=VALUE ...] [--turns 2] [--batches 3]

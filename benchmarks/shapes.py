@@ -4,7 +4,7 @@
 
 ``baby``, ``sports`` and ``clothing`` have the users, items and interactions of Amazon's 5-core sets of these names and two modalities of
 their widths (image 4096, text 384). ``series-N`` (10k, 30k, 100k, 300k, 1m items) has N/2 users, 10 N interactions and two modalities
-of width 64, so that features do not hide what grows with the catalogue. Popularity follows a power law, every user has at least 5
+of width 64, so that features do not hide what grows with the catalog. Popularity follows a power law, every user has at least 5
 interactions and every item 1, none is given twice. Only the sizes are real: a figure of quality on these sets means nothing.
 """
 
@@ -142,15 +142,15 @@ def by_popularity(by_rank: np.ndarray, cumulated: np.ndarray, size: int, rng: np
 
 
 def features(shape: Shape, rng: np.random.Generator):
-    """(modality, float32 ``[items, width]``): the centre of the item's cluster, low-rank differences from it, and noise."""
+    """(modality, float32 ``[items, width]``): the center of the item's cluster, low-rank differences from it, and noise."""
     cluster = rng.integers(CLUSTERS, size=shape.items)
     taste = rng.standard_normal((shape.items, RANK), dtype=np.float32)
     for name, width in shape.modalities.items():
-        centres = rng.standard_normal((CLUSTERS, width), dtype=np.float32)
+        centers = rng.standard_normal((CLUSTERS, width), dtype=np.float32)
         directions = rng.standard_normal((RANK, width), dtype=np.float32) / np.float32(RANK**0.5)
         values = rng.standard_normal((shape.items, width), dtype=np.float32)
         values *= 0.3
-        values += centres[cluster]
+        values += centers[cluster]
         values += 0.5 * taste @ directions
         yield name, values
 

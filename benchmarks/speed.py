@@ -46,7 +46,7 @@ def contestants_of(models: list[str], peers: str, reference: str, amp: bool = Fa
 
     amp: our models once more with mixed precision, each beside its own float32 self.
     """
-    backbones = workers.catalogue()
+    backbones = workers.catalog()
     names = list(backbones) if models == ["all"] else models
     found, absent = [], []
     for name in dict.fromkeys([reference, *names]):

@@ -4,7 +4,7 @@ A contestant is built once (data set, model, trainer), and then asked for a few 
 trainer runs as it is; only the loader ends after a few batches. A turn of an epoch that was cut so is told apart into
 
 - ``once``: what happens once an epoch, that is ``pre_epoch``, the shuffling, and what the first batch takes longer than the others;
-- ``batches``: seconds of the other batches, loader, forward, backward and optimiser step together.
+- ``batches``: seconds of the other batches, loader, forward, backward and optimizer step together.
 
 An epoch is EXTRAPOLATED from it: ``once`` + median(``batches``) x batches an epoch, by the clock and, as ``cpu``, in CPU time. An
 evaluation is whole, unless a number of batches is asked for: then it is extrapolated in the same way. The peak is of the process's
@@ -234,11 +234,11 @@ def ratio(measured: Measured, reference: Measured | None) -> float | None:
     return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
-def catalogue() -> dict[str, str | None]:
+def catalog() -> dict[str, str | None]:
     """Our models -> the backbone that their bottlenecks stand on (None without any), asked of another process."""
     script = (
-        "import json, recbole_ib; from recbole_ib.model.registry import CATALOGUE; "
-        "print(json.dumps({e.name: None if e.bottlenecks == '-' else e.backbone for e in CATALOGUE.values()}))"
+        "import json, recbole_ib; from recbole_ib.model.registry import CATALOG; "
+        "print(json.dumps({e.name: None if e.bottlenecks == '-' else e.backbone for e in CATALOG.values()}))"
     )
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -322,15 +322,15 @@ class RecBoleRun:
             importlib.import_module("recbole_ib")
             from recbole_ib.config.config import Config
             from recbole_ib.patches.kernels import applies, speed_up
-            from recbole_ib.utils.malloc import keep_freed_memory
+            from recbole_ib.utils.malloc import tune_malloc
 
-            keep_freed_memory()
+            tune_malloc()
         import torch
         from recbole.data import create_dataset, data_preparation
         from recbole.utils import get_model, get_trainer, init_seed
 
         torch.set_num_threads(spec["threads"])
-        self.synchronise = torch.cuda.synchronize if cuda else None
+        self.synchronize = torch.cuda.synchronize if cuda else None
         self.imported = time.perf_counter()
         self.config = config = Config(spec["model"], spec["dataset"], config_dict=settings)
         init_seed(config["seed"], config["reproducibility"])
@@ -348,8 +348,8 @@ class RecBoleRun:
             raise RuntimeError("more of recbole_ib than compat is loaded")
 
     def stamp(self) -> tuple[float, float]:
-        if self.synchronise:
-            self.synchronise()
+        if self.synchronize:
+            self.synchronize()
         return stamp()
 
     def train(self, batches: int) -> dict:

@@ -1,6 +1,6 @@
 """recbole_ib: information-bottleneck recommenders and multimodal baselines for RecBole.
 
-Importing it registers every model of the catalogue with RecBole.
+Importing it registers every model of the catalog with RecBole.
 """
 
 from recbole_ib.patches import compat

@@ -83,7 +83,7 @@ def test_an_unknown_shape_is_named(name):
         shapes.shape_of(name)
 
 
-def test_active_users_and_a_small_catalogue_still_give_distinct_pairs():
+def test_active_users_and_a_small_catalog_still_give_distinct_pairs():
     shape = Shape("dense", 200, 40, 2000, {})
     users, items = shapes.interactions(shape, np.random.default_rng(0))
     assert len(set(zip(users.tolist(), items.tolist(), strict=True))) == 2000
@@ -358,7 +358,7 @@ def test_the_profile_names_the_parts(tiny):
         "L_1: forward, encode",
         "L_1: forward, ranking_graph",
         "L_1: backward",
-        "L_1: optimiser step",
+        "L_1: optimizer step",
         "L_2: backward",
     ):
         assert training[name] > 0

@@ -91,7 +91,7 @@ def test_arguments_come_from_the_shell(capsys, monkeypatch):
     assert "'chek'" in capsys.readouterr().err
 
 
-def test_models_lists_the_catalogue_and_recboles_own(capsys):
+def test_models_lists_the_catalog_and_recboles_own(capsys):
     assert main.main(["models"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["model", "backbone", "bottlenecks", "paper"]

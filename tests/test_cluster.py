@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.utils.ray import connected
+from recbole_ib.utils.ray import ray_session
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once():
@@ -16,6 +16,6 @@ def test_an_address_where_nothing_listens_is_refused_at_once():
         port = free.getsockname()[1]
     with (
         pytest.raises(ConfigurationError, match=rf"no Ray cluster answers at '127.0.0.1:{port}'"),
-        connected(f"127.0.0.1:{port}"),
+        ray_session(f"127.0.0.1:{port}"),
     ):
         pass

@@ -16,16 +16,16 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import argument_list, get_model
 
-from recbole_ib.config import config as config_module
+from recbole_ib.config import layers
 from recbole_ib.config.argv import parse_arguments, parse_value
 from recbole_ib.config.checks import RUN_KEYS, our_keys, recbole_keys, unread_settings
-from recbole_ib.config.config import Config
+from recbole_ib.config.config import PAIRS_SCORED_ONE_BY_ONE, Config
 from recbole_ib.config.layers import RECBOLE_PROPERTIES, model_yaml, our_yaml, properties_folder
 from recbole_ib.config.serialize import DERIVED_KEYS, config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model import registry
 from recbole_ib.model.registry import list_models, recbole_models, register_model
-from recbole_ib.utils.yaml import _read_yaml
+from recbole_ib.utils.yaml import read_yaml
 
 QUIET = ["pytest"]
 
@@ -60,7 +60,7 @@ def own_properties(tmp_path, monkeypatch):
     """A copy of the yaml files that a test may change."""
     folder = tmp_path / "properties"
     shutil.copytree(properties_folder(), folder)
-    monkeypatch.setattr(config_module, "properties_folder", lambda: folder)
+    monkeypatch.setattr(layers, "properties_folder", lambda: folder)
     return folder
 
 
@@ -313,7 +313,7 @@ def test_unknown_model_names_the_nearest(name, near):
         Config(name, "ml-100k")
 
 
-def test_unknown_model_names_the_catalogue():
+def test_unknown_model_names_the_catalog():
     with pytest.raises(ConfigurationError) as caught:
         Config("Qqqqqq", "ml-100k")
     assert all(name in str(caught.value) for name in list_models())
@@ -416,7 +416,7 @@ def test_every_key_of_a_model_of_recbole_is_valid(model):
         get_model(model)
     except ImportError as error:
         pytest.skip(f"{model} needs a package that is not installed: {error}")
-    own = _read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
+    own = read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
     config = Config(model, "ml-100k", config_dict={**own, "train_neg_sample_args": None})
     assert config["model"] == model
     assert set(own) <= set(config.external_config_dict)
@@ -434,7 +434,7 @@ def test_every_key_of_a_model_of_ours_is_valid(model):
 
 
 @pytest.mark.parametrize("model", list_models())
-def test_a_catalogue_model_has_our_defaults(model):
+def test_a_catalog_model_has_our_defaults(model):
     config = Config(model, "ml-100k")
     assert (config["metrics"], config["topk"], config["valid_metric"]) == (["Recall", "Precision", "NDCG"], [10, 20], "Recall@20")
     of_model = model_yaml(get_model(model))
@@ -736,8 +736,8 @@ def test_wrong_evaluation_settings_are_named_before_training(settings, parts):
     ("model", "settings", "expected"),
     [
         ("IBMRec", {}, 1 << 21),
-        ("NeuMF", {}, config_module.PAIRS_SCORED_ONE_BY_ONE),
-        ("IBMRec", {"eval_args": {"mode": "uni100"}}, config_module.PAIRS_SCORED_ONE_BY_ONE),
+        ("NeuMF", {}, PAIRS_SCORED_ONE_BY_ONE),
+        ("IBMRec", {"eval_args": {"mode": "uni100"}}, PAIRS_SCORED_ONE_BY_ONE),
         ("NeuMF", {"eval_batch_size": 123}, 123),
     ],
 )

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from recbole_ib import list_models
 from recbole_ib.bottleneck.alignment import alignment, mean_row, median_rbf_kernel, sample_ids, variance_share
-from recbole_ib.bottleneck.kernels import centre
+from recbole_ib.bottleneck.kernels import center
 from recbole_ib.bottleneck.mutual_information import gaussian_information
 from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
@@ -24,13 +24,13 @@ from recbole_ib.training.diagnostics import (
     DiagnosticsFile,
     Settings,
     diagnostics_path,
+    evaluation_mode,
     item_ids,
-    looking_on,
     read_diagnostics,
     settings,
     unavailable,
 )
-from tests.model.test_behaviour import STAGES
+from tests.model.test_behavior import STAGES
 
 SIZES = {"diagnostics_items": 40, "diagnostics_users": 20}
 SMALL = {"embedding_size": 8, "feature_dim": 8}
@@ -88,37 +88,37 @@ def naive_hsic(a, b):
 
 
 @pytest.mark.parametrize("n", [2, 3, 17])
-def test_normalised_hsic_equals_the_naive_one(n):
+def test_normalized_hsic_equals_the_naive_one(n):
     x, y = torch.randn(n, 5), torch.randn(n, 3)
     a, b = naive_kernel(x), naive_kernel(y)
     np.testing.assert_allclose(median_rbf_kernel(x).numpy(), a, atol=1e-12)
-    found = alignment(centre(median_rbf_kernel(x)), centre(median_rbf_kernel(y)))
+    found = alignment(center(median_rbf_kernel(x)), center(median_rbf_kernel(y)))
     assert float(found.hsic) == pytest.approx(naive_hsic(a, b), rel=1e-9)
     expected = naive_hsic(a, b) / math.sqrt(naive_hsic(a, a) * naive_hsic(b, b))
-    assert float(found.normalised) == pytest.approx(expected, rel=1e-9)
+    assert float(found.normalized) == pytest.approx(expected, rel=1e-9)
 
 
 def test_rows_that_are_the_same_have_one():
     x = torch.randn(50, 4)
     for y in (x, 3 * x, x[:, [2, 0, 3, 1]]):
-        found = alignment(centre(median_rbf_kernel(x)), centre(median_rbf_kernel(y)))
-        assert float(found.normalised) == pytest.approx(1)
+        found = alignment(center(median_rbf_kernel(x)), center(median_rbf_kernel(y)))
+        assert float(found.normalized) == pytest.approx(1)
         assert float(found.independent) < 0.5
 
 
 def test_independent_rows_have_the_independence_level():
     torch.manual_seed(0)
-    found = alignment(centre(median_rbf_kernel(torch.randn(600, 4))), centre(median_rbf_kernel(torch.randn(600, 6))))
+    found = alignment(center(median_rbf_kernel(torch.randn(600, 4))), center(median_rbf_kernel(torch.randn(600, 6))))
     assert 0 < float(found.independent) < 0.02
-    assert float(found.normalised) == pytest.approx(float(found.independent), abs=0.005)
+    assert float(found.normalized) == pytest.approx(float(found.independent), abs=0.005)
 
 
 def test_the_independence_level_is_the_mean_over_all_permutations():
     from itertools import permutations
 
-    a, b = (centre(median_rbf_kernel(torch.randn(5, 3))) for _ in range(2))
+    a, b = (center(median_rbf_kernel(torch.randn(5, 3))) for _ in range(2))
     orders = [list(p) for p in permutations(range(5))]
-    mean = np.mean([float(alignment(a, b[p][:, p]).normalised) for p in orders])
+    mean = np.mean([float(alignment(a, b[p][:, p]).normalized) for p in orders])
     assert float(alignment(a, b).independent) == pytest.approx(mean)
 
 
@@ -127,7 +127,7 @@ def test_a_side_without_any_difference_depends_on_nothing():
     for constant in (torch.zeros(30, 4), torch.randn(1, 4).expand(30, 4), torch.randn(30, 1).abs() * torch.randn(1, 4)):
         kernel = median_rbf_kernel(constant)
         assert torch.equal(kernel, torch.ones_like(kernel))
-        found = alignment(centre(median_rbf_kernel(x)), centre(kernel))
+        found = alignment(center(median_rbf_kernel(x)), center(kernel))
         assert [float(v) for v in found[1:]] == [0, 0]
         assert float(found.hsic) == pytest.approx(0, abs=1e-15)
 
@@ -463,7 +463,7 @@ def test_looking_on_leaves_modes_cache_and_random_state(build):
     model.item_view.eval()
     modes = [m.training for m in model.modules()]
     state = torch.get_rng_state()
-    with looking_on(model):
+    with evaluation_mode(model):
         assert not any(m.training for m in model.modules())
         assert not torch.is_grad_enabled()
         torch.rand(3)
@@ -478,7 +478,7 @@ def test_looking_on_leaves_modes_cache_and_random_state(build):
 
 def test_modes_come_back_after_an_error(build):
     _, model, _, _, _ = build("VBPR")
-    with pytest.raises(ZeroDivisionError), looking_on(model):
+    with pytest.raises(ZeroDivisionError), evaluation_mode(model):
         raise ZeroDivisionError
     assert model.training
 

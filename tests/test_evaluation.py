@@ -56,7 +56,7 @@ def test_an_evaluation_leaves_nothing_for_the_next(planted_path):
     assert trainer.evaluate(test, load_best_model=False) == first
 
 
-def test_a_cut_off_beyond_the_catalogue_is_an_error_before_training(planted_path):
+def test_a_cut_off_beyond_the_catalog_is_an_error_before_training(planted_path):
     with pytest.raises(ConfigurationError, match="topk asks for the best 100 items, and the data set 'planted' has 60"):
         run_recbole_ib("VBPR", "planted", config_dict={"data_path": str(planted_path), "use_gpu": False, "topk": [20, 100]})
 

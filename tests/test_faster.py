@@ -44,7 +44,7 @@ def test_lightgcn_propagates_and_differentiates_as_recboles(prepared, layers):
 
 
 @pytest.mark.parametrize("learner", ["adam", "adamw", "sgd"])
-def test_the_fused_optimiser_takes_the_same_steps(prepared, learner):
+def test_the_fused_optimizer_takes_the_same_steps(prepared, learner):
     weights = []
     for fast in (False, True):
         _, model, trainer, train, _ = prepared("BPR", learner=learner, weight_decay=0.01)
@@ -58,7 +58,7 @@ def test_the_fused_optimiser_takes_the_same_steps(prepared, learner):
         torch.testing.assert_close(plain, ours, rtol=1e-3, atol=1e-5)
 
 
-def test_an_optimiser_without_a_fused_step_is_left_alone(prepared):
+def test_an_optimizer_without_a_fused_step_is_left_alone(prepared):
     _, model, trainer, _, _ = prepared("BPR", learner="adagrad")
     before = trainer.optimizer
     speed_up(model, trainer)

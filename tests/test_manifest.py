@@ -14,7 +14,7 @@ from recbole_ib import read_checkpoint, run_recbole_ib
 from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.training.manifest import read_manifest
-from recbole_ib.training.run import fit, set_up
+from recbole_ib.training.run import fit, prepare
 from recbole_ib.utils.malloc import forget_peak, peak_memory
 from tests.conftest import planted, write_dataset
 
@@ -63,7 +63,7 @@ def test_digests_tell_data_apart_and_not_orders(tmp_path):
         ("d", pairs, {**modalities, "text": modalities["text"] + 1}),
     ):
         write_dataset(tmp_path / name, "tiny", these, features, benchmark_filename=None)
-        dataset = set_up(Config("VBPR", "tiny", config_dict={**QUIET, "data_path": str(tmp_path / name)})).dataset
+        dataset = prepare(Config("VBPR", "tiny", config_dict={**QUIET, "data_path": str(tmp_path / name)})).dataset
         from recbole_ib.data.digest import interactions_digests, table_digest
 
         found.append((interactions_digests({"all": dataset}), {m: table_digest(t) for m, t in dataset.modalities.items()}))
@@ -113,7 +113,7 @@ def test_a_ready_data_set_gives_the_same_numbers(data_path):
     for given in (None, copy.deepcopy(dataset), dataset):
         torch.rand(3)  # what ran before must not matter
         curve = []
-        fit(set_up(config, given), callback=lambda epoch, score, curve=curve: curve.append((epoch, score)))
+        fit(prepare(config, given), callback=lambda epoch, score, curve=curve: curve.append((epoch, score)))
         scores.append(curve)
     assert len(scores[0]) == 4
     assert scores[0] == scores[1] == scores[2]

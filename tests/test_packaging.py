@@ -10,7 +10,7 @@ import pytest
 
 import recbole_ib
 from recbole_ib.model.bottleneck import BOTTLENECKS
-from recbole_ib.model.registry import CATALOGUE
+from recbole_ib.model.registry import CATALOG
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,9 +36,9 @@ def wheel(tmp_path_factory):
     return made
 
 
-def test_the_wheel_holds_yaml_features_and_licence(wheel):
+def test_the_wheel_holds_yaml_features_and_license(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    models = [f"model/{name}.yaml" for name, entry in CATALOGUE.items() if entry.bottlenecks == "-"]
+    models = [f"model/{name}.yaml" for name, entry in CATALOG.items() if entry.bottlenecks == "-"]
     bottlenecks = [f"{folder}bottleneck/{name}.yaml" for folder in ("", "tune/") for name in BOTTLENECKS]
     spaces = [path.relative_to(ROOT / "properties").as_posix() for path in (ROOT / "properties" / "tune").glob("*.yaml")]
     assert len(spaces) >= 18
@@ -71,9 +71,9 @@ def test_the_version_is_one_number():
     assert f"## {recbole_ib.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", CATALOG)
 def test_every_model_has_its_yaml_and_its_line_in_the_readme(name):
     # one with a bottleneck reads its backbone's
-    entry = CATALOGUE[name]
+    entry = CATALOG[name]
     assert (ROOT / "properties" / "model" / f"{name if entry.bottlenecks == '-' else entry.backbone}.yaml").is_file()
     assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")

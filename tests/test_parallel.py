@@ -18,7 +18,7 @@ from recbole_ib.config.config import Config
 from recbole_ib.distributed.launch import own_device, visible_devices
 from recbole_ib.distributed.share import Share, WholeBatch
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.registry import CATALOGUE
+from recbole_ib.model.registry import CATALOG
 from recbole_ib.training import distributed
 from recbole_ib.training.checkpoint import last_path, read_checkpoint
 from recbole_ib.training.run import format_result, run_recbole_ib
@@ -119,13 +119,13 @@ def test_slices_do_so_with_other_settings(build, settings):
     assert worst_difference(build, "LATTICE", 50, 3, **settings) < ROUNDING
 
 
-@pytest.mark.parametrize("name", sorted(set(CATALOGUE) - set(SHARING) - set(EQUAL_BY_SETTING)))
+@pytest.mark.parametrize("name", sorted(set(CATALOG) - set(SHARING) - set(EQUAL_BY_SETTING)))
 def test_the_refused_models_would_train_otherwise(build, name):
     assert worst_difference(build, name, 100, 2) > 100 * ROUNDING
 
 
 def test_the_declared_models_are_the_proven_ones():
-    assert [name for name in CATALOGUE if distributed.can_share(get_model(name))] == sorted(SHARING, key=list(CATALOGUE).index)
+    assert [name for name in CATALOG if distributed.can_share(get_model(name))] == sorted(SHARING, key=list(CATALOG).index)
 
 
 def test_a_subclass_does_not_inherit_the_declaration():
@@ -148,7 +148,7 @@ def test_slices_part_a_batch(build):
 
 
 def test_batches_that_differ_between_processes_end_the_run():
-    processes = object.__new__(distributed.Processes)
+    processes = object.__new__(distributed.ProcessGroup)
     processes.rank, processes.size = 1, 2
     batch = Interaction({"user_id": torch.arange(5)})
     processes.sum = lambda own: own * 2
@@ -176,7 +176,7 @@ def test_a_model_that_cannot_share_is_refused_before_anything_is_loaded(under_to
         run_recbole_ib(model, "planted", config_dict=settings)
     message = str(error.value)
     assert message.startswith(f"{model} cannot be trained by several processes")
-    assert f"Models that can: {', '.join(sorted(SHARING, key=list(CATALOGUE).index))}." in message
+    assert f"Models that can: {', '.join(sorted(SHARING, key=list(CATALOG).index))}." in message
     assert "without torchrun" in message
     assert not Path("log").exists()
 

@@ -11,7 +11,7 @@ from recbole_ib import run_recbole_ib
 from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.training.per_user import item_slices, per_user_metrics
-from recbole_ib.training.run import set_up
+from recbole_ib.training.run import prepare
 from tests.conftest import planted, write_dataset
 
 QUIET = {
@@ -46,7 +46,7 @@ def test_means_over_users_are_the_result_of_the_run(model, data_path):
 
 
 def test_every_number_against_a_loop_over_users(data_path):
-    run = set_up(Config("VBPR", "tiny", config_dict={**QUIET, "data_path": str(data_path)}))
+    run = prepare(Config("VBPR", "tiny", config_dict={**QUIET, "data_path": str(data_path)}))
     model = run.trainer.model
     table = per_user_metrics(run.trainer, run.train_data, run.test_data).set_index("user_id")
     pairs = {

@@ -10,12 +10,12 @@ from recbole.utils import get_trainer
 from recbole_ib.bottleneck import ConstantKernel, kernels
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.graph import cosine_knn, knn
-from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.ops import linear as linear_module
 from recbole_ib.ops.linear import is_mixed, linear, mixed
 from recbole_ib.training import invrl_trainer, trainer
 from recbole_ib.training.trainer import MultimodalTrainer
-from tests.model.test_behaviour import STAGES, first_batch, fit, scores_of
+from tests.model.test_behavior import STAGES, first_batch, fit, scores_of
 
 #: half the spacing of bfloat16's numbers around 1, which have 8 bits: no rounding is off by more, relatively
 ROUNDING = 2.0**-8
@@ -76,13 +76,13 @@ def test_where_nothing_is_mixed_torchs_setting_is_not_even_read(monkeypatch):
         cosine_knn(torch.randn(20, 4), 3)
 
 
-@pytest.mark.parametrize("kept", ["neighbours", "kernel"])
+@pytest.mark.parametrize("kept", ["neighbors", "kernel"])
 def test_what_outlives_a_step_is_computed_in_float32(kept, monkeypatch):
     torch.manual_seed(0)
     rows, seen = torch.randn(300, 64), []
 
     def compute():
-        if kept == "neighbours":
+        if kept == "neighbors":
             return cosine_knn(rows, 10)[0]
         kernel = ConstantKernel(0.2)
         kernel.compute(rows)
@@ -167,7 +167,7 @@ def test_the_gradient_of_constant_rows_has_a_gradient():
 @pytest.mark.parametrize("items", [None, torch.tensor([4, 1, 4])])
 def test_projections_read_a_copy_of_constant_tables_in_bfloat16(bfloat16, items):
     torch.manual_seed(0)
-    module = FeatureProjections({"text": torch.randn(6, 30)}, 2)
+    module = LinearEncoder({"text": torch.randn(6, 30)}, 2)
     exact, state = module(items)["text"], set(module.state_dict())
     with mixed():
         rounded = module(items)["text"]
@@ -193,7 +193,7 @@ def test_projections_read_a_copy_of_constant_tables_in_bfloat16(bfloat16, items)
 
 @pytest.mark.parametrize(("dtype", "tuned"), [(torch.float32, True), (torch.float16, False)])
 def test_trained_and_float16_tables_have_no_copy(bfloat16, dtype, tuned):
-    module = FeatureProjections({"text": torch.randn(6, 3).to(dtype)}, 2, tuned=tuned)
+    module = LinearEncoder({"text": torch.randn(6, 3).to(dtype)}, 2, tuned=tuned)
     with mixed():
         assert module.inputs("text", None).dtype == torch.float32
         module()

@@ -26,7 +26,7 @@ from recbole_ib.ops import topk
 from recbole_ib.patches.compat import TRUST_VARIABLE
 from recbole_ib.training.checkpoint import read_checkpoint, write_checkpoint
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import STAGES
+from tests.model.test_behavior import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 #: RecBole's own: scores that are products of rows, and scores that are not
@@ -126,7 +126,7 @@ def test_seen_items_of_leave_one_out_are_left_out(planted_path, tmp_path):
     assert list(found.recommend(k=6).itertuples(index=False, name=None)) == naive(found, planted_seen(), 6)
 
 
-def test_more_than_the_catalogue_gives_what_is_left_and_one_warning(recommender):
+def test_more_than_the_catalog_gives_what_is_left_and_one_warning(recommender):
     with pytest.warns(
         FewerItemsWarning, match=r"80 of 80 users have fewer than 1000 items left to recommend \(the fewest: \d+\)"
     ) as w:
@@ -197,7 +197,7 @@ def test_equal_scores_stand_in_the_order_of_items():
     scores[0] = -torch.inf
     scores[1] = 1.0
     for k in (1, 5, 36, 37):
-        values, columns = topk.best_first(scores, k)
+        values, columns = topk.stable_topk(scores, k)
         for row, found, best in zip(scores.tolist(), columns.tolist(), values.tolist(), strict=True):
             order = [i for i in sorted(range(37), key=lambda i: (-row[i], i)) if row[i] > -np.inf][:k]
             assert found[: len(order)] == order

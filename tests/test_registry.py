@@ -1,4 +1,4 @@
-"""RecBole finds the models of the catalogue and of a user, and keeps its own."""
+"""RecBole finds the models of the catalog and of a user, and keeps its own."""
 
 import importlib
 import inspect
@@ -25,7 +25,7 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.model import registry
 from recbole_ib.model.backbones.vbpr import VBPR
 from recbole_ib.model.base import MultimodalRecommender
-from recbole_ib.model.registry import CATALOGUE, check_model_name, is_ours, list_models, recbole_models, register_model
+from recbole_ib.model.registry import CATALOG, check_model_name, is_multimodal, list_models, recbole_models, register_model
 from recbole_ib.patches.install import register_all
 from recbole_ib.training.invrl_trainer import InvRLTrainer
 from recbole_ib.training.trainer import MultimodalTrainer
@@ -56,7 +56,7 @@ def run_script(code, folder, as_file=False):
     return json.loads((folder / "out.json").read_text())
 
 
-# -- the catalogue ----------------------------------------------------------------------------------------------------
+# -- the catalog ----------------------------------------------------------------------------------------------------
 
 
 def test_list_models():
@@ -84,14 +84,14 @@ def test_list_models():
 
 def test_list_models_is_the_callers_own():
     list_models().clear()
-    assert list_models() == list(CATALOGUE)
+    assert list_models() == list(CATALOG)
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_get_model_finds_the_class_of_our_module(name):
-    ours = getattr(importlib.import_module(f"recbole_ib.model.{CATALOGUE[name].module}"), name)
+    ours = getattr(importlib.import_module(f"recbole_ib.model.{CATALOG[name].module}"), name)
     assert get_model(name) is ours
-    assert ours.__module__ == f"recbole_ib.model.{CATALOGUE[name].module}"
+    assert ours.__module__ == f"recbole_ib.model.{CATALOG[name].module}"
     assert issubclass(ours, MultimodalRecommender)
 
 
@@ -103,8 +103,8 @@ def test_recbole_finds_our_trainer_and_data_set(name):
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_a_catalogue_entry_says_what_the_model_is(name):
-    entry = CATALOGUE[name]
+def test_a_catalog_entry_says_what_the_model_is(name):
+    entry = CATALOG[name]
     assert entry.name == name
     assert all([entry.paper, entry.backbone, entry.bottlenecks])
     assert ("FIB" in entry.bottlenecks or "GIB" in entry.bottlenecks) is name.startswith("IBMRec")
@@ -133,12 +133,12 @@ def test_recboles_models_are_not_shadowed(name):
     assert found is RECBOLE_CLASSES[name]
     assert found.__module__.split(".")[:2] == ["recbole", "model"]
     assert found.__module__.split(".")[-1] == name.lower()
-    assert not is_ours(found)
+    assert not is_multimodal(found)
     trainer = get_trainer(found.type, name)
     assert trainer.__module__.startswith("recbole.")
 
 
-def test_no_name_of_the_catalogue_is_recboles():
+def test_no_name_of_the_catalog_is_recboles():
     lower = {name.lower() for name in recbole_models()}
     assert not lower & {name.lower() for name in list_models()}
 
@@ -157,7 +157,7 @@ def test_unknown_name_is_refused():
     ("cls", "ours"), [(VBPR, True), (MultimodalRecommender, True), (BPR, False), (str, False), ("VBPR", False)]
 )
 def test_is_ours(cls, ours):
-    assert is_ours(cls) is ours
+    assert is_multimodal(cls) is ours
 
 
 # -- register_model ---------------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_objective_function_and_run_give_the_same_numbers(entry_points):
 @pytest.mark.parametrize("name", ["VBPR", "IBMRec"])
 def test_load_data_and_model_of_recbole_gives_the_trained_model(name, trained_and_loaded):
     trained, loaded = (part[name] for part in trained_and_loaded)
-    assert loaded["class"] == f"recbole_ib.model.{CATALOGUE[name].module}.{name}"
+    assert loaded["class"] == f"recbole_ib.model.{CATALOG[name].module}.{name}"
     assert (loaded["config"], loaded["dataset"], loaded["seed"]) == ("Config", "MultimodalDataset", 7)
     assert loaded["modalities"] == ["text", "visual"]
     assert loaded["n_items"] == trained["n_items"]

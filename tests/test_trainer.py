@@ -195,7 +195,7 @@ def test_on_another_device_a_loss_that_is_not_finite_is_named_after_its_epoch(bu
     assert not Path(trainer.saved_model_file).exists()
 
 
-def test_clip_grad_norm_is_honoured(build):
+def test_clip_grad_norm_is_honored(build):
     config, model, train, _, _ = build("VBPR", clip_grad_norm={"max_norm": 1e-12}, learner="sgd")
     before = model.item_embedding.weight.detach().clone()
     MultimodalTrainer(config, model)._train_epoch(train, 0)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_ib.utils.files import written_whole
+from recbole_ib.utils.files import atomic_write
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
     path = tmp_path / "table.csv"
-    with written_whole(path) as scratch:
+    with atomic_write(path) as scratch:
         scratch.write_text("a\n")
         assert not path.exists()
         assert scratch.suffix == ".csv"
@@ -22,7 +22,7 @@ def test_an_exception_leaves_the_old_file_and_no_scratch(tmp_path):
     path.write_text("old\n")
 
     def write_half():
-        with written_whole(path) as scratch:
+        with atomic_write(path) as scratch:
             scratch.write_text("ne")
             raise RuntimeError("half")
 

@@ -18,10 +18,10 @@ from torch import nn
 
 from recbole_ib.analysis.interventions import Change, Removed, Shuffled, alter_trained_tables, altered_dataset
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.model.registry import is_ours
+from recbole_ib.model.registry import is_multimodal
 from recbole_ib.model.wrappers import sgfd
 from recbole_ib.training.checkpoint import read_checkpoint
-from recbole_ib.training.restore import load_run, quiet, run_config
+from recbole_ib.training.restore import restore_run, run_config, silenced
 
 PARTS = ("test", "valid")
 
@@ -35,7 +35,7 @@ LIMITS = (
     "These are read-outs of ONE trained model on altered inputs, not information in the data: another model, or another seed, "
     "may read the modalities otherwise.",
     "The model was not trained again without a modality, and a removed one is its mean row for every item and a graph without "
-    "neighbours: an input that the model has not seen.",
+    "neighbors: an input that the model has not seen.",
     "The redundancy is the largest that is compatible with the performances (minimum mutual information): it makes the unique "
     "parts the smallest, and the synergy the largest, that are possible.",
     "Id embeddings hold what they learned from a modality in training: that stays when the modality is removed or shuffled.",
@@ -233,12 +233,12 @@ class TrainedModel:
                 f"{self.path} is of {config['model']}, a model of another toolkit: which of its weights are feature tables is unknown. "
                 "decompose takes the models of recbole_ib"
             )
-        if not is_ours(model_class):
+        if not is_multimodal(model_class):
             raise ConfigurationError(
                 f"{self.path} is of {config['model']}, which is RecBole's own and reads no modality. decompose takes the models of "
                 "recbole_ib"
             )
-        self.run = load_run(checkpoint, state, config)
+        self.run = restore_run(checkpoint, state, config)
         self.dataset = self.run.train._dataset
         if not getattr(self.dataset, "modalities", None):
             raise ConfigurationError(
@@ -306,7 +306,7 @@ def decompose(
     for name, value, least in (("repeats", repeats, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigurationError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    with quiet():
+    with silenced():
         return _decompose(TrainedModel(checkpoint, part), part, metric, repeats, seed)
 
 

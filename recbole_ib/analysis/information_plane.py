@@ -12,14 +12,14 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.metrics import smaller_is_better
 from recbole_ib.training.diagnostics import BEFORE_TRAINING, read_diagnostics
 from recbole_ib.utils import plotting
-from recbole_ib.utils.plotting import COLOURS, MARKERS
+from recbole_ib.utils.plotting import COLORS, MARKERS
 
 SUFFIX = "-diagnostics"
 
 #: family -> (title, label of the y axis); what no family here names is drawn under its own name, without a unit
 FAMILIES = {
-    "nhsic_features": ("Kept of the input: HSIC(Z, M), normalised", "nHSIC, 0 to 1 (dashed: independence)"),
-    "nhsic_ids": ("Agreement with behaviour: HSIC(Z, ids), normalised", "nHSIC, 0 to 1 (dashed: independence)"),
+    "nhsic_features": ("Kept of the input: HSIC(Z, M), normalized", "nHSIC, 0 to 1 (dashed: independence)"),
+    "nhsic_ids": ("Agreement with behavior: HSIC(Z, ids), normalized", "nHSIC, 0 to 1 (dashed: independence)"),
     "hsic_features": ("HSIC(Z, M)", "HSIC"),
     "hsic_ids": ("HSIC(Z, ids)", "HSIC"),
     "information": ("Information between modalities", "nats (Gaussian estimate)"),
@@ -138,27 +138,27 @@ def draw_plane(runs: Sequence[Run], path: Path) -> bool:
     """
     figure = new_figure(7.5, 6.0 + 0.15 * len(runs), "Information plane", runs)
     axes, drawn = figure.add_subplot(), False
-    for colour, run in zip(_cycle(COLOURS), runs, strict=False):
+    for color, run in zip(_cycle(COLORS), runs, strict=False):
         points, best = run.plane(), run.best_epoch()
         if not points:
             continue
         drawn = True
         label = run.label.replace("$", r"\$")
-        axes.plot(*zip(*points.values(), strict=True), "-", marker=".", markersize=4, linewidth=1, color=colour, label=label)
+        axes.plot(*zip(*points.values(), strict=True), "-", marker=".", markersize=4, linewidth=1, color=color, label=label)
         first = min(points)
         name = "before training" if first == BEFORE_TRAINING else f"epoch {first}"
-        axes.plot(*points[first], "o", markersize=9, markerfacecolor="white", color=colour, label=f"{name}", linestyle="none")
+        axes.plot(*points[first], "o", markersize=9, markerfacecolor="white", color=color, label=f"{name}", linestyle="none")
         if best in points:
-            axes.plot(*points[best], "*", markersize=14, color=colour, label=f"best validation, epoch {best}", linestyle="none")
+            axes.plot(*points[best], "*", markersize=14, color=color, label=f"best validation, epoch {best}", linestyle="none")
         levels = run.mean(f"nhsic_features{INDEPENDENT}"), run.mean(f"nhsic_ids{INDEPENDENT}")
         if all(levels):
             last = max(points)
-            axes.axvline(levels[0].get(last, 0.0), color=colour, linewidth=0.6, linestyle=":")
-            axes.axhline(levels[1].get(last, 0.0), color=colour, linewidth=0.6, linestyle=":")
+            axes.axvline(levels[0].get(last, 0.0), color=color, linewidth=0.6, linestyle=":")
+            axes.axhline(levels[1].get(last, 0.0), color=color, linewidth=0.6, linestyle=":")
     if not drawn:
         return False
     axes.set_xlabel("kept of the input: nHSIC(Z, M), mean over the latents (0 to 1)")
-    axes.set_ylabel("agreement with behaviour: nHSIC(Z, ids), mean over the latents (0 to 1)")
+    axes.set_ylabel("agreement with behavior: nHSIC(Z, ids), mean over the latents (0 to 1)")
     axes.set_title("dotted: the level of independent rows at the last epoch", fontsize=8, color="0.35")
     axes.grid(linewidth=0.3)
     axes.legend(fontsize=7)
@@ -167,7 +167,7 @@ def draw_plane(runs: Sequence[Run], path: Path) -> bool:
 
 
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
-    """Every family over the epochs, a panel each; colours tell the runs apart, or the series where there is one run."""
+    """Every family over the epochs, a panel each; colors tell the runs apart, or the series where there is one run."""
     from matplotlib.lines import Line2D
 
     found = panels(runs)
@@ -180,9 +180,7 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
         axes = figure.add_subplot(rows, columns, place)
         _draw_family(axes, family, names, runs)
     if len(runs) > 1:
-        handles = [
-            Line2D([], [], color=c, label=r.label.replace("$", r"\$")) for c, r in zip(_cycle(COLOURS), runs, strict=False)
-        ]
+        handles = [Line2D([], [], color=c, label=r.label.replace("$", r"\$")) for c, r in zip(_cycle(COLORS), runs, strict=False)]
         figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=130)
 
@@ -199,17 +197,17 @@ def _draw_family(axes, family: str, names: Sequence[str], runs: Sequence[Run]) -
         first, _, rest = name.partition("/")
         look = {"linestyle": LINES[s % len(LINES)] if several else "-", "marker": MARKERS[s % len(MARKERS)], "markersize": 3}
         for r, run in enumerate(runs):
-            colour = COLOURS[(r if several else s) % len(COLOURS)]
+            color = COLORS[(r if several else s) % len(COLORS)]
             if name in run.series:
-                axes.plot(*zip(*run.series[name].items(), strict=True), color=colour, linewidth=1.2, **look)
+                axes.plot(*zip(*run.series[name].items(), strict=True), color=color, linewidth=1.2, **look)
             level = run.series.get(f"{first}{INDEPENDENT}/{rest}")
             if level:
-                axes.plot(*zip(*level.items(), strict=True), linestyle="--", color=colour, linewidth=0.8)
+                axes.plot(*zip(*level.items(), strict=True), linestyle="--", color=color, linewidth=0.8)
         label = (name.removeprefix(f"{family}/") or family).replace("$", r"\$")
-        handles.append(Line2D([], [], color="0.3" if several else COLOURS[s % len(COLOURS)], label=label, **look))
+        handles.append(Line2D([], [], color="0.3" if several else COLORS[s % len(COLORS)], label=label, **look))
     for r, run in enumerate(runs):
         if run.best_epoch() is not None:
-            axes.axvline(run.best_epoch(), color=COLOURS[r % len(COLOURS)] if several else "0.6", linewidth=0.6, linestyle=":")
+            axes.axvline(run.best_epoch(), color=COLORS[r % len(COLORS)] if several else "0.6", linewidth=0.6, linestyle=":")
     if family == "loss":
         # terms differ by orders of magnitude, and a critic's may be negative
         axes.set_yscale("symlog", linthresh=1e-3)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.layers.encoder import LinearEncoder
 
 # -- the intervention -------------------------------------------------------------------------------------------------
 
@@ -41,7 +41,7 @@ class Shuffled:
 
 
 class Removed:
-    """A modality that says nothing: the mean row of the items ``known`` to have one for all items, and no neighbours."""
+    """A modality that says nothing: the mean row of the items ``known`` to have one for all items, and no neighbors."""
 
     def __init__(self, known: Tensor):
         self.had = known
@@ -52,12 +52,12 @@ class Removed:
         return flat
 
     def graph(self, graph: sp.csr_array) -> sp.csr_array:
-        # an item without a neighbour is linked to itself, in graphs computed from features as in ready ones; padding is not
+        # an item without a neighbor is linked to itself, in graphs computed from features as in ready ones; padding is not
         own = np.arange(1, graph.shape[0])
         return sp.csr_array((np.ones(own.size, dtype=np.float32), (own, own)), shape=graph.shape)
 
     def known(self, known: Tensor) -> Tensor:
-        # one item keeps it: models take means over the items that have a modality when they are built, and one item has no neighbours
+        # one item keeps it: models take means over the items that have a modality when they are built, and one item has no neighbors
         kept = torch.zeros_like(known)
         kept[torch.nonzero(known).max()] = True
         return kept
@@ -81,7 +81,7 @@ def alter_trained_tables(network: nn.Module, widths: Mapping[str, int], changes:
     """Change the feature tables that a model has trained, in place: they are weights, and come from the checkpoint.
 
     Args:
-        network: every :class:`recbole_ib.model.layers.encoder.FeatureProjections` in it with ``tuned`` tables is changed. A table is that
+        network: every :class:`recbole_ib.model.layers.encoder.LinearEncoder` in it with ``tuned`` tables is changed. A table is that
             of the modality of its name, or all modalities side by side (VBPR).
         widths: columns of every modality, in the model's order.
 
@@ -89,7 +89,7 @@ def alter_trained_tables(network: nn.Module, widths: Mapping[str, int], changes:
         ConfigurationError: a trained table that is neither.
     """
     for module in network.modules():
-        if not isinstance(module, FeatureProjections) or not module.tuned:
+        if not isinstance(module, LinearEncoder) or not module.tuned:
             continue
         for name in module.modalities:
             table = module.table(name)

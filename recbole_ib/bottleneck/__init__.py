@@ -6,9 +6,9 @@ from recbole_ib.bottleneck.feature import FeatureBottleneck
 from recbole_ib.bottleneck.gate import ConcreteEdgeGate
 from recbole_ib.bottleneck.graph import GraphBottleneck
 from recbole_ib.bottleneck.hsic import hsic, rbf_hsic
-from recbole_ib.bottleneck.kernels import ConstantKernel, centre, rbf_kernel
+from recbole_ib.bottleneck.kernels import ConstantKernel, center, rbf_kernel
 from recbole_ib.bottleneck.mutual_information import CLUB, MINE, club_bound, donsker_varadhan, gaussian_information, infonce_bound
-from recbole_ib.bottleneck.variational import LogVarianceHead, gaussian_kl, reparameterise
+from recbole_ib.bottleneck.variational import LogVarianceHead, gaussian_kl, reparameterize
 
 __all__ = [
     "CLUB",
@@ -21,7 +21,7 @@ __all__ = [
     "LogVarianceHead",
     "Redundancy",
     "UniqueDecoders",
-    "centre",
+    "center",
     "club_bound",
     "conditional_contrast",
     "donsker_varadhan",
@@ -31,6 +31,6 @@ __all__ = [
     "infonce_bound",
     "rbf_hsic",
     "rbf_kernel",
-    "reparameterise",
+    "reparameterize",
     "two_view_contrast",
 ]

@@ -1,4 +1,4 @@
-"""Alignment of two representations: normalised HSIC with a median kernel, and shares of variance."""
+"""Alignment of two representations: normalized HSIC with a median kernel, and shares of variance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Alignment(NamedTuple):
     """What :func:`alignment` finds; scalars."""
 
     hsic: Tensor
-    normalised: Tensor
+    normalized: Tensor
     independent: Tensor
 
 
@@ -54,29 +54,31 @@ def median_rbf_kernel(x: Tensor) -> Tensor:
     return (distances / (-2 * width)).exp()
 
 
-def alignment(centred_x: Tensor, centred_y: Tensor) -> Alignment:
+def alignment(centered_x: Tensor, centered_y: Tensor) -> Alignment:
     """HSIC = <A, B> / (n - 1)^2 and nHSIC = HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)), with A = H K_X H and B = H K_Y H.
 
-    nHSIC is the centred kernel alignment (Cortes et al., JMLR 2012; Kornblith et al., ICML 2019), in [0, 1]; 0 where one side is
+    nHSIC is the centered kernel alignment (Cortes et al., JMLR 2012; Kornblith et al., ICML 2019), in [0, 1]; 0 where one side is
     constant. ``independent`` is its mean over ALL permutations of the rows of y, what rows without any dependence give:
     E <A, P B P'> = tr A tr B / (n - 1), since the rows of A and B sum to zero, so that the diagonal gives tr A tr B / n and the rest
     tr A tr B / (n (n - 1)).
 
     Args:
-        centred_x, centred_y: ``[n, n]``, kernels of the same n >= 2 rows after :func:`recbole_ib.bottleneck.kernels.centre`.
+        centered_x, centered_y: ``[n, n]``, kernels of the same n >= 2 rows after :func:`recbole_ib.bottleneck.kernels.center`.
 
     Raises:
         ValueError: other shapes.
     """
-    n = centred_x.shape[0]
-    if centred_x.shape != (n, n) or centred_y.shape != (n, n) or n < 2:
-        raise ValueError(f"two square kernels of one size are needed, got {tuple(centred_x.shape)} and {tuple(centred_y.shape)}")
-    product = (centred_x * centred_y).sum()
-    scale = centred_x.norm() * centred_y.norm()
-    # a constant side has a kernel of ones, which centring leaves with rounding alone
+    n = centered_x.shape[0]
+    if centered_x.shape != (n, n) or centered_y.shape != (n, n) or n < 2:
+        raise ValueError(
+            f"two square kernels of one size are needed, got {tuple(centered_x.shape)} and {tuple(centered_y.shape)}"
+        )
+    product = (centered_x * centered_y).sum()
+    scale = centered_x.norm() * centered_y.norm()
+    # a constant side has a kernel of ones, which centering leaves with rounding alone
     scale = torch.where(scale > SAME_ROW, scale, torch.full_like(scale, torch.inf))
     return Alignment(
-        product / (n - 1) ** 2, product / scale, centred_x.diagonal().sum() * centred_y.diagonal().sum() / (n - 1) / scale
+        product / (n - 1) ** 2, product / scale, centered_x.diagonal().sum() * centered_y.diagonal().sum() / (n - 1) / scale
     )
 
 

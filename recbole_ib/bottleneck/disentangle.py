@@ -76,8 +76,8 @@ class Redundancy(nn.Module):
     ``club``: :class:`~recbole_ib.bottleneck.mutual_information.CLUB` with q(z_b|z_a), a before b in ``in_dims``; as it is.
     ``hsic``: :func:`~recbole_ib.bottleneck.hsic.rbf_hsic`, without a critic. Not in nats, and about 1/n for independent rows.
 
-    The parameters of this module are the critics' alone. They belong to an optimiser of their own on :meth:`critic_loss`; the
-    encoders minimise :meth:`forward`, whose gradient does not reach the critics.
+    The parameters of this module are the critics' alone. They belong to an optimizer of their own on :meth:`critic_loss`; the
+    encoders minimize :meth:`forward`, whose gradient does not reach the critics.
 
     Args:
         in_dims: modality -> the width of its latent. Names may hold dots.
@@ -113,7 +113,7 @@ class Redundancy(nn.Module):
             critic.reset_parameters()
 
     def forward(self, latents: Mapping[str, Tensor]) -> Tensor:
-        """The loss of some DISTINCT items, for the encoders to minimise.
+        """The loss of some DISTINCT items, for the encoders to minimize.
 
         Args:
             latents: modality -> z_m, ``[n, d_m]``, the same n items in every modality.
@@ -127,7 +127,7 @@ class Redundancy(nn.Module):
         return torch.stack(self._terms(latents)).sum()
 
     def critic_loss(self, latents: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the critics' own losses, for their optimiser to minimise.
+        """The sum of the critics' own losses, for their optimizer to minimize.
 
         Args:
             latents: as in :meth:`forward`; no gradient flows into them.

@@ -81,7 +81,7 @@ class _EdgePerceptron(torch.autograd.Function):
     """out_e = <w, relu(a[row_e] + b[col_e])>, block by block: the hidden layer of all edges is never held, and stays in the cache.
 
     Its backward computes the hidden layer again, once in the order of the rows and once in that of the columns, so that every
-    node's gradient is a sum over neighbouring entries. Not differentiable twice.
+    node's gradient is a sum over neighboring entries. Not differentiable twice.
     """
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_ib.bottleneck.kernels import centre, check_sigma2, differentiable_kernel, row_blocks, unit_kernel
+from recbole_ib.bottleneck.kernels import center, check_sigma2, differentiable_kernel, row_blocks, unit_kernel
 from recbole_ib.ops.normalize import unit_rows
 
 
@@ -26,7 +26,7 @@ def hsic(kernel_x: Tensor, kernel_y: Tensor) -> Tensor:
     """
     _check(kernel_x, kernel_y)
     n = kernel_x.shape[0]
-    return (centre(kernel_x) * kernel_y).sum() / (n - 1) ** 2
+    return (center(kernel_x) * kernel_y).sum() / (n - 1) ** 2
 
 
 def rbf_hsic(x: Tensor, y: Tensor | None = None, *, sigma2: float, kernel_y: Tensor | None = None) -> Tensor:
@@ -77,7 +77,7 @@ class _ConstantSide(torch.autograd.Function):
         kernel_y = kernel_y.to(x.dtype)
         found, means = _Products(x), kernel_y.mean(dim=0)
         for here in row_blocks(n, x):
-            found.add(here, _centred(kernel_y[here, here.start :], means, here), unit_kernel(x[here], x[here.start :], sigma2))
+            found.add(here, _centered(kernel_y[here, here.start :], means, here), unit_kernel(x[here], x[here.start :], sigma2))
         ctx.save_for_backward(x, kernel_y, found.rows)
         ctx.sigma2, ctx.scale = sigma2, 2.0 / sigma2 / (n - 1) ** 2
         return found.total / (n - 1) ** 2
@@ -107,8 +107,8 @@ class _TwoSides(torch.autograd.Function):
             means.append(sums / n)
         by_x, by_y = _Products(x), _Products(y)
         for here, of_x, of_y in zip(blocks, *kernels, strict=True):
-            by_x.add(here, _centred(of_y, means[1], here), of_x)
-            by_y.add(here, _centred(of_x, means[0], here), of_y)
+            by_x.add(here, _centered(of_y, means[1], here), of_x)
+            by_y.add(here, _centered(of_x, means[0], here), of_y)
         ctx.save_for_backward(x, y, by_x.rows, by_y.rows)
         ctx.sigma2, ctx.scale = sigma2, 2.0 / sigma2 / (n - 1) ** 2
         return by_x.total / (n - 1) ** 2
@@ -125,7 +125,7 @@ class _TwoSides(torch.autograd.Function):
         return *(factor * product for product in products), None
 
 
-def _centred(half: Tensor, means: Tensor, here: slice) -> Tensor:
+def _centered(half: Tensor, means: Tensor, here: slice) -> Tensor:
     """Some rows of H K H, from the diagonal on; ``means``: those of K's rows."""
     return (half - (means[here.start :] - means.mean())).sub_(means[here, None])
 
@@ -136,9 +136,9 @@ class _Products:
     def __init__(self, x: Tensor):
         self.x, self.rows, self.total = x, torch.zeros_like(x), x.new_zeros(())
 
-    def add(self, here: slice, centred: Tensor, kernel: Tensor) -> None:
-        """The rows ``here``, columns ``here.start`` on; ``centred`` is overwritten."""
-        weights, below = centred.mul_(kernel), slice(here.stop, None)
+    def add(self, here: slice, centered: Tensor, kernel: Tensor) -> None:
+        """The rows ``here``, columns ``here.start`` on; ``centered`` is overwritten."""
+        weights, below = centered.mul_(kernel), slice(here.stop, None)
         beyond = weights[:, here.stop - here.start :]
         self.total += weights.sum() + beyond.sum()
         self.rows[here].addmm_(weights, self.x[here.start :])

@@ -112,7 +112,7 @@ def check_sigma2(sigma2: float) -> float:
     return float(sigma2)
 
 
-def centre(kernel: Tensor) -> Tensor:
+def center(kernel: Tensor) -> Tensor:
     """H K H with H = I - 11'/n for a symmetric K, by row and total means instead of matrix products. ``[n, n]``."""
     means = kernel.mean(dim=0)
     return kernel - (means - means.mean()) - means[:, None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-#: added to the variance of a coordinate that is standardised: only spreads around and below 1e-4 are damped
+#: added to the variance of a coordinate that is standardized: only spreads around and below 1e-4 are damped
 VARIANCE_FLOOR = 1e-8
 
 
@@ -37,7 +37,7 @@ def donsker_varadhan(joint: Tensor, product: Tensor) -> Tensor:
 def club_bound(y: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """mean_i log q(y_i|x_i) - mean_ij log q(y_j|x_i) of a Gaussian q (CLUB, Cheng et al., ICML 2020, Eq. 7-8).
 
-    An upper bound of I(x; y) where q(y|x) = p(y|x). The normaliser of q cancels, and with c = mean_j y_j, v = mean_j (y_j - c)^2
+    An upper bound of I(x; y) where q(y|x) = p(y|x). The normalizer of q cancels, and with c = mean_j y_j, v = mean_j (y_j - c)^2
     mean_j (y_j - mu_i)^2 = v + (mu_i - c)^2, so the sum over all n^2 pairs is, exactly and without n x n x d numbers,
     -1/2 mean_i sum_d [(y_i - c)^2 - v - 2 (mu_i - c) (y_i - c)] / s_i^2.
 
@@ -55,10 +55,10 @@ def club_bound(y: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     if y.ndim != 2 or not y.shape[0] or mean.shape != y.shape or log_variance.shape != y.shape:
         shapes = ", ".join(str(tuple(t.shape)) for t in (y, mean, log_variance))
         raise ValueError(f"y, the mean and the log variance need one shape [n, d], n >= 1, got {shapes}")
-    centre = y.mean(dim=0)
-    offset = y - centre
+    center = y.mean(dim=0)
+    offset = y - center
     square = offset.square()
-    excess = square - square.mean(dim=0) - 2.0 * (mean - centre) * offset
+    excess = square - square.mean(dim=0) - 2.0 * (mean - center) * offset
     return -0.5 * (excess * torch.exp(-log_variance)).sum(dim=1).mean()
 
 
@@ -125,7 +125,7 @@ class MINE(nn.Module):
     and variance 1 over the batch first: the information does not depend on scale, but a critic of latents as small as 0.01
     would not learn, and encoders could lower the estimate by shrinking.
 
-    It is a LOWER bound: the critic has to maximise it (:meth:`critic_loss`, an optimiser of its own) while the encoders minimise
+    It is a LOWER bound: the critic has to maximize it (:meth:`critic_loss`, an optimizer of its own) while the encoders minimize
     it (:meth:`forward`). Each of the two gives a gradient to its own side alone: ``forward`` to x and y and none to the critic,
     ``critic_loss`` to the critic and none to x and y, so neither can spoil the other whatever is summed or left uncleared.
 
@@ -159,9 +159,9 @@ class MINE(nn.Module):
         self.log_ema.fill_(-math.inf)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The bound, for the encoders to minimise; the gradient reaches x and y, not the critic.
+        """The bound, for the encoders to minimize; the gradient reaches x and y, not the critic.
 
-        Information is never negative, this estimate may be: below 0 it tells nothing, and encoders that minimise it further only
+        Information is never negative, this estimate may be: below 0 it tells nothing, and encoders that minimize it further only
         run away from a critic that lags behind, to minus infinity. Let them stop at 0, as
         :class:`~recbole_ib.bottleneck.disentangle.Redundancy` does.
 
@@ -209,7 +209,7 @@ class MINE(nn.Module):
 
     def _values(self, x: Tensor, y: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """f of the joint and of the product pairs, both ``[n]``, in one pass."""
-        x, y = _standardise(x), _standardise(y)
+        x, y = _standardize(x), _standardize(y)
         pairs = torch.cat([torch.cat([x, x]), torch.cat([y, y[_random_cycle(y.shape[0], y.device)]])], dim=1)
         joint, product = functional_call(self.critic, parameters, (pairs,)).squeeze(1).chunk(2)
         return joint, product
@@ -221,7 +221,7 @@ class MINE(nn.Module):
 class CLUB(nn.Module):
     """An UPPER bound of I(x; y) with a learned q(y|x) = N(mu(x), diag s^2(x)) (CLUB, Cheng et al., ICML 2020).
 
-    The bound is as good as q, which :meth:`critic_loss` fits by maximum likelihood while the encoders minimise :meth:`forward`;
+    The bound is as good as q, which :meth:`critic_loss` fits by maximum likelihood while the encoders minimize :meth:`forward`;
     it is not symmetric in x and y. As in :class:`MINE`, every coordinate is scaled to variance 1 over the batch first, which
     does not change the bound, and each of the two methods gives a gradient to its own side alone.
 
@@ -240,7 +240,7 @@ class CLUB(nn.Module):
         _reset(self.q)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The bound :func:`club_bound`, for the encoders to minimise; the gradient reaches x and y, not q.
+        """The bound :func:`club_bound`, for the encoders to minimize; the gradient reaches x and y, not q.
 
         Args:
             x: ``[n, x_dim]``, of DISTINCT items.
@@ -255,7 +255,7 @@ class CLUB(nn.Module):
         _check_pair(x, y, self.x_dim, self.y_dim)
         if x.shape[0] < 2:
             return _zero_of(x, y)
-        return club_bound(_standardise(y), *functional_call(self.q, _constants(self.q), (_standardise(x),)))
+        return club_bound(_standardize(y), *functional_call(self.q, _constants(self.q), (_standardize(x),)))
 
     def critic_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """-mean_i log q(y_i|x_i), of the scaled y.
@@ -272,8 +272,8 @@ class CLUB(nn.Module):
         _check_pair(x, y, self.x_dim, self.y_dim)
         if x.shape[0] < 2:
             return _zero_of(*self.q.parameters())
-        y = _standardise(y.detach())
-        mean, log_variance = self.q(_standardise(x.detach()))
+        y = _standardize(y.detach())
+        mean, log_variance = self.q(_standardize(x.detach()))
         terms = (y - mean).square() * torch.exp(-log_variance) + log_variance + math.log(2.0 * math.pi)
         return 0.5 * terms.sum(dim=1).mean()
 
@@ -331,18 +331,18 @@ def _random_cycle(n: int, device: torch.device) -> Tensor:
     return cycle
 
 
-def _standardise(x: Tensor) -> Tensor:
+def _standardize(x: Tensor) -> Tensor:
     """Every column of ``[n, d]`` scaled to mean 0 and variance 1; a constant one becomes 0."""
-    centred = x - x.mean(dim=0)
-    return centred * torch.rsqrt(centred.square().mean(dim=0) + VARIANCE_FLOOR)
+    centered = x - x.mean(dim=0)
+    return centered * torch.rsqrt(centered.square().mean(dim=0) + VARIANCE_FLOOR)
 
 
 def _unit_spread(x: Tensor) -> Tensor:
-    """As :func:`_standardise`, for any scale: only a column whose spread is rounding alone becomes 0."""
-    centred = x - x.mean(dim=0)
-    spread = centred.square().mean(dim=0).sqrt()
+    """As :func:`_standardize`, for any scale: only a column whose spread is rounding alone becomes 0."""
+    centered = x - x.mean(dim=0)
+    spread = centered.square().mean(dim=0).sqrt()
     varies = spread > 1e-12 * x.abs().amax(dim=0)
-    return torch.where(varies, centred / spread.where(varies, torch.ones_like(spread)), torch.zeros_like(centred))
+    return torch.where(varies, centered / spread.where(varies, torch.ones_like(spread)), torch.zeros_like(centered))
 
 
 def _eye(x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + torch.expm1(log_variance) - log_variance).sum(dim=1)
 
 
-def reparameterise(mean: Tensor, log_variance: Tensor) -> Tensor:
+def reparameterize(mean: Tensor, log_variance: Tensor) -> Tensor:
     """z = mu + s * eps with eps ~ N(0, I) from torch's global generator (Kingma & Welling 2014, Eq. 10).
 
     Args:
@@ -59,7 +59,7 @@ class LogVarianceHead(nn.Module):
     at zero and b so that every item has the log variance ``initial``; W still moves at the first step, because the gradient of a
     single linear layer does not pass through W.
 
-    W and b are plain parameters and not an ``nn.Linear``: RecBole's models initialise every ``nn.Linear`` in their tree anew
+    W and b are plain parameters and not an ``nn.Linear``: RecBole's models initialize every ``nn.Linear`` in their tree anew
     (``self.apply(xavier_...)``) after building it, and the chosen start would be lost.
 
     Args:

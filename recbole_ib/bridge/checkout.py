@@ -137,9 +137,9 @@ class Checkout:
 
     def yaml(self, name: str) -> dict:
         """``configs/<name>.yaml``; empty where there is none."""
-        from recbole_ib.utils.yaml import _read_yaml
+        from recbole_ib.utils.yaml import read_yaml
 
-        return _read_yaml(self.src / "configs" / f"{name}.yaml", missing_ok=True)
+        return read_yaml(self.src / "configs" / f"{name}.yaml", missing_ok=True)
 
 
 def _is_import(error: BaseException) -> bool:

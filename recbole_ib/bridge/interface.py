@@ -16,8 +16,8 @@ from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.graph import user_co_occurrence
 
 FEATURE_FILES = {"vision": "vision_feature_file", "text": "text_feature_file"}
-#: neighbours kept of every user in a user graph, as the published preparation of DualGNN keeps them
-USER_NEIGHBOURS = 200
+#: neighbors kept of every user in a user graph, as the published preparation of DualGNN keeps them
+USER_NEIGHBORS = 200
 
 
 class ModelConfig(dict):
@@ -151,8 +151,8 @@ def _example(names: list[str]) -> str:
     return f'Say it with --mmrec_modalities="{{{pair}}}"'
 
 
-def user_neighbours(matrix: sp.csr_matrix, top: int = USER_NEIGHBOURS) -> dict[int, list[list]]:
-    """:func:`recbole_ib.graph.user_co_occurrence` as MMRec keeps it: ``user -> [neighbour ids, numbers of shared items]``.
+def user_neighbors(matrix: sp.csr_matrix, top: int = USER_NEIGHBORS) -> dict[int, list[list]]:
+    """:func:`recbole_ib.graph.user_co_occurrence` as MMRec keeps it: ``user -> [neighbor ids, numbers of shared items]``.
 
     Best first, equal ones by id; a user who shares nothing has empty lists. The numbers are floats, as models take a softmax of them.
     """

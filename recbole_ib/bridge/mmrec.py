@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.bridge.checkout import CheckoutModel, open_checkout
-from recbole_ib.bridge.interface import FEATURE_FILES, ModelConfig, TrainingInteractions, choose_modalities, user_neighbours
+from recbole_ib.bridge.interface import FEATURE_FILES, ModelConfig, TrainingInteractions, choose_modalities, user_neighbors
 from recbole_ib.errors import ConfigurationError, RecBoleIBError
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.registry import MMREC_PREFIX, register_model
@@ -34,7 +34,7 @@ DEFAULTS = {"is_multimodal_model": True, "end2end": False, "use_neg_sampling": T
 #: ways of training that need a loader of MMRec's own
 UNSUPPORTED = {
     "use_full_sampling": "batches of users",
-    "use_neighborhood_loss": "batches with sampled neighbours",
+    "use_neighborhood_loss": "batches with sampled neighbors",
     "end2end": "raw images and texts",
 }
 USER_GRAPH_KEY = "user_graph_dict_file"
@@ -83,7 +83,7 @@ class MMRecModel(MultimodalRecommender):
         self._release_tables()
         _keep_untrained(self.network)
         if not any(p.requires_grad for p in self.parameters()):
-            self.placeholder = nn.Parameter(torch.zeros(1))  # an optimiser needs something to hold
+            self.placeholder = nn.Parameter(torch.zeros(1))  # an optimizer needs something to hold
         # what a fresh forward pass is computed on, to bring score tables up to date
         pairs = np.stack([users[:REFRESH_PAIRS], items[:REFRESH_PAIRS], (items[:REFRESH_PAIRS] + 1) % (self.n_items - 1)])
         self._few = torch.from_numpy(pairs[: 3 if self.negatives else 2].astype(np.int64))
@@ -151,7 +151,7 @@ class MMRecModel(MultimodalRecommender):
                 raise ConfigurationError(f"{key}: there is no file {given}")
             elif key == USER_GRAPH_KEY:
                 settings[key] = "user_graph_dict.npy"
-                np.save(folder / settings[key], user_neighbours(interactions.inter_matrix("csr")), allow_pickle=True)
+                np.save(folder / settings[key], user_neighbors(interactions.inter_matrix("csr")), allow_pickle=True)
             else:
                 raise ConfigurationError(
                     f"{settings['model']} reads the file that {key} names ({self.source.file}), which the bridge does not make. Make it "

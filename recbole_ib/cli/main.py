@@ -28,7 +28,7 @@ usage: recbole-ib [train] [--model=IBMRec] [--dataset=ml-100k] [--config_files "
 
 train             train and test a model (the default command); any yaml key is a setting, such as --learning_rate=0.001;
                   --bottleneck=fib,gib or mrdib puts information bottlenecks on the model
-models            print the catalogue, or the models of your checkout of MMRec (train with --model=mmrec:NAME --mmrec_path=DIR)
+models            print the catalog, or the models of your checkout of MMRec (train with --model=mmrec:NAME --mmrec_path=DIR)
 check             check a data set and its feature files; exit status 1 if training would refuse it
 convert           turn another toolkit's data folder into RecBole's files with token-keyed features
 tune              search for a model's settings by its validation score, on all cores or a Ray cluster (docs/tuning.md)
@@ -117,10 +117,10 @@ def _models(argv: Sequence[str]) -> int:
     if argv:
         print(f"recbole-ib models takes no argument but --mmrec_path=DIR, got {' '.join(argv)}", file=sys.stderr)
         return 2
-    from recbole_ib.model.registry import CATALOGUE, recbole_models
+    from recbole_ib.model.registry import CATALOG, recbole_models
 
     rows = [("model", "backbone", "bottlenecks", "paper")]
-    rows += [(e.name, e.backbone, e.bottlenecks, e.paper) for e in CATALOGUE.values()]
+    rows += [(e.name, e.backbone, e.bottlenecks, e.paper) for e in CATALOG.values()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -14,7 +14,7 @@ import pandas as pd
 from recbole_ib.errors import ConfigurationError, first_few
 from recbole_ib.inference.embeddings import check_target, import_faiss
 from recbole_ib.inference.recommender import FewerItemsWarning, Recommender, load
-from recbole_ib.utils.files import written_whole
+from recbole_ib.utils.files import atomic_write
 
 
 def recommend(argv: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def recommend(argv: Sequence[str]) -> int:
         users = known_users(recommender, lines, given.users, given.skip_unknown)
     frame = _warned(lambda: recommender.recommend(users, k=given.k, keep_seen=given.keep_seen))
     try:
-        with written_whole(given.out) as scratch:
+        with atomic_write(given.out) as scratch:
             write(frame, scratch)
     except OSError as error:
         raise ConfigurationError(
@@ -53,7 +53,7 @@ def similar(argv: Sequence[str]) -> int:
     """``recbole-ib similar CHECKPOINT ITEM ...``; returns the exit status."""
     parser = _parser("similar", "print the items nearest to an item by the cosine of a trained model's item embeddings")
     parser.add_argument("items", metavar="ITEM", nargs="+", help="an item's token")
-    parser.add_argument("--k", type=_whole, default=10, help="neighbours an item (default: %(default)s)")
+    parser.add_argument("--k", type=_whole, default=10, help="neighbors an item (default: %(default)s)")
     given = _parse(parser, argv)
     if isinstance(given, int):
         return given

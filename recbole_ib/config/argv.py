@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import yaml
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.utils.yaml import _yaml_loader
+from recbole_ib.utils.yaml import yaml_loader
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -45,7 +45,7 @@ def parse_value(text: str):
         return {"true": True, "false": False}.get(text.lower())
     if text[:1] in "[{" and text[-1:] in "]}":
         try:
-            value = yaml.load(text, Loader=_yaml_loader())
+            value = yaml.load(text, Loader=yaml_loader())
         except yaml.YAMLError:
             return text
         return value if isinstance(value, (list, dict)) else text

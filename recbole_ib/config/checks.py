@@ -13,14 +13,14 @@ from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType
 
-from recbole_ib.config.layers import RECBOLE_PROPERTIES, _dataset_folder_yaml, model_yaml, our_yaml, properties_folder
+from recbole_ib.config.layers import RECBOLE_PROPERTIES, dataset_folder_yaml, model_yaml, our_yaml, properties_folder
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.model.registry import (
     backbone_class,
-    is_ours,
-    is_plugin,
+    is_multimodal,
+    is_wrapper,
 )
-from recbole_ib.utils.yaml import _read_yaml
+from recbole_ib.utils.yaml import read_yaml
 
 #: keys that a run understands and no yaml holds
 INNER_KEYS = {
@@ -40,7 +40,7 @@ def recbole_keys() -> frozenset[str]:
     keys = set()
     for path in RECBOLE_PROPERTIES.rglob("*.yaml"):
         if path.stem not in ("url", "kg_url"):
-            keys.update(_read_yaml(path))
+            keys.update(read_yaml(path))
     read = re.compile(r"""config(?:_dict)?\[\s*["'](\w+)["']\s*\]""")
     for path in Path(recbole.__file__).parent.rglob("*.py"):
         keys.update(read.findall(path.read_text(encoding="utf-8", errors="ignore")))
@@ -50,10 +50,10 @@ def recbole_keys() -> frozenset[str]:
 @cache
 def our_keys() -> frozenset[str]:
     """Every key of our yaml files."""
-    return frozenset(key for path in properties_folder().rglob("*.yaml") for key in _read_yaml(path))
+    return frozenset(key for path in properties_folder().rglob("*.yaml") for key in read_yaml(path))
 
 
-def _class_keys(model_class: type) -> set[str]:
+def class_keys(model_class: type) -> set[str]:
     """The keys of a bridged model, and the words quoted in the source of a user's own model class: what it may read."""
     words = set(model_class.bridged_keys()) if hasattr(model_class, "bridged_keys") else set()
     for cls in model_class.__mro__:
@@ -68,11 +68,11 @@ def _class_keys(model_class: type) -> set[str]:
 
 def check_keys(config: RecBoleConfig, external: dict) -> None:
     """Raise ConfigurationError for settings that nothing reads, naming the nearest keys that exist."""
-    folder_yaml = _dataset_folder_yaml(config.dataset, {"data_path": str(Path(config["data_path"]).parent)})
+    folder_yaml = dataset_folder_yaml(config.dataset, {"data_path": str(Path(config["data_path"]).parent)})
     given = {**folder_yaml, **external}
-    allowed = recbole_keys() | our_keys() | RUN_KEYS | _class_keys(config.model_class)
-    if is_plugin(config.model_class):
-        allowed |= _class_keys(backbone_class(config["backbone"]))
+    allowed = recbole_keys() | our_keys() | RUN_KEYS | class_keys(config.model_class)
+    if is_wrapper(config.model_class):
+        allowed |= class_keys(backbone_class(config["backbone"]))
     # one value may set many columns: RecBole lets field names be keys inside dicts, never at the top
     unknown = [key for key in given if key not in allowed]
     if unknown:
@@ -87,15 +87,15 @@ def check_keys(config: RecBoleConfig, external: dict) -> None:
 
 def unread_settings(config: RecBoleConfig) -> list[str]:
     """Settings of the user's that only OTHER models of ours read: one config file may serve several, so they are no error."""
-    if not is_ours(config.model_class):
+    if not is_multimodal(config.model_class):
         return []
-    read = {*our_yaml("overall"), *model_yaml(config.model_class), *recbole_keys(), *RUN_KEYS, *_class_keys(config.model_class)}
-    if is_plugin(config.model_class):
-        read |= {*model_yaml(backbone_class(config["backbone"])), *_class_keys(backbone_class(config["backbone"]))}
+    read = {*our_yaml("overall"), *model_yaml(config.model_class), *recbole_keys(), *RUN_KEYS, *class_keys(config.model_class)}
+    if is_wrapper(config.model_class):
+        read |= {*model_yaml(backbone_class(config["backbone"])), *class_keys(backbone_class(config["backbone"]))}
     return [key for key in config.external_config_dict if key in our_keys() and key not in read]
 
 
-def _check_metrics(settings: dict) -> None:
+def check_metrics(settings: dict) -> None:
     """Metrics that RecBole has."""
     metrics = settings["metrics"]
     for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
@@ -105,7 +105,7 @@ def _check_metrics(settings: dict) -> None:
             )
 
 
-def _check_valid_metric(settings: dict) -> None:
+def check_valid_metric(settings: dict) -> None:
     """A ``valid_metric`` that is one of those computed, before an epoch is trained for it."""
     metrics, wanted = settings["metrics"], str(settings["valid_metric"])
     ranking = [m for m in metrics if metric_types[m.lower()] is EvaluatorType.RANKING and m.lower() != "gauc"]
@@ -122,7 +122,7 @@ def check_dataset_name(config: RecBoleConfig) -> None:
     folder = Path(config["data_path"])
     if folder.is_dir():
         return
-    urls = _read_yaml(RECBOLE_PROPERTIES / "dataset" / "url.yaml")
+    urls = read_yaml(RECBOLE_PROPERTIES / "dataset" / "url.yaml")
     if config.dataset in urls:
         return
     here = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []

@@ -15,18 +15,18 @@ from recbole.config import Config as RecBoleConfig
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_ib.config.argv import parse_arguments, parse_value
-from recbole_ib.config.checks import _check_metrics, _check_valid_metric, check_dataset_name, check_keys
-from recbole_ib.config.layers import _layered_internal_config
+from recbole_ib.config.checks import check_dataset_name, check_keys, check_metrics, check_valid_metric
+from recbole_ib.config.layers import layered_internal_config
 from recbole_ib.data.protocol import check_protocol
 from recbole_ib.distributed.launch import launched, own_device, refuse_recboles, visible_devices
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.registry import (
     MMREC_PREFIX,
     check_model_name,
-    is_ours,
-    with_bottlenecks,
+    is_multimodal,
+    resolve_model,
 )
-from recbole_ib.utils.yaml import _read_yaml
+from recbole_ib.utils.yaml import read_yaml
 
 #: how many user-item pairs a batch holds where a model scores them one by one
 PAIRS_SCORED_ONE_BY_ONE = 1 << 16
@@ -61,7 +61,7 @@ class Config(RecBoleConfig):
     def _load_config_files(self, file_list):
         merged = {}
         for file in file_list or []:
-            merged.update(_read_yaml(Path(file)))
+            merged.update(read_yaml(Path(file)))
         return merged
 
     def _load_cmd_line(self):
@@ -80,7 +80,7 @@ class Config(RecBoleConfig):
             )
         if dataset is None:
             raise ConfigurationError("no data set is named: give --dataset=NAME, such as --dataset=ml-100k (bundled)")
-        model = with_bottlenecks(model, external.get("bottleneck"))
+        model = resolve_model(model, external.get("bottleneck"))
         if isinstance(model, str) and model.lower().startswith(MMREC_PREFIX):
             model = self._mmrec_model(model)
         elif isinstance(model, str):
@@ -98,17 +98,17 @@ class Config(RecBoleConfig):
         return found.__name__
 
     def _load_internal_config_dict(self, model, model_class, dataset):
-        _layered_internal_config(self, model, model_class, dataset)
+        layered_internal_config(self, model, model_class, dataset)
 
     def _set_default_parameters(self):
         data_path = self.final_config_dict.get("data_path")
         refuse_recboles(self.external_config_dict)
-        _check_metrics(self.final_config_dict)
+        check_metrics(self.final_config_dict)
         try:
             super()._set_default_parameters()
         except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
             raise ConfigurationError(str(error)) from error
-        _check_valid_metric(self.final_config_dict)
+        check_valid_metric(self.final_config_dict)
         if self.dataset == "ml-100k" and "data_path" in self.external_config_dict and (Path(data_path) / "ml-100k").is_dir():
             # RecBole takes a set of this name from its own wheel whatever data_path says
             self.final_config_dict["data_path"] = str(Path(data_path) / "ml-100k")
@@ -117,7 +117,7 @@ class Config(RecBoleConfig):
             check_dataset_name(self)
             check_keys(self, self.external_config_dict)
         self._limit_pairs()
-        if is_ours(self.model_class):
+        if is_multimodal(self.model_class):
             self.final_config_dict["feature_fingerprint"] = _fingerprint(self)
 
     def _limit_pairs(self) -> None:

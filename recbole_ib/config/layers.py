@@ -12,12 +12,12 @@ from recbole_ib.data.protocol import RECBOLE, protocol_settings
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import backbone_of
 from recbole_ib.model.registry import (
-    CATALOGUE,
+    CATALOG,
     backbone_class,
-    is_ours,
-    is_plugin,
+    is_multimodal,
+    is_wrapper,
 )
-from recbole_ib.utils.yaml import _read_yaml
+from recbole_ib.utils.yaml import read_yaml
 
 DEFAULTS = ("recbole_ib", "recbole")
 
@@ -33,27 +33,27 @@ def properties_folder() -> Path:
     raise ConfigurationError(f"the yaml files of recbole_ib are missing below {package}; install the package again")
 
 
-def _layered_internal_config(config, model, model_class, dataset) -> None:
+def layered_internal_config(config, model, model_class, dataset) -> None:
     """RecBole's internal settings with ours: overall < protocol < a plug-in's backbone < model < data set."""
     RecBoleConfig._load_internal_config_dict.original(config, model, model_class, dataset)
     internal, external = config.internal_config_dict, config.external_config_dict
     defaults = external.get("defaults", DEFAULTS[0])
     if defaults not in DEFAULTS:
         raise ConfigurationError(f"defaults is {defaults!r}; allowed: {', '.join(DEFAULTS)}")
-    ours = is_ours(model_class)
+    ours = is_multimodal(model_class)
     if ours and defaults == "recbole":
         raise ConfigurationError(f"defaults: recbole is for RecBole's own models; {model} needs the settings of recbole_ib")
     general = model_class.type in (ModelType.GENERAL, ModelType.TRADITIONAL)
     overall, above = {}, {}
     with_ours = ours or (general and defaults == "recbole_ib")
     if with_ours:
-        recbole_model = _read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
+        recbole_model = read_yaml(RECBOLE_PROPERTIES / "model" / f"{model}.yaml", missing_ok=True)
         overall = {k: v for k, v in our_yaml("overall").items() if k not in recbole_model}
         internal.update(overall)
     brought = protocol_settings(_protocol(dataset, internal, external))
     above.update(brought if ours or general else {})
     if with_ours:
-        if is_plugin(model_class):
+        if is_wrapper(model_class):
             above.update(model_yaml(_backbone_of(model_class, dataset, {**internal, **above}, external)))
         if ours:
             above.update(model_yaml(model_class))
@@ -61,7 +61,7 @@ def _layered_internal_config(config, model, model_class, dataset) -> None:
             above.update(model_class.bridged_settings(external))
         above.update(our_yaml(f"dataset/{dataset}"))
     internal.update(above)
-    folder = _dataset_folder_yaml(dataset, {**internal, **external})
+    folder = dataset_folder_yaml(dataset, {**internal, **external})
     if folder.get("bottleneck"):
         raise ConfigurationError(
             f"the yaml of the data set {dataset!r} sets bottleneck: {folder['bottleneck']!r}. It belongs to the model of a run: give it on "
@@ -85,28 +85,28 @@ def model_yaml(model_class: type) -> dict:
 
 
 def _nearest_yaml(model_class: type) -> str | None:
-    """The yaml of the nearest class of the catalogue; one with a bottleneck need not have any."""
-    found = next((cls.__name__ for cls in model_class.__mro__ if cls.__name__ in CATALOGUE), None)
+    """The yaml of the nearest class of the catalog; one with a bottleneck need not have any."""
+    found = next((cls.__name__ for cls in model_class.__mro__ if cls.__name__ in CATALOG), None)
     return found and f"model/{found}"
 
 
 def _protocol(dataset: str, below: dict, external: dict) -> str:
     """The key ``protocol``, which the data set's yaml may set too."""
-    folder = _dataset_folder_yaml(dataset, {**below, **our_yaml(f"dataset/{dataset}"), **external})
+    folder = dataset_folder_yaml(dataset, {**below, **our_yaml(f"dataset/{dataset}"), **external})
     return {**below, **our_yaml(f"dataset/{dataset}"), **folder, **external}.get("protocol", RECBOLE)
 
 
 def _backbone_of(model_class: type, dataset: str, below: dict, external: dict) -> type:
     """The class that the settings name as a plug-in's ``backbone``, given those below the plug-in's and the user's own."""
     above = {**model_yaml(model_class), **our_yaml(f"dataset/{dataset}")}
-    folder = _dataset_folder_yaml(dataset, {**below, **above, **external})
+    folder = dataset_folder_yaml(dataset, {**below, **above, **external})
     return backbone_class({**above, **folder, **external}.get("backbone"))
 
 
-def _dataset_folder_yaml(dataset: str, settings: dict) -> dict:
+def dataset_folder_yaml(dataset: str, settings: dict) -> dict:
     """``data_path/NAME/NAME.yaml``: the settings that travel with a data set (``recbole-ib convert`` writes it)."""
-    return _read_yaml(Path(str(settings.get("data_path") or "")) / dataset / f"{dataset}.yaml", missing_ok=True)
+    return read_yaml(Path(str(settings.get("data_path") or "")) / dataset / f"{dataset}.yaml", missing_ok=True)
 
 
 def our_yaml(name: str) -> dict:
-    return _read_yaml(properties_folder() / f"{name}.yaml", missing_ok=True)
+    return read_yaml(properties_folder() / f"{name}.yaml", missing_ok=True)

@@ -12,7 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
 
-from recbole_ib.data.sampler import UsedItems, array_of
+from recbole_ib.data.sampler import InteractionIndex, array_of
 
 #: users a batch, where the default ``eval_batch_size`` holds fewer
 LEAST_USERS = 64
@@ -21,7 +21,7 @@ LEAST_USERS = 64
 class ItemsByUser:
     """``items[user]``: a tensor; ``items[users]``: an array of them, as RecBole's loaders hold them (its case studies read it)."""
 
-    def __init__(self, known: UsedItems):
+    def __init__(self, known: InteractionIndex):
         self.known = known
 
     def __len__(self) -> int:
@@ -42,20 +42,20 @@ class ItemsByUser:
 
 
 class FullRankingLoader(FullSortEvalDataLoader):
-    """RecBole's ``FullSortEvalDataLoader`` for general models whose sampler holds :class:`UsedItems`."""
+    """RecBole's ``FullSortEvalDataLoader`` for general models whose sampler holds :class:`InteractionIndex`."""
 
     def __init__(self, config, dataset, sampler, shuffle=False):
-        if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or not isinstance(getattr(sampler, "used_ids", None), UsedItems):
+        if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or not isinstance(getattr(sampler, "used_ids", None), InteractionIndex):
             super().__init__(config, dataset, sampler, shuffle=shuffle)
             return
         self.logger = getLogger()
         self.uid_field, self.iid_field, self.is_sequential = dataset.uid_field, dataset.iid_field, False
         # RecBole's loader does so too, and case studies rely on it
         dataset.sort(by=self.uid_field, ascending=True)
-        positive = UsedItems.of(dataset)
+        positive = InteractionIndex.of(dataset)
         history = np.setdiff1d(sampler.used_ids.keys, positive.keys, assume_unique=True)
         self.uid2positive_item = ItemsByUser(positive)
-        self.uid2history_item = ItemsByUser(UsedItems(history, positive.n_users, positive.n_items))
+        self.uid2history_item = ItemsByUser(InteractionIndex(history, positive.n_users, positive.n_items))
         self.uid2items_num = positive.counts()
         self.uid_list = torch.from_numpy(np.flatnonzero(self.uid2items_num))
         self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
@@ -65,7 +65,7 @@ class FullRankingLoader(FullSortEvalDataLoader):
     def _init_batch_size_and_step(self):
         super()._init_batch_size_and_step()
         if is_overall_default(self.config, "eval_batch_size") and self.step < LEAST_USERS:
-            # few users against a large catalogue: every batch would read the whole table of item embeddings for them
+            # few users against a large catalog: every batch would read the whole table of item embeddings for them
             self.step = LEAST_USERS
             self.set_batch_size(self.step * self._dataset.item_num)
 

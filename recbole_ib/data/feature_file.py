@@ -158,7 +158,7 @@ def _read_graph(spec: ModalitySpec, rows: np.ndarray, n_rows: int, report: Modal
             f"{path}: {int((~keep).sum())} of {keep.size} edges touch an item that the data set lacks and are left out"
         )
     row, col, data = row[keep], col[keep], data[keep]
-    # an item without an edge (no row of its own, or all its neighbours left out) is linked to itself, as in a computed graph
+    # an item without an edge (no row of its own, or all its neighbors left out) is linked to itself, as in a computed graph
     alone = np.setdiff1d(np.arange(1, n_items), row)
     parts = (
         np.concatenate([data, np.ones(alone.size, dtype=np.float32)]),

@@ -12,7 +12,7 @@ from torch import Tensor
 from recbole_ib.data.digest import table_digest
 from recbole_ib.data.feature_file import UNREADABLE
 from recbole_ib.graph.knn import cosine_knn
-from recbole_ib.utils.files import written_whole
+from recbole_ib.utils.files import atomic_write
 
 #: graphs of fewer items are computed every time: that takes less than a second
 KEEP_FROM = 5_000
@@ -27,9 +27,9 @@ def cosine_graph(features: Tensor, k: int, valid: Tensor, search: str, cache: Pa
 
     Args:
         features: ``[n_items, d]``, row 0 the padding item.
-        k: neighbours an item, itself included.
+        k: neighbors an item, itself included.
         valid: bool ``[n_items]``, items with a feature of their own.
-        search: how neighbours are found.
+        search: how neighbors are found.
         cache: a folder, made where needed; ``None``: nothing is kept, for features that no other run has.
     """
     n_items = features.shape[0]
@@ -48,7 +48,7 @@ def cosine_graph(features: Tensor, k: int, valid: Tensor, search: str, cache: Pa
     graph = _computed(features, k, valid, search)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with written_whole(file) as scratch:
+        with atomic_write(file) as scratch:
             sp.save_npz(scratch, graph)
     except OSError as error:
         getLogger().warning(f"the item graph is not kept for other runs: {error}")

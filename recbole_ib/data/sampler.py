@@ -14,7 +14,7 @@ def array_of(by_user, users) -> np.ndarray:
     return chosen
 
 
-class UsedItems:
+class InteractionIndex:
     """The items of every user as sorted keys: a membership test of a whole batch at once, memory linear in the interactions.
 
     Reads like RecBole's array of sets: ``used[user]`` is a set, ``used[users]`` an array of them.
@@ -29,7 +29,7 @@ class UsedItems:
         self.starts = np.searchsorted(keys, np.arange(n_users + 1, dtype=np.int64) * n_items)
 
     @classmethod
-    def of(cls, dataset, before: UsedItems | None = None) -> UsedItems:
+    def of(cls, dataset, before: InteractionIndex | None = None) -> InteractionIndex:
         """The interactions of a data set, and those of ``before``."""
         users, items = (dataset.inter_feat[field].numpy().astype(np.int64) for field in (dataset.uid_field, dataset.iid_field))
         keys = users * dataset.item_num + items
@@ -73,15 +73,15 @@ class FastSampler(Sampler):
     RecBole holds a set of Python numbers a user and phase and looks every draw up in a loop; here a phase is one sorted array.
     """
 
-    def get_used_ids(self) -> dict[str, UsedItems]:
+    def get_used_ids(self) -> dict[str, InteractionIndex]:
         """Phase -> the items of that phase and those before it.
 
         Raises:
             ValueError: a user has interacted with every item, so that no negative is left.
         """
-        used: dict[str, UsedItems] = {}
+        used: dict[str, InteractionIndex] = {}
         for phase, dataset in zip(self.phases, self.datasets, strict=True):
-            used[phase] = UsedItems.of(dataset, used[previous] if (previous := next(reversed(used), None)) else None)
+            used[phase] = InteractionIndex.of(dataset, used[previous] if (previous := next(reversed(used), None)) else None)
         everything = np.flatnonzero(used[self.phases[-1]].counts() + 1 >= self.item_num)
         if everything.size:
             token = self.datasets[0].id2token(self.uid_field, int(everything[0]))
@@ -92,7 +92,7 @@ class FastSampler(Sampler):
         return used
 
     def sample_by_key_ids(self, key_ids, num):
-        if not isinstance(self.used_ids, UsedItems):  # a subclass, or somebody's own used_ids
+        if not isinstance(self.used_ids, InteractionIndex):  # a subclass, or somebody's own used_ids
             return super().sample_by_key_ids(key_ids, num)
         users = np.asarray(key_ids, dtype=np.int64)
         if users.size and not 0 <= users.min() <= users.max() < self.user_num:

@@ -12,7 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import InputType, ModelType
 from torch import Tensor
 
-from recbole_ib.data.sampler import UsedItems
+from recbole_ib.data.sampler import InteractionIndex
 from recbole_ib.errors import ConfigurationError, nearest
 
 RECBOLE, DEVICE = "recbole", "device"
@@ -32,7 +32,7 @@ class FreeItems:
         device: where to draw.
     """
 
-    def __init__(self, taken: UsedItems, device: torch.device):
+    def __init__(self, taken: InteractionIndex, device: torch.device):
         self.n_items = taken.n_items
         starts, counts = taken.starts[:-1], taken.counts()
         # user * n_items + (i_j - 1 - j): ascending, as the keys are
@@ -74,7 +74,7 @@ class DeviceTrainLoader(TrainDataLoader):
         self._free = None
         if self.neg_sample_args["distribution"] != "none":
             taken = getattr(sampler, "used_ids", None)
-            if not isinstance(taken, UsedItems):
+            if not isinstance(taken, InteractionIndex):
                 raise _refusal(f"the sampler {type(sampler).__name__} does not hold the users' items as recbole_ib's does")
             self._free = FreeItems(taken, device)
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from recbole_ib.config.config import feature_files
 from recbole_ib.config.serialize import plain_value, quoted
 from recbole_ib.errors import CheckpointError
-from recbole_ib.model.registry import is_ours
+from recbole_ib.model.registry import is_multimodal
 from recbole_ib.training.checkpoint import last_path
 from recbole_ib.utils.files import write_text
-from recbole_ib.utils.ray import check_resources, connected, use_share, working_in
+from recbole_ib.utils.ray import check_resources, ray_session, use_share, working_in
 from recbole_ib.version import __version__
 
 #: of every training; RecBole rounds metrics to four digits, coarser than what paired tests compare
@@ -67,7 +67,7 @@ def data_identity(config) -> str:
     """A digest of the files that a run reads: the data set's own, its yaml among them, and the features that the model takes."""
     files = sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))
     digest = hashlib.sha256()
-    for file in [*files, *(feature_files(config) if is_ours(config.model_class) else ())]:
+    for file in [*files, *(feature_files(config) if is_multimodal(config.model_class) else ())]:
         stat = file.stat()
         digest.update(f"{file.name}\n{_file_digest(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
     return digest.hexdigest()
@@ -98,7 +98,7 @@ def run_tasks(
     """
     if not tasks:
         return
-    with connected(address):
+    with ray_session(address):
         import ray
 
         check_resources(cpus, gpus, "run")

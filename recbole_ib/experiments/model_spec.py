@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from recbole_ib.config.argv import parse_value
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.registry import CATALOGUE, MMREC_PREFIX
+from recbole_ib.model.registry import CATALOG, MMREC_PREFIX
 
 
 @dataclass(frozen=True)
@@ -86,5 +86,5 @@ def _contestant(word: str) -> Contestant:
 def _backbone(name: str) -> str | None:
     if "+" in name:
         return name.partition("+")[0]
-    entry = CATALOGUE.get(name)
-    return entry.backbone if entry is not None and entry.backbone in CATALOGUE else None
+    entry = CATALOG.get(name)
+    return entry.backbone if entry is not None and entry.backbone in CATALOG else None

@@ -15,10 +15,10 @@ from recbole_ib.config.serialize import quoted
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.experiments.jobs import QUIET, Task, data_identity
 from recbole_ib.experiments.model_spec import Contestant
-from recbole_ib.model.registry import MMREC_PREFIX, with_bottlenecks
+from recbole_ib.model.registry import MMREC_PREFIX, resolve_model
 from recbole_ib.training.per_user import check_per_user
 from recbole_ib.training.run import split_seed
-from recbole_ib.utils.yaml import _read_yaml
+from recbole_ib.utils.yaml import read_yaml
 
 #: RecBole's own default seed splits the data where nothing else does: every seed of a comparison sees one split
 SPLIT_SEED = 2020
@@ -95,7 +95,7 @@ def read_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[
 
     words, files = split_arguments(argv)
     given, rest = parse_words(parser, words)
-    of_files = {key: value for file in files for key, value in _read_yaml(Path(file)).items()}
+    of_files = {key: value for file in files for key, value in read_yaml(Path(file)).items()}
     of_words = parse_arguments(rest)
     _check_taken((*of_files, *of_words), "the settings of all runs")
     if given.cpus_per_run <= 0 or given.gpus_per_run < 0:
@@ -170,7 +170,7 @@ def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tupl
         file = options.tuned / model / "best.yaml"
         if not file.is_file():
             continue
-        settings = _read_yaml(file)
+        settings = read_yaml(file)
         if settings.get("dataset", options.dataset) != options.dataset:
             raise ConfigurationError(f"{file} was tuned on {settings['dataset']!r}, this comparison is on {options.dataset!r}")
         searched = one_name(settings.get("model", model), settings.get("bottleneck"))
@@ -194,7 +194,7 @@ def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tupl
 
 def one_name(model: str, bottleneck: str | None = None) -> str:
     """A model's one name, whatever it was written as; that of a checkout's model is its whole text."""
-    return model if model.lower().startswith(MMREC_PREFIX) else with_bottlenecks(model, bottleneck)
+    return model if model.lower().startswith(MMREC_PREFIX) else resolve_model(model, bottleneck)
 
 
 def check_lines(lines: list[Line], options: Options) -> dict[str, Callable[[int], Task]]:

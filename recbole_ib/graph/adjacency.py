@@ -1,11 +1,11 @@
-"""The normalised user-item adjacency of the training interactions."""
+"""The normalized user-item adjacency of the training interactions."""
 
 from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
 
-NORMALISATIONS = ("sym", "row", "mean")
+NORMALIZATIONS = ("sym", "row", "mean")
 
 
 def binary_interactions(interactions: sp.spmatrix | sp.sparray, dtype=np.float32) -> sp.csr_array:
@@ -17,36 +17,36 @@ def binary_interactions(interactions: sp.spmatrix | sp.sparray, dtype=np.float32
     return ones
 
 
-def user_item_adjacency(interactions: sp.spmatrix, normalisation: str = "sym") -> sp.csr_array:
-    """Normalise the bipartite graph A = [[0, R], [R^T, 0]] of the training interactions.
+def user_item_adjacency(interactions: sp.spmatrix, normalization: str = "sym") -> sp.csr_array:
+    """Normalize the bipartite graph A = [[0, R], [R^T, 0]] of the training interactions.
 
     ``sym``: D^-1/2 A D^-1/2 without self loops (LightGCN; IBMRec Eq. 6). ``row``: D^-1 (A + I), as LATTICE
-    and MICRO are released. ``mean``: D^-1 A, the mean over a node's neighbours without itself (MMGCN). A node without an edge gets an
+    and MICRO are released. ``mean``: D^-1 A, the mean over a node's neighbors without itself (MMGCN). A node without an edge gets an
     empty row under ``sym`` and ``mean``, and its own self loop under ``row``.
 
     Args:
         interactions: R, sparse ``[n_users, n_items]``; repeated pairs count once, stored zeros count not at all.
-        normalisation: ``sym``, ``row`` or ``mean``.
+        normalization: ``sym``, ``row`` or ``mean``.
 
     Returns:
         float32 CSR ``[n_users + n_items, n_users + n_items]`` with int32 indices, users first.
 
     Raises:
-        ValueError: an unknown normalisation.
+        ValueError: an unknown normalization.
     """
-    if normalisation not in NORMALISATIONS:
-        raise ValueError(f"unknown normalisation {normalisation!r}; allowed: {', '.join(NORMALISATIONS)}")
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"unknown normalization {normalization!r}; allowed: {', '.join(NORMALIZATIONS)}")
     r = binary_interactions(interactions)
     a = sp.csr_array(sp.block_array([[None, r], [r.T, None]]), dtype=np.float32)
-    if normalisation == "row":
+    if normalization == "row":
         a = sp.csr_array(a + sp.eye_array(a.shape[0], dtype=np.float32))
         scaled = sp.diags_array(1.0 / a.sum(axis=1)) @ a
     else:
         degree = np.asarray(a.sum(axis=1), dtype=np.float64)
         inverse = np.zeros_like(degree)
-        np.power(degree, -1.0 if normalisation == "mean" else -0.5, out=inverse, where=degree > 0)
+        np.power(degree, -1.0 if normalization == "mean" else -0.5, out=inverse, where=degree > 0)
         scaled = sp.diags_array(inverse) @ a
-        if normalisation == "sym":
+        if normalization == "sym":
             scaled = scaled @ sp.diags_array(inverse)
     result = sp.csr_array(scaled, dtype=np.float32)
     result.sort_indices()
@@ -55,7 +55,7 @@ def user_item_adjacency(interactions: sp.spmatrix, normalisation: str = "sym") -
     return result
 
 
-def normalise_by_row_degree(graph: sp.csr_array, smallest: float | None = None) -> sp.csr_array:
+def normalize_by_row_degree(graph: sp.csr_array, smallest: float | None = None) -> sp.csr_array:
     """D^-1/2 S D^-1/2 of a directed graph, with ROW degrees on both sides (LATTICE, MICRO, MGCN, SOIL).
 
     Args:

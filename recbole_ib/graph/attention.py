@@ -1,4 +1,4 @@
-"""Attention on the edges of a graph: scores of linked rows, and their softmax over a node's neighbours.
+"""Attention on the edges of a graph: scores of linked rows, and their softmax over a node's neighbors.
 
 Nothing of size ``[n_edges, d]`` is ever made: scores are products sampled at the edges, and their backward pass is two sparse products.
 """

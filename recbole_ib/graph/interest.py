@@ -123,7 +123,7 @@ def interest_item_graphs(
     Args and errors as :func:`second_order_interactions`, with k = k_i >= 1, see :func:`user_interests`.
 
     Returns:
-        modality -> CSR ``[n_items, n_items]``, not normalised; pairs without the modality, or with a cosine of 0 or less, have no
+        modality -> CSR ``[n_items, n_items]``, not normalized; pairs without the modality, or with a cosine of 0 or less, have no
         edge.
     """
     own = binary_interactions(interactions)

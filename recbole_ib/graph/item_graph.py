@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recbole_ib.graph.knn import cosine_knn
 from recbole_ib.graph.propagation import EdgeGraph, EdgeStructure
 
-MIX_ORDERS = ("mix_first", "normalise_first")
+MIX_ORDERS = ("mix_first", "normalize_first")
 
 
 def _edges(graph: sp.csr_array) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,7 +62,7 @@ class ModalityWeights(nn.Module):
 class FrozenItemGraph(nn.Module):
     """S built once, before training, from the modalities' kNN graphs (IBMRec Algorithm 1, line 1; Eq. 8-11).
 
-    ``mix_first``: normalise(sum_m a_m S^m), IBMRec's order. ``normalise_first``: sum_m a_m normalise(S^m), the order of
+    ``mix_first``: normalize(sum_m a_m S^m), IBMRec's order. ``normalize_first``: sum_m a_m normalize(S^m), the order of
     LATTICE's static part. The pattern is the union of the modalities' patterns; only a is trained.
 
     Args:
@@ -86,13 +86,13 @@ class FrozenItemGraph(nn.Module):
         for m, (_, _, part) in enumerate(parts):
             values[m, position[start : start + part.numel()]] = part
             start += part.numel()
-        if order == "normalise_first":
-            values = torch.stack([self.structure.normalise(v) for v in values])
+        if order == "normalize_first":
+            values = torch.stack([self.structure.normalize(v) for v in values])
         self.register_buffer("values", values, persistent=False)
 
     def forward(self) -> EdgeGraph:
         mixed = self.weights() @ self.values
-        return EdgeGraph(self.structure, self.structure.normalise(mixed) if self.order == "mix_first" else mixed)
+        return EdgeGraph(self.structure, self.structure.normalize(mixed) if self.order == "mix_first" else mixed)
 
 
 class ConstantGraph(nn.Module):
@@ -109,11 +109,11 @@ class ConstantGraph(nn.Module):
 
 
 class LearnedItemGraph(nn.Module):
-    """LATTICE's latent structure: S = (1 - lam) normalise(sum_m a_m K_m) + lam sum_m a_m S0_m.
+    """LATTICE's latent structure: S = (1 - lam) normalize(sum_m a_m K_m) + lam sum_m a_m S0_m.
 
-    K_m is the kNN graph of the cosines of the learned latents, S0_m the normalised kNN graph of the raw features;
+    K_m is the kNN graph of the cosines of the learned latents, S0_m the normalized kNN graph of the raw features;
     ``lam`` (``static_weight``) is the share of the static part (Zhang et al., ACM MM 2021, Eq. 3-7). The choice of
-    neighbours has no gradient, the kept cosines have. ``search``: of :func:`recbole_ib.graph.cosine_knn`, at every rebuilding.
+    neighbors has no gradient, the kept cosines have. ``search``: of :func:`recbole_ib.graph.cosine_knn`, at every rebuilding.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class LearnedItemGraph(nn.Module):
         if not 0.0 <= static_weight <= 1.0:
             raise ValueError(f"the weight of the static graph must lie in [0, 1], got {static_weight}")
         self.k, self.static_weight, self.search = k, static_weight, search
-        self.static = FrozenItemGraph(graphs, weights, order="normalise_first")
+        self.static = FrozenItemGraph(graphs, weights, order="normalize_first")
         self.weights = weights
 
     def forward(self, latents: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> EdgeGraph:

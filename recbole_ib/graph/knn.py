@@ -21,7 +21,7 @@ KNN_SEARCHES = ("auto", "exact", "faiss")
 BLOCK_NUMBERS = 1 << 24
 #: ``auto`` searches exactly up to so many usable rows: the time of the exact search grows with their square
 EXACT_LIMIT = 200_000
-#: rows whose exact neighbours are computed to measure an approximate search
+#: rows whose exact neighbors are computed to measure an approximate search
 RECALL_SAMPLE = 200
 #: the share of them that it must find; above the .95 that is asked for, because 200 rows tell it to about .01
 RECALL_WANTED = 0.97
@@ -51,7 +51,7 @@ def usable_rows(features: Tensor, valid: Tensor | None = None) -> Tensor:
     return ok
 
 
-@mixed(False)  # cosines are compared with each other, and the neighbours kept for an epoch
+@mixed(False)  # cosines are compared with each other, and the neighbors kept for an epoch
 def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: str = "exact") -> tuple[Tensor, Tensor, Tensor]:
     """Every row's k most similar rows by cosine, itself among them (LATTICE; IBMRec Eq. 8-9).
 
@@ -61,10 +61,10 @@ def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: st
 
     Args:
         features: float ``[n, d]``; row 0 is the padding item.
-        k: neighbours a row, itself included, 1 <= k.
+        k: neighbors a row, itself included, 1 <= k.
         valid: bool ``[n]``, rows that have a feature of their own; default: rows 1.. that are not all zero.
         search: ``exact``; ``faiss``, which finds nearly all of them in lists of similar rows (IVF-Flat, as many lists read as it
-            takes for 97 % of the neighbours of 200 rows; what it finds is logged); ``auto``, exact up to 200,000 usable rows and
+            takes for 97 % of the neighbors of 200 rows; what it finds is logged); ``auto``, exact up to 200,000 usable rows and
             faiss beyond, and logged.
 
     Returns:
@@ -75,7 +75,7 @@ def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: st
         ConfigurationError: another ``search``, or faiss is needed and not installed.
     """
     if k < 1:
-        raise ValueError(f"the number of neighbours must be at least 1, got {k}")
+        raise ValueError(f"the number of neighbors must be at least 1, got {k}")
     if search not in KNN_SEARCHES:
         raise ConfigurationError(f"knn_search is {search!r}; allowed: {', '.join(KNN_SEARCHES)}")
     with torch.no_grad():
@@ -92,20 +92,20 @@ def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: st
             search = "exact" if ids.numel() <= EXACT_LIMIT else "faiss"
             if search == "exact":
                 getLogger().info(f"item graph of {ids.numel()} items by {features.shape[1]} features: exact search")
-        found = (_exact_neighbours if search == "exact" else _faiss_neighbours)(features, ids, k)
+        found = (_exact_neighbors if search == "exact" else _faiss_neighbors)(features, ids, k)
         rows, cols, values = [alone], [alone], [torch.ones_like(alone, dtype=torch.float32)]
-        for here, neighbours, cosines in found:
+        for here, neighbors, cosines in found:
             rows.append(ids[here].repeat_interleave(k))
-            cols.append(ids[neighbours.flatten()])
+            cols.append(ids[neighbors.flatten()])
             values.append(torch.where(cosines == ITSELF, torch.ones_like(cosines), cosines).flatten())
         rows, cols, values = torch.cat(rows), torch.cat(cols), torch.cat(values)
         order = torch.argsort(rows, stable=True)
         return rows[order], cols[order], values[order]
 
 
-#: what stands for the cosine of a row with itself while neighbours are chosen: it keeps its place beside exact duplicates
+#: what stands for the cosine of a row with itself while neighbors are chosen: it keeps its place beside exact duplicates
 ITSELF = 2.0
-#: positions among the usable rows ``[b]``, those of their neighbours ``[b, k]``, and the cosines ``[b, k]``, falling
+#: positions among the usable rows ``[b]``, those of their neighbors ``[b, k]``, and the cosines ``[b, k]``, falling
 Block = tuple[Tensor, Tensor, Tensor]
 
 
@@ -121,7 +121,7 @@ def _blocks(features: Tensor, ids: Tensor) -> Iterator[tuple[int, Tensor]]:
         yield start, _unit(features, ids[start : start + step])
 
 
-def _exact_neighbours(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
+def _exact_neighbors(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
     """The k nearest of every usable row: each row is compared with all."""
     if not ids.numel():
         return
@@ -135,8 +135,8 @@ def _exact_neighbours(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
         here = torch.arange(start, min(start + block, ids.numel()), device=features.device)
         similarity = torch.mm(unit[here], unit.T, out=memory[: here.numel()])
         similarity[torch.arange(here.numel(), device=features.device), here] = ITSELF
-        cosines, neighbours = largest(similarity, k)
-        yield here, neighbours, cosines
+        cosines, neighbors = largest(similarity, k)
+        yield here, neighbors, cosines
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -167,11 +167,11 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 # -- approximate ------------------------------------------------------------------------------------------------------
 
 
-def _faiss_neighbours(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
+def _faiss_neighbors(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
     """Nearly all of the k nearest of every usable row: each row is compared with those of the nearest lists."""
     faiss = _import_faiss()
     n, width, device = ids.numel(), features.shape[1], features.device
-    if k <= 1:  # a row's first neighbour is itself
+    if k <= 1:  # a row's first neighbor is itself
         here = torch.arange(n, device=device)
         if k:
             yield here, here[:, None], torch.full((n, 1), ITSELF, device=device)
@@ -198,47 +198,47 @@ def _faiss_neighbours(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
             index.nprobe = min(2 * index.nprobe, n_lists)
         getLogger().info(
             f"item graph of {n} items by {width} features: faiss (IVF-Flat, {index.nprobe} of {n_lists} lists read), which finds "
-            f"{recall:.1%} of the exact neighbours of {sample.numel()} items"
+            f"{recall:.1%} of the exact neighbors of {sample.numel()} items"
         )
     for start, rows in _blocks(features, ids):
         here = torch.arange(start, start + rows.shape[0], device=device)
         with _threads(faiss):
-            cosines, neighbours = _search(index, rows, here, k)
+            cosines, neighbors = _search(index, rows, here, k)
         # lists that hold fewer than k rows
-        short = torch.nonzero((neighbours < 0).any(dim=1)).flatten()
+        short = torch.nonzero((neighbors < 0).any(dim=1)).flatten()
         if short.numel():
-            neighbours[short], cosines[short] = _compared_with_all(features, ids, here[short], k)
-        yield here, neighbours, cosines
+            neighbors[short], cosines[short] = _compared_with_all(features, ids, here[short], k)
+        yield here, neighbors, cosines
 
 
 def _search(index, rows: Tensor, here: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Cosines, falling, and positions, ``[b, k]``: the row itself (``here``) first, -1 where the lists have no more."""
-    cosines, neighbours = (torch.from_numpy(x).to(here.device) for x in index.search(rows.cpu().numpy(), k))
-    own = neighbours == here[:, None]
+    cosines, neighbors = (torch.from_numpy(x).to(here.device) for x in index.search(rows.cpu().numpy(), k))
+    own = neighbors == here[:, None]
     lost = ~own.any(dim=1)
-    neighbours[lost, -1], own[lost, -1] = here[lost], True
+    neighbors[lost, -1], own[lost, -1] = here[lost], True
     cosines[own] = ITSELF
-    cosines[neighbours < 0] = -torch.inf
+    cosines[neighbors < 0] = -torch.inf
     cosines, order = cosines.sort(dim=1, descending=True, stable=True)
-    return cosines, neighbours.gather(1, order)
+    return cosines, neighbors.gather(1, order)
 
 
 def _compared_with_all(features: Tensor, ids: Tensor, here: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Positions and cosines ``[b, k]`` of the exact neighbours of a few rows, the row itself first; no table is held."""
+    """Positions and cosines ``[b, k]`` of the exact neighbors of a few rows, the row itself first; no table is held."""
     found = []
     for part in here.split(RECALL_SAMPLE):
         rows = _unit(features, ids[part])
         cosines = torch.empty(part.numel(), 0, device=rows.device)
-        neighbours = torch.empty(part.numel(), 0, dtype=torch.long, device=rows.device)
+        neighbors = torch.empty(part.numel(), 0, dtype=torch.long, device=rows.device)
         for start, others in _blocks(features, ids):
             similarity = rows @ others.T
             columns = torch.arange(start, start + others.shape[0], device=rows.device)
             similarity[part[:, None] == columns] = ITSELF
             cosines = torch.cat([cosines, similarity], dim=1)
-            neighbours = torch.cat([neighbours, columns.expand(part.numel(), -1)], dim=1)
+            neighbors = torch.cat([neighbors, columns.expand(part.numel(), -1)], dim=1)
             cosines, order = cosines.topk(min(k, cosines.shape[1]), dim=1)
-            neighbours = neighbours.gather(1, order)
-        found.append((neighbours, cosines))
+            neighbors = neighbors.gather(1, order)
+        found.append((neighbors, cosines))
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
@@ -269,7 +269,7 @@ def _threads(faiss) -> Iterator[None]:
 def top_k_per_row(graph: sp.csr_array, k: int) -> sp.csr_array:
     """Keep every row's k largest entries of a ready graph; ties go to the smaller column. CSR ``[n, n]`` -> the same."""
     if k < 1:
-        raise ValueError(f"the number of neighbours must be at least 1, got {k}")
+        raise ValueError(f"the number of neighbors must be at least 1, got {k}")
     coo = sp.coo_array(graph)
     rows, cols = coo.coords
     order = np.lexsort((cols, -coo.data, rows))

@@ -189,7 +189,7 @@ class EdgeStructure(nn.Module):
         """Weighted out-degrees: ``[n_edges] -> [n_nodes]``, with gradient."""
         return values.new_zeros(self.n_nodes).index_add(0, self.rows, values)
 
-    def normalise(self, values: Tensor) -> Tensor:
+    def normalize(self, values: Tensor) -> Tensor:
         """``D^-1/2 S D^-1/2`` with ROW degrees on both sides; a degree that is not positive gives weight 0."""
         degree = self.row_sums(values)
         inverse_root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))

@@ -17,11 +17,11 @@ def user_co_occurrence(interactions: sp.sparray | sp.spmatrix, k: int) -> sp.csr
     """For every user the k others that share most items, and how many those are (Wang et al., IEEE TMM 2021: DualGNN).
 
     The counts are R R^T without its diagonal, made in blocks of rows: neither the whole product nor anything dense is ever held.
-    Ties go to the smaller id; a user who shares no item, as the padding user 0, has no neighbour and is nobody's.
+    Ties go to the smaller id; a user who shares no item, as the padding user 0, has no neighbor and is nobody's.
 
     Args:
         interactions: R, sparse ``[n_users, n_items]``; repeated pairs count once, stored zeros count not at all.
-        k: neighbours a user at most, 1 <= k.
+        k: neighbors a user at most, 1 <= k.
 
     Returns:
         int64 CSR of counts ``[n_users, n_users]``, at most k a row; not symmetric.
@@ -30,7 +30,7 @@ def user_co_occurrence(interactions: sp.sparray | sp.spmatrix, k: int) -> sp.csr
         ValueError: k < 1.
     """
     if k < 1:
-        raise ValueError(f"the number of neighbours must be at least 1, got {k}")
+        raise ValueError(f"the number of neighbors must be at least 1, got {k}")
     r = binary_interactions(interactions, np.int64)
     transposed = sp.csr_array(r.T)
     # what a row costs: the users of each of its items
@@ -53,7 +53,7 @@ def user_co_occurrence(interactions: sp.sparray | sp.spmatrix, k: int) -> sp.csr
     return graph
 
 
-def neighbour_weights(counts: sp.csr_array, aggregation: str = "softmax") -> sp.csr_array:
+def neighbor_weights(counts: sp.csr_array, aggregation: str = "softmax") -> sp.csr_array:
     """Turn a user's counts into weights that sum to 1: ``softmax`` of the counts, or ``mean``, all equal.
 
     Args:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from recbole_ib.errors import ConfigurationError, first_few
-from recbole_ib.model.registry import is_ours
-from recbole_ib.utils.files import write_folder
+from recbole_ib.model.registry import is_multimodal
+from recbole_ib.utils.files import replace_folder
 
 #: where RecBole's models keep their rows; those propagated on a graph come before the parameters that they are made of
 TABLES = (("restore_user_e", "restore_item_e"), ("user_embedding", "item_embedding"))
-#: users whose scores are compared, fewer where the catalogue is so large that they would be more numbers than this
+#: users whose scores are compared, fewer where the catalog is so large that they would be more numbers than this
 USERS_CHECKED, SCORES_CHECKED = 64, 1 << 24
 #: the largest difference, as a part of the largest score: far above float32 rounding, far below a bias or an activation
 SAME_SCORE = 1e-4
@@ -68,13 +68,13 @@ def product_tables(model: nn.Module, score: Callable[[Tensor], Tensor]) -> tuple
         )
     found = "; ".join(f"of {names} they are off by up to {apart:.1e} of the largest score" for names, apart in worst.items())
     raise ConfigurationError(
-        f"the scores of {name} are not inner products of its user and item rows ({found}): a search for neighbours among them would "
+        f"the scores of {name} are not inner products of its user and item rows ({found}): a search for neighbors among them would "
         "not give its recommendations, so it has no embeddings to export or compare. recommend works for it"
     )
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
-    if is_ours(type(model)) and not hasattr(type(model), "bridged_settings"):
+    if is_multimodal(type(model)) and not hasattr(type(model), "bridged_settings"):
         yield "forward()", *model._embeddings()
     for names in TABLES:
         tables = [getattr(model, name, None) for name in names]
@@ -135,6 +135,6 @@ def write_embeddings(embeddings: Embeddings, folder: Path, faiss=None) -> Path:
             faiss.write_index(index, str(made / FAISS_FILE))
 
     try:
-        return write_folder(folder.parent, folder.name, fill)
+        return replace_folder(folder.parent, folder.name, fill)
     except (OSError, shutil.Error) as error:
         raise ConfigurationError(f"cannot write {folder}: {error}") from None

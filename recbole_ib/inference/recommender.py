@@ -15,11 +15,11 @@ from recbole.utils import ModelType
 from torch import Tensor, nn
 
 from recbole_ib.data.eval_loader import ItemsByUser
-from recbole_ib.data.sampler import UsedItems
+from recbole_ib.data.sampler import InteractionIndex
 from recbole_ib.errors import CheckpointError, ConfigurationError, first_few, nearest
 from recbole_ib.inference.embeddings import Embeddings, check_target, import_faiss, product_tables, write_embeddings
-from recbole_ib.ops.topk import best_first, blocks
-from recbole_ib.training.restore import TrainedRun, load_run, quiet, read_run, run_config
+from recbole_ib.ops.topk import blocks, stable_topk
+from recbole_ib.training.restore import TrainedRun, read_checkpoint_any, restore_run, run_config, silenced
 
 #: pairs that a model which scores them one by one gets at a time
 PAIRS_AT_ONCE = 1 << 16
@@ -41,15 +41,15 @@ def load(checkpoint: str | Path, device: str | torch.device | None = None, data_
         CheckpointError: the file cannot be read or trusted, or the data are gone or have changed.
         ConfigurationError: the model does not rank all items for a user id, or the device is not there.
     """
-    with quiet():
-        state = read_run(checkpoint)
+    with silenced():
+        state = read_checkpoint_any(checkpoint)
         config = run_config(state, checkpoint, device, data_path)
         if config["MODEL_TYPE"] not in (ModelType.GENERAL, ModelType.TRADITIONAL):
             raise ConfigurationError(
                 f"{checkpoint} is of {config['model']}, a {config['MODEL_TYPE'].name.lower()} recommender: it needs more than a user id to "
                 "rank items. recommend takes general recommenders"
             )
-        run = load_run(checkpoint, state, config)
+        run = restore_run(checkpoint, state, config)
         return Recommender(run, run.network())
 
 
@@ -69,7 +69,7 @@ class Recommender:
             np.array([str(token) for token in dataset.field2id_token[field][1:]], dtype=object)
             for field in (self.user_field, self.item_field)
         )
-        self._taken = UsedItems.of(dataset)
+        self._taken = InteractionIndex.of(dataset)
 
     def __repr__(self) -> str:
         return (
@@ -103,7 +103,7 @@ class Recommender:
             if not keep_seen:
                 rows, items = ItemsByUser(self._taken).pairs(block)
                 scores[rows.to(scores.device), (items - 1).to(scores.device)] = -torch.inf
-            parts.append((block - 1, *(found.cpu().numpy() for found in best_first(scores, width))))
+            parts.append((block - 1, *(found.cpu().numpy() for found in stable_topk(scores, width))))
         counts = np.concatenate([np.isfinite(values).sum(axis=1) for _, values, _ in parts])
         self._warn_of_short(counts, k, "users", "items left to recommend")
         return self._frame(self.user_field, self.user_tokens, self.item_field, parts)
@@ -116,7 +116,7 @@ class Recommender:
             k: rows an item; fewer, and a warning, where the data set has fewer.
 
         Returns:
-            One row a neighbour: item token (under the name of the data set's field), ``similar_item``, ``rank`` from 1, ``score``.
+            One row a neighbor: item token (under the name of the data set's field), ``similar_item``, ``rank`` from 1, ``score``.
 
         Raises:
             ConfigurationError: an item that is not in the data set or has a row of zeros, a wrong k, or a model without embeddings.
@@ -136,7 +136,7 @@ class Recommender:
             at = torch.from_numpy(block).to(table.device)
             scores = table[at] @ table.T
             scores[torch.arange(len(block), device=table.device), at] = -torch.inf
-            parts.append((block, *(found.cpu().numpy() for found in best_first(scores, width))))
+            parts.append((block, *(found.cpu().numpy() for found in stable_topk(scores, width))))
         self._warn_of_short(np.full(len(wanted), min(k, len(table) - 1)), k, "items", "other items in the data set")
         return self._frame(self.item_field, self.item_tokens, "similar_item", parts)
 

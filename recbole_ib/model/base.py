@@ -20,7 +20,7 @@ from recbole_ib.utils.validate import count
 class MultimodalRecommender(GeneralRecommender):
     """The base of all models here: RecBole's ``GeneralRecommender`` on a data set with modalities.
 
-    A backbone holds its ``projections`` (:class:`recbole_ib.model.layers.encoder.FeatureProjections`), implements :meth:`encode` and, where
+    A backbone holds its ``projections`` (:class:`recbole_ib.model.layers.encoder.LinearEncoder`), implements :meth:`encode` and, where
     it has an item graph, :meth:`item_graph` and :meth:`attach`. Bottlenecks (:mod:`recbole_ib.model.bottleneck`) work on what these
     return; no backbone knows of one.
 
@@ -117,7 +117,7 @@ class MultimodalRecommender(GeneralRecommender):
         return None
 
     def rows_needed(self, interaction) -> Tensor | None:
-        """The distinct items whose rows a batch needs, or ``None`` for all (a graph model's neighbours)."""
+        """The distinct items whose rows a batch needs, or ``None`` for all (a graph model's neighbors)."""
         return None
 
     def latent_rows(self, interaction) -> Tensor | None:
@@ -180,7 +180,7 @@ class MultimodalRecommender(GeneralRecommender):
         return self.ranking_losses(done.interaction, done.encoded, done.joined.user, done.joined.item, done.rows)
 
     def calculate_loss(self, interaction) -> NamedLosses:
-        """The batch's loss terms by name; their sum is minimised."""
+        """The batch's loss terms by name; their sum is minimized."""
         return NamedLosses(self.pass_losses(self.batch_pass(interaction)))
 
     def batch_ids(self, interaction, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

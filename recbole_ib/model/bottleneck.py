@@ -1,6 +1,6 @@
 """Bottlenecks on any backbone: the class that a backbone and the names of bottlenecks make.
 
-This is the one mechanism: ``IBMRec`` or ``MRdIBFREEDOM`` are such classes with a name in the catalogue, and
+This is the one mechanism: ``IBMRec`` or ``MRdIBFREEDOM`` are such classes with a name in the catalog, and
 ``--model=FREEDOM --bottleneck=fib,gib`` makes one that has none.
 """
 
@@ -15,7 +15,7 @@ from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.model.base import MultimodalRecommender, backbone_of
 from recbole_ib.model.ibmrec import FIB, GIB, InformationBottleneck
 from recbole_ib.model.mrdib import MRDIB, DisentangledBottleneck
-from recbole_ib.model.wrappers.base import BackbonePlugin
+from recbole_ib.model.wrappers.base import BackboneWrapper
 
 #: name -> the class that puts it on a backbone, in the order in which names are written
 BOTTLENECKS: dict[str, type] = {FIB: InformationBottleneck, GIB: InformationBottleneck, MRDIB: DisentangledBottleneck}
@@ -64,7 +64,7 @@ def bottlenecked(backbone: type, names: tuple[str, ...], named: Iterable[type] =
         raise ConfigurationError(
             f"{backbone.__name__} is no multimodal model of recbole_ib: a bottleneck needs a backbone that reads item features"
         )
-    if issubclass(backbone, BackbonePlugin):
+    if issubclass(backbone, BackboneWrapper):
         raise ConfigurationError(
             f"{backbone.__name__} is a plug-in itself; a bottleneck works on a backbone, not around a plug-in"
         )

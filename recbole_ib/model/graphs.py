@@ -18,16 +18,16 @@ def any_feature(dataset) -> Tensor:
     return torch.stack(list(dataset.has_feature.values())).any(dim=0)
 
 
-def training_adjacency(dataset, normalisation: str) -> SparseMatrix:
-    """The normalised user-item graph of a training data set, as a module."""
-    matrix = user_item_adjacency(dataset.inter_matrix(form="csr"), normalisation)
-    return SparseMatrix(matrix, symmetric=normalisation == "sym")
+def training_adjacency(dataset, normalization: str) -> SparseMatrix:
+    """The normalized user-item graph of a training data set, as a module."""
+    matrix = user_item_adjacency(dataset.inter_matrix(form="csr"), normalization)
+    return SparseMatrix(matrix, symmetric=normalization == "sym")
 
 
 def modality_graphs(config, dataset) -> dict:
     """Each modality's frozen top-k cosine graph: the ready one of the data set, or computed from the raw features.
 
-    Yaml: ``knn_k``, neighbours an item, itself included; ``knn_search``, how they are found, see :func:`recbole_ib.graph.cosine_knn`.
+    Yaml: ``knn_k``, neighbors an item, itself included; ``knn_search``, how they are found, see :func:`recbole_ib.graph.cosine_knn`.
     Returns modality -> CSR ``[n_items, n_items]``.
     """
     k, search, graphs = count(config, "knn_k", least=1), choice(config, "knn_search", KNN_SEARCHES), {}

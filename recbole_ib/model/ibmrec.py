@@ -17,7 +17,7 @@ from recbole_ib.model.backbones.vlattice import VLATTICE
 from recbole_ib.model.backbones.vlightgcn import VLightGCN
 from recbole_ib.model.base import MultimodalRecommender, backbone_of
 from recbole_ib.model.graphs import any_feature
-from recbole_ib.model.layers.encoder import FeatureProjections, batch_items
+from recbole_ib.model.layers.encoder import LinearEncoder, batch_items
 from recbole_ib.model.types import BatchPass, NamedLosses, Phase
 from recbole_ib.utils.validate import positive, weight
 
@@ -35,11 +35,11 @@ class InformationBottleneck:
         L_2 = -mean log exp(cos(c_a, z_i)/tau) / sum_j exp(cos(c_a, z_j)/tau)    updates [C, Z] alone     (Eq. 31)
 
     L_backbone is BPR + lambda |Theta_1|^2 on the paper's backbones. Y' is the output on the refined graph S' = S * rho, which also
-    ranks; a backbone with a graph a modality has a gate for each. L_2 is the maximising half of FIB (section 4.2.1): a model without
+    ranks; a backbone with a graph a modality has a gate for each. L_2 is the maximizing half of FIB (section 4.2.1): a model without
     FIB has no L_2, nor has one whose users have no content preferences c_a. "The batch's items" are its distinct positive items.
 
     Yaml: ``fib_weight`` alpha, ``gib_weight`` beta, ``sigma2`` (FIB) and ``gib_sigma2``, ``kernel_memory`` (GiB for kernels that are
-    kept), ``contrastive_temperature`` tau, ``contrastive_rate`` (the learning rate of L_2, which has an optimiser of its own, as a
+    kept), ``contrastive_temperature`` tau, ``contrastive_rate`` (the learning rate of L_2, which has an optimizer of its own, as a
     multiple of ``learning_rate``), ``gate_hidden_size``, ``gate_temperature``, ``gate_bias``, ``gate_start``. A weight or
     rate of 0 leaves that loss out, and its computation; the gate of GIB stays.
 
@@ -91,7 +91,7 @@ class InformationBottleneck:
         self.gate_projections = None
         if getattr(self, "projections", None) is None:
             # content enters such a backbone through S alone; the gate needs z_i beside q_i (Eq. 24)
-            self.gate_projections = FeatureProjections(dataset.modalities, self.embedding_size, normalise=True)
+            self.gate_projections = LinearEncoder(dataset.modalities, self.embedding_size, normalize=True)
         # the gate reads z_i of every item, also where the backbone's own ranking does not
         self.latents_in_score = True
         few = torch.zeros(1, dtype=torch.long)
@@ -222,7 +222,7 @@ class IBMRec(InformationBottleneck, VLATTICE):
 
 
 class IBMRecWoFIB(InformationBottleneck, VLATTICE):
-    """IBMRec without the feature-level bottleneck (and without L_2, its maximising half); Table 4."""
+    """IBMRec without the feature-level bottleneck (and without L_2, its maximizing half); Table 4."""
 
     bottlenecks = (GIB,)
 

@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.bottleneck import REDUNDANCY_ESTIMATORS, LogVarianceHead, Redundancy, UniqueDecoders, gaussian_kl, reparameterise
+from recbole_ib.bottleneck import REDUNDANCY_ESTIMATORS, LogVarianceHead, Redundancy, UniqueDecoders, gaussian_kl, reparameterize
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.backbones.dualgnn import DualGNN
 from recbole_ib.model.backbones.freedom import FREEDOM
@@ -67,8 +67,8 @@ class DisentangledBottleneck:
         L = L_backbone(z) + a_1 sum_m KL(N(mu_m, sigma_m^2) || N(0, I)) + a_2 sum_{m<n} I(z_m; z_n) + a_3 sum_m BPR(x_u, D_m(z_m))
 
     L_backbone on the drawn latents is the synergistic term. KL and I are of the batch's distinct positive items that have the feature;
-    KL summed over latent dimensions. I is estimated by ``redundancy_estimator``: ``mine`` (a lower bound: its critic maximises it in a
-    step of its own before the model's, and the encoders minimise it where it is above 0), ``club`` (an upper bound, likewise with a
+    KL summed over latent dimensions. I is estimated by ``redundancy_estimator``: ``mine`` (a lower bound: its critic maximizes it in a
+    step of its own before the model's, and the encoders minimize it where it is above 0), ``club`` (an upper bound, likewise with a
     step of its own) or ``hsic``. D_m is a decoder for each modality, scored by the users' output rows x_u.
 
     Yaml: ``kl_weight`` a_1, ``redundancy_weight`` a_2, ``unique_weight`` a_3, ``prior_scale`` s, ``initial_noise``,
@@ -184,7 +184,7 @@ class DisentangledBottleneck:
     def _draw(self, means: dict[str, Tensor], log_variances: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self.training or self.variance is None:
             return means
-        return {m: reparameterise(means[m], log_variances[m]) for m in means}
+        return {m: reparameterize(means[m], log_variances[m]) for m in means}
 
     def train(self, mode: bool = True):
         self._ready = None
@@ -221,7 +221,7 @@ class DisentangledBottleneck:
         return batch_items(rows, *self._ranked_items(interaction))
 
     def _ranked_items(self, interaction) -> tuple[Tensor, Tensor]:
-        """The positive and negative items of a batch; a backbone without sampled negatives takes its neighbours' positives."""
+        """The positive and negative items of a batch; a backbone without sampled negatives takes its neighbors' positives."""
         positives = interaction[self.ITEM_ID]
         drawn = self.NEG_ITEM_ID in interaction.columns
         return positives, interaction[self.NEG_ITEM_ID] if drawn else positives.roll(1)
@@ -262,7 +262,7 @@ class DisentangledBottleneck:
         return sum(bpr(users, positive, negative) for positive, negative in pairs)
 
     def critic_loss(self, interaction) -> NamedLosses:
-        """What the critics of the redundancy minimise, on fresh draws of the batch's distinct positive items."""
+        """What the critics of the redundancy minimize, on fresh draws of the batch's distinct positive items."""
         items, rows = torch.unique(interaction[self.ITEM_ID]), self.latent_rows(interaction)
         # with their gradients: the encoders do not move before the model's step on this batch, which draws anew from the same Gaussians
         means, log_variances = self._gaussians(rows)

@@ -1,4 +1,4 @@
-"""The catalogue of models, and how RecBole comes to know them."""
+"""The catalog of models, and how RecBole comes to know them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recbole_ib.errors import ConfigurationError, nearest
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One line of the catalogue."""
+    """One line of the catalog."""
 
     name: str
     module: str
@@ -34,7 +34,7 @@ _IBMREC = "IBMRec, arXiv 2501.12175"
 
 _MRDIB = "MRdIB, arXiv 2509.20225"
 
-CATALOGUE: dict[str, ModelEntry] = {
+CATALOG: dict[str, ModelEntry] = {
     entry.name: entry
     for entry in (
         ModelEntry("VBPR", "backbones.vbpr", "He & McAuley, AAAI 2016", "BPR-MF", "-"),
@@ -76,8 +76,8 @@ DATASET_KEYS = ("modalities", "use_modalities", "feature_path", "feature_dtype",
 
 
 def list_models() -> list[str]:
-    """The names of the catalogue, baselines first."""
-    return list(CATALOGUE)
+    """The names of the catalog, baselines first."""
+    return list(CATALOG)
 
 
 @cache
@@ -90,18 +90,18 @@ def recbole_models() -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def is_ours(model_class: type) -> bool:
-    """Is this class trained by our trainer (a model of the catalogue, or a user's own subclass of our base)?"""
+def is_multimodal(model_class: type) -> bool:
+    """Is this class trained by our trainer (a model of the catalog, or a user's own subclass of our base)?"""
     from recbole_ib.model.base import MultimodalRecommender
 
     return inspect.isclass(model_class) and issubclass(model_class, MultimodalRecommender)
 
 
-def is_plugin(model_class: type) -> bool:
+def is_wrapper(model_class: type) -> bool:
     """Does this class wrap the model that its ``backbone`` key names?"""
-    from recbole_ib.model.wrappers.base import BackbonePlugin
+    from recbole_ib.model.wrappers.base import BackboneWrapper
 
-    return inspect.isclass(model_class) and issubclass(model_class, BackbonePlugin)
+    return inspect.isclass(model_class) and issubclass(model_class, BackboneWrapper)
 
 
 def backbone_class(name: str) -> type:
@@ -113,17 +113,17 @@ def backbone_class(name: str) -> type:
     allowed = [
         other
         for other, model_class in _registered.items()
-        if is_ours(model_class) and not is_plugin(model_class) and not model_class.bottlenecks
+        if is_multimodal(model_class) and not is_wrapper(model_class) and not model_class.bottlenecks
     ]
     if name not in allowed:
         raise ConfigurationError(f"there is no backbone {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}")
     return _registered[name]
 
 
-def with_bottlenecks(model: str | type | None, bottleneck) -> str | type | None:
+def resolve_model(model: str | type | None, bottleneck) -> str | type | None:
     """The registered name of a model with the bottlenecks of the key ``bottleneck``, or of a name such as ``FREEDOM+fib+gib``.
 
-    A combination that the catalogue has a name for is that class: VLATTICE with fib and gib is IBMRec. Without bottlenecks the model
+    A combination that the catalog has a name for is that class: VLATTICE with fib and gib is IBMRec. Without bottlenecks the model
     is returned as it is.
 
     Raises:
@@ -144,17 +144,17 @@ def with_bottlenecks(model: str | type | None, bottleneck) -> str | type | None:
     backbone = name if inspect.isclass(name) else _registered.get(name)
     if backbone is None:
         raise ConfigurationError(f"{name} is RecBole's own model; a bottleneck needs a backbone that reads item features")
-    made = bottlenecked(backbone, names, (_registered[entry.name] for entry in CATALOGUE.values()))
+    made = bottlenecked(backbone, names, (_registered[entry.name] for entry in CATALOG.values()))
     return register_model(made).__name__
 
 
 def check_model_name(name: str) -> None:
-    """Raise ConfigurationError for a name that neither the catalogue, RecBole nor :func:`register_model` knows."""
-    if name in CATALOGUE or name in recbole_models() or name in _registered:
+    """Raise ConfigurationError for a name that neither the catalog, RecBole nor :func:`register_model` knows."""
+    if name in CATALOG or name in recbole_models() or name in _registered:
         return
-    known = [*CATALOGUE, *_registered, *recbole_models()]
+    known = [*CATALOG, *_registered, *recbole_models()]
     raise ConfigurationError(
-        f"there is no model {name!r}.{nearest(name, known)} recbole_ib has {', '.join(CATALOGUE)}; RecBole's own models work too: "
+        f"there is no model {name!r}.{nearest(name, known)} recbole_ib has {', '.join(CATALOG)}; RecBole's own models work too: "
         f"`recbole-ib models` lists all. A model of your checkout of MMRec is {MMREC_PREFIX}NAME with --mmrec_path=DIR"
     )
 
@@ -163,14 +163,14 @@ _registered: dict[str, type] = {}
 
 
 def register_model(model_class: type) -> type:
-    """Make a model class known to RecBole by its name, as every model of the catalogue is; usable as a decorator.
+    """Make a model class known to RecBole by its name, as every model of the catalog is; usable as a decorator.
 
     ``recbole.utils.get_model``, ``Config``, ``run_recbole``, ``run_recboles``, ``load_data_and_model``, ``objective_function`` and
     ``HyperTuning`` all look a model up by name; afterwards they find this class. A subclass of
     :class:`recbole_ib.model.base.MultimodalRecommender` is given our data set and trainer too.
 
     Raises:
-        ConfigurationError: no recommender class, or a name that RecBole, the catalogue or another class has.
+        ConfigurationError: no recommender class, or a name that RecBole, the catalog or another class has.
     """
     if not inspect.isclass(model_class) or not issubclass(model_class, AbstractRecommender):
         raise ConfigurationError(f"a model is a subclass of RecBole's AbstractRecommender, got {model_class!r}")
@@ -187,7 +187,7 @@ def register_model(model_class: type) -> type:
     setattr(alias, name, model_class)
     sys.modules[alias.__name__] = alias
     setattr(package, name.lower(), alias)
-    if is_ours(model_class):
+    if is_multimodal(model_class):
         from recbole_ib.data.dataset import MultimodalDataset
 
         # a model names a trainer of its own as text: models lie below trainers and import none
@@ -211,9 +211,9 @@ def ensure_known(model_class: type) -> None:
 def _check_free(name: str, model_class: type) -> None:
     """Names are compared in lower case, as RecBole's module names are; a module may register its own class again."""
     owners = {other.lower(): "recbole" for other in recbole_models()}
-    owners.update({entry.name.lower(): f"recbole_ib.model.{entry.module}" for entry in CATALOGUE.values()})
+    owners.update({entry.name.lower(): f"recbole_ib.model.{entry.module}" for entry in CATALOG.values()})
     owners.update({other.lower(): cls.__module__ for other, cls in _registered.items()})
-    exact = name in CATALOGUE or name in _registered or name.lower() not in owners
+    exact = name in CATALOG or name in _registered or name.lower() not in owners
     if not exact or owners.get(name.lower(), model_class.__module__) != model_class.__module__:
         raise ConfigurationError(
             f"the name {name!r} is taken by a model of {owners[name.lower()]} (capitals do not count); rename the class "

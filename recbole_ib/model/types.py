@@ -14,7 +14,7 @@ from recbole_ib.graph import EdgeGraph
 
 
 class Phase(NamedTuple):
-    """One optimiser step of every batch: ``loss`` and ``parameters`` name methods of the model.
+    """One optimizer step of every batch: ``loss`` and ``parameters`` name methods of the model.
 
     rate: the step's learning rate as a multiple of ``learning_rate``.
     """

@@ -16,7 +16,7 @@ def blocks(ids: np.ndarray, width: int) -> list[np.ndarray]:
     return [ids[start : start + step] for start in range(0, len(ids), step)]
 
 
-def best_first(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of every row, equal ones in the order of their columns: values and columns, ``[n, k]`` each; k >= 1."""
     values, columns = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)
     # topk promises no order among equals: not at the cut, which one more value shows, ...

@@ -9,7 +9,7 @@ from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 
 from recbole_ib.data.eval_loader import FullRankingLoader
 from recbole_ib.data.protocol import MMREC, check_protocol
-from recbole_ib.data.sampler import FastSampler, UsedItems
+from recbole_ib.data.sampler import FastSampler, InteractionIndex
 from recbole_ib.data.train_loader import train_loader
 
 
@@ -28,7 +28,7 @@ def patch_samplers() -> None:
         train, valid, test = original(config, dataset, built_datasets)
         if config["protocol"] == MMREC:
             check_protocol(config)
-            test.used_ids = UsedItems.of(built_datasets[0])
+            test.used_ids = InteractionIndex.of(built_datasets[0])
         return train, valid, test
 
     create_samplers._recbole_ib = True

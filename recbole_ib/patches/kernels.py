@@ -11,21 +11,23 @@ from recbole.utils import ModelType
 from torch import nn
 
 from recbole_ib.graph import SparseMatrix, mean_propagation
-from recbole_ib.model.registry import is_ours
+from recbole_ib.model.registry import is_multimodal
 
-#: torch's optimisers that have a fused step, by RecBole's ``learner`` names; one pass over the parameters instead of ten
+#: torch's optimizers that have a fused step, by RecBole's ``learner`` names; one pass over the parameters instead of ten
 FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 def applies(config) -> bool:
     """Whether a run of RecBole's own model takes our kernels: a general one with our defaults; ``defaults: recbole`` is bit for bit."""
-    return config["MODEL_TYPE"] == ModelType.GENERAL and not is_ours(config.model_class) and config["defaults"] == "recbole_ib"
+    return (
+        config["MODEL_TYPE"] == ModelType.GENERAL and not is_multimodal(config.model_class) and config["defaults"] == "recbole_ib"
+    )
 
 
 def speed_up(model: nn.Module, trainer) -> None:
     """Give a model of RecBole's and its trainer the kernels that this package's own models use.
 
-    The optimiser steps in one pass, and LightGCN's propagation has a backward of its own. Left alone: optimisers without a fused
+    The optimizer steps in one pass, and LightGCN's propagation has a backward of its own. Left alone: optimizers without a fused
     step, and subclasses of LightGCN.
     """
     if type(model) is LightGCN:

@@ -6,11 +6,11 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_ib.config.checks import check_keys
 from recbole_ib.config.config import Config
-from recbole_ib.config.layers import _layered_internal_config
+from recbole_ib.config.layers import layered_internal_config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.registry import (
-    is_ours,
-    with_bottlenecks,
+    is_multimodal,
+    resolve_model,
 )
 
 #: keys that recbole_ib.training.run reads, and no entry point of RecBole's own
@@ -18,15 +18,15 @@ OWN_RUN_KEYS = ("split_seed", "per_user")
 
 
 def patch() -> None:
-    """Let RecBole's own Config read our yaml for the models of the catalogue, so that RecBole's entry points run them."""
+    """Let RecBole's own Config read our yaml for the models of the catalog, so that RecBole's entry points run them."""
     original = RecBoleConfig._load_internal_config_dict
     if getattr(original, "_recbole_ib", False):
         return
 
     def _load_internal_config_dict(self, model, model_class, dataset):
-        if isinstance(self, Config) or not is_ours(model_class):
+        if isinstance(self, Config) or not is_multimodal(model_class):
             return original(self, model, model_class, dataset)
-        return _layered_internal_config(self, model, model_class, dataset)
+        return layered_internal_config(self, model, model_class, dataset)
 
     _load_internal_config_dict._recbole_ib = True
     _load_internal_config_dict.original = original
@@ -37,7 +37,7 @@ def patch() -> None:
     def _get_model_and_dataset(self, model, dataset):
         if not isinstance(self, Config):
             model = self.external_config_dict.get("model") if model is None else model
-            model = with_bottlenecks(model, self.external_config_dict.get("bottleneck"))
+            model = resolve_model(model, self.external_config_dict.get("bottleneck"))
         return names(self, model, dataset)
 
     RecBoleConfig._get_model_and_dataset = _get_model_and_dataset
@@ -46,10 +46,10 @@ def patch() -> None:
 
     def _set_default_parameters(self):
         set_defaults(self)
-        if is_ours(self.model_class):
+        if is_multimodal(self.model_class):
             # written one way, however the run was asked for: a checkpoint's settings are compared with it
             self.final_config_dict["bottleneck"] = ",".join(self.model_class.bottlenecks) or None
-        if not isinstance(self, Config) and is_ours(self.model_class):
+        if not isinstance(self, Config) and is_multimodal(self.model_class):
             # RecBole's Config also takes the host process's own options for settings: those are not checked
             given = {**self.file_config_dict, **self.variable_config_dict}
             check_keys(self, given)

@@ -16,7 +16,7 @@ from recbole.utils import get_local_time
 from recbole_ib.config.serialize import config_from_plain
 from recbole_ib.errors import CheckpointError, PickledCheckpointError
 from recbole_ib.patches import compat
-from recbole_ib.utils.files import written_whole
+from recbole_ib.utils.files import atomic_write
 
 FORMAT = "recbole_ib 1"
 
@@ -34,7 +34,7 @@ def last_path(best: str | Path) -> Path:
 
 def write_checkpoint(state: dict, path: str | Path) -> None:
     """Write ``state`` to ``path`` in one step: a reader sees the old file or the new one, never half of one."""
-    with written_whole(path) as scratch:
+    with atomic_write(path) as scratch:
         torch.save({"format": FORMAT, **state}, scratch)
 
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from recbole_ib.bottleneck.alignment import alignment, mean_row, median_rbf_kernel, sample_ids, variance_share
-from recbole_ib.bottleneck.kernels import centre
+from recbole_ib.bottleneck.kernels import center
 from recbole_ib.bottleneck.mutual_information import gaussian_information
 from recbole_ib.errors import ConfigurationError, first_few
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import any_feature
-from recbole_ib.model.registry import is_ours
+from recbole_ib.model.registry import is_multimodal
 from recbole_ib.utils.validate import count
 
 COLUMNS = ("epoch", "name", "value")
@@ -69,7 +69,7 @@ def unavailable(config) -> str | None:
     """Why ``diagnostics: True`` measures nothing, or nothing but the initial point, in this run; ``None`` where it works or is off."""
     if not config["diagnostics"]:
         return None
-    if not is_ours(config.model_class):
+    if not is_multimodal(config.model_class):
         return (
             f"diagnostics: True does nothing for {config['model']}: RecBole's own trainer trains it, and it has no latents of modalities. "
             "The models of `recbole-ib models` are measured; set diagnostics: False, or choose one of those"
@@ -89,7 +89,7 @@ def diagnostics_path(checkpoint: str | Path) -> Path:
 
 
 @contextmanager
-def looking_on(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients, and everything as before afterwards: every module's mode and the random state.
 
     The modes are set one by one: ``eval()`` drops what an evaluation has kept, and ends the epoch of a bridged model.
@@ -206,7 +206,7 @@ class Diagnostics:
 
     def measure(self) -> dict[str, float]:
         """Every measure by its name, see docs/diagnostics.md; nothing of the model changes."""
-        with looking_on(self.model):
+        with evaluation_mode(self.model):
             latents = self.model.item_latents()
             parts, fuse = self.parts(latents) if latents else ({}, dict)
             found = {**self.dependence(latents), **self.information(parts), **self.shares(parts, fuse)}
@@ -214,7 +214,7 @@ class Diagnostics:
             return {name: float(value) for name, value in found.items()}
 
     def dependence(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """HSIC of every latent with the features it is made of and with the id embeddings, plain and normalised.
+        """HSIC of every latent with the features it is made of and with the id embeddings, plain and normalized.
 
         Args:
             latents: name -> ``[n_items, d]``.
@@ -226,7 +226,7 @@ class Diagnostics:
             rows = self.items[known]
             if rows.numel() < 2:
                 continue
-            z = centre(median_rbf_kernel(table[rows]))
+            z = center(median_rbf_kernel(table[rows]))
             others = {}
             if name in features:
                 others["features"] = self._constant(name, features[name][known])
@@ -234,12 +234,12 @@ class Diagnostics:
                 # one kernel for all latents of the same items
                 which = tuple(rows.tolist())
                 if which not in id_kernels:
-                    id_kernels[which] = centre(median_rbf_kernel(ids[rows]))
+                    id_kernels[which] = center(median_rbf_kernel(ids[rows]))
                 others["ids"] = id_kernels[which]
             for what, other in others.items():
                 value = alignment(z, other)
                 found[f"hsic_{what}/{name}"] = value.hsic
-                found[f"nhsic_{what}/{name}"] = value.normalised
+                found[f"nhsic_{what}/{name}"] = value.normalized
                 found[f"nhsic_{what}_independent/{name}"] = value.independent
         return found
 
@@ -293,10 +293,10 @@ class Diagnostics:
         return self._masks.get(name, self._any)
 
     def _constant(self, name: str, rows: Tensor) -> Tensor:
-        """The centred kernel of feature rows, computed again only where they are trained and have changed."""
+        """The centered kernel of feature rows, computed again only where they are trained and have changed."""
         known = self._kernels.get(name)
         if known is None or not torch.equal(known[0], rows):
-            self._kernels[name] = known = (rows.clone(), centre(median_rbf_kernel(rows)))
+            self._kernels[name] = known = (rows.clone(), center(median_rbf_kernel(rows)))
         return known[1]
 
 

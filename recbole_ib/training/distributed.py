@@ -26,8 +26,8 @@ from recbole_ib.patches.collector import RankingCollector
 # -- the processes ----------------------------------------------------------------------------------------------------
 
 
-class Alone:
-    """One process: every method of :class:`Processes` without a partner."""
+class SingleProcess:
+    """One process: every method of :class:`ProcessGroup` without a partner."""
 
     size, first = 1, True
 
@@ -47,7 +47,7 @@ class Alone:
         pass
 
 
-class Processes:
+class ProcessGroup:
     """The processes of a run and what they do together; every process must call these methods in the same order."""
 
     def __init__(self):
@@ -96,7 +96,7 @@ class Processes:
             if anywhere:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-                # a gradient keeps its parameter's layout, which the fused optimisers rely on; all_reduce takes row-major ones alone
+                # a gradient keeps its parameter's layout, which the fused optimizers rely on; all_reduce takes row-major ones alone
                 whole = parameter.grad.contiguous()
                 works.append((parameter.grad, whole, dist.all_reduce(whole, async_op=True)))
         for grad, whole, work in works:
@@ -147,7 +147,7 @@ class Processes:
 class SharedCollector(RankingCollector):
     """The collector where the batches of an evaluation go round the processes: all hold what one process would have collected."""
 
-    def __init__(self, config, processes: Processes):
+    def __init__(self, config, processes: ProcessGroup):
         super().__init__(config)
         self.processes, self.batch, self.pieces = processes, 0, {}
 
@@ -172,16 +172,16 @@ class SharedCollector(RankingCollector):
         return super().get_data_struct()
 
 
-_current: Alone | Processes = Alone()
+_current: SingleProcess | ProcessGroup = SingleProcess()
 
 
-def current() -> Alone | Processes:
+def current() -> SingleProcess | ProcessGroup:
     """The processes of the run that is under way."""
     return _current
 
 
 @contextmanager
-def running(config) -> Iterator[Alone | Processes]:
+def running(config) -> Iterator[SingleProcess | ProcessGroup]:
     """The processes of a run; all but the first write no log, no tensorboard and no progress bar.
 
     Raises:
@@ -195,7 +195,7 @@ def running(config) -> Iterator[Alone | Processes]:
     import recbole.trainer.trainer as recbole_trainer
 
     _join()
-    _current = Processes()
+    _current = ProcessGroup()
     get_tensorboard = recbole_trainer.get_tensorboard
     if not _current.first:
         config.final_config_dict.update(show_progress=False, log_wandb=False)
@@ -204,7 +204,7 @@ def running(config) -> Iterator[Alone | Processes]:
     try:
         yield _current
     finally:
-        _current = Alone()
+        _current = SingleProcess()
         recbole_trainer.get_tensorboard = get_tensorboard
 
 
@@ -238,13 +238,13 @@ def check_model(name: str, model_class: type) -> None:
     """Raise ConfigurationError for a model whose steps slices of a batch do not make."""
     if can_share(model_class):
         return
-    from recbole_ib.model.registry import CATALOGUE, is_ours
+    from recbole_ib.model.registry import CATALOG, is_multimodal
 
-    able = ", ".join(entry for entry in CATALOGUE if can_share(get_model(entry)))
+    able = ", ".join(entry for entry in CATALOG if can_share(get_model(entry)))
     reason = (
         "its loss is not known to be a mean over a batch's rows (a contrast within the batch, terms of its distinct items or draws for "
         "each row are not), so slices of the batch would not make the steps of one process"
-        if is_ours(model_class)
+        if is_multimodal(model_class)
         else "it is not a model of recbole_ib, and RecBole's own trainer trains it"
     )
     raise ConfigurationError(

@@ -147,7 +147,7 @@ class InvRLTrainer(MultimodalTrainer):
         return loader
 
     def _train_backbone(self, backbone, loader, epochs: int, penalty: Callable[[], Tensor] | None = None) -> None:
-        """Plain training by the run's optimiser, without evaluation."""
+        """Plain training by the run's optimizer, without evaluation."""
         parameters = list(backbone.parameters())
         optimizer = self._build_optimizer(params=parameters, weight_decay=self.weight_decay)
         for epoch in range(epochs):

@@ -19,7 +19,7 @@ from recbole_ib.data.digest import interactions_digests, table_digest
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.training.checkpoint import checkpoint_path
 from recbole_ib.training.per_user import per_user_metrics
-from recbole_ib.utils.files import write_text, written_whole
+from recbole_ib.utils.files import atomic_write, write_text
 from recbole_ib.utils.malloc import forget_peak, peak_memory
 
 FORMAT = "recbole_ib run 1"
@@ -62,7 +62,7 @@ def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
     """Write the manifest and, with ``per_user``, the users' metrics; the paths of both, by kind.
 
     Args:
-        run: :class:`recbole_ib.training.run.Setup`, its best epoch loaded.
+        run: :class:`recbole_ib.training.run.RunSetup`, its best epoch loaded.
         record: of the run.
         result: what ``run_recbole_ib`` returns, with ``checkpoint`` or ``None``.
     """
@@ -77,7 +77,7 @@ def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
     if config["per_user"]:
         users = stem.with_name(f"{stem.stem}-users.parquet")
         table = per_user_metrics(trainer, run.train_data, run.test_data)
-        with written_whole(users) as scratch:
+        with atomic_write(users) as scratch:
             table.to_parquet(scratch, index=False)
     epochs = getattr(trainer, "train_loss_dict", {})
     # ours knows the part before an interruption too

@@ -1,4 +1,4 @@
-"""The test metrics of every user, and of parts of the catalogue: what paired tests between models are made of."""
+"""The test metrics of every user, and of parts of the catalog: what paired tests between models are made of."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ QUIET = {
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """No log below an error, and the random state as it was: every rebuilt model would repeat what the training run has said."""
     level, state = logging.root.manager.disable, random_state(None)
     logging.disable(logging.WARNING)
@@ -50,7 +50,7 @@ def quiet() -> Iterator[None]:
         restore_random_state(state, None)
 
 
-def read_run(checkpoint: str | Path) -> dict:
+def read_checkpoint_any(checkpoint: str | Path) -> dict:
     """What a checkpoint holds, of our models or RecBole's own; its ``config`` as plain settings.
 
     Raises:
@@ -74,7 +74,7 @@ def run_config(state: dict, checkpoint: str | Path, device: str | torch.device |
     """The configuration of a run as it is used again.
 
     Args:
-        state: from :func:`read_run`.
+        state: from :func:`read_checkpoint_any`.
         checkpoint: the file; RecBole's caches go beside it.
         device: where the network is to live; default: a GPU if there is one.
         data_path: where data sets lie now; default: where they lay.
@@ -105,7 +105,7 @@ def _device(wanted: str | torch.device) -> torch.device:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run's data as it split them, and its weights; see :func:`load_run`.
+    """A run's data as it split them, and its weights; see :func:`restore_run`.
 
     dataset: all interactions, before the split; train, valid, test: RecBole's loaders, empty ones as RecBole has them.
     """
@@ -141,12 +141,12 @@ class TrainedRun:
         return network
 
 
-def load_run(checkpoint: str | Path, state: dict, config: Config) -> TrainedRun:
+def restore_run(checkpoint: str | Path, state: dict, config: Config) -> TrainedRun:
     """Read the data of a run and split them as it did.
 
     Args:
         checkpoint: the file, for messages.
-        state: from :func:`read_run`.
+        state: from :func:`read_checkpoint_any`.
         config: from :func:`run_config`.
 
     Raises:

@@ -18,14 +18,14 @@ from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init
 from recbole_ib.config.checks import unread_settings
 from recbole_ib.config.config import Config
 from recbole_ib.errors import CheckpointError, ConfigurationError
-from recbole_ib.model.registry import ensure_known, is_ours
+from recbole_ib.model.registry import ensure_known, is_multimodal
 from recbole_ib.patches.kernels import applies, speed_up
 from recbole_ib.training import distributed
 from recbole_ib.training.checkpoint import checkpoint_path, last_path
 from recbole_ib.training.diagnostics import unavailable
 from recbole_ib.training.manifest import RunRecord, write_records
 from recbole_ib.training.per_user import check_per_user
-from recbole_ib.utils.malloc import keep_freed_memory
+from recbole_ib.utils.malloc import tune_malloc
 
 
 def run_recbole_ib(
@@ -39,7 +39,7 @@ def run_recbole_ib(
     """Train a model on a data set and test its best epoch: RecBole's quick start, for our models and RecBole's own.
 
     Args:
-        model: a name of the catalogue or of RecBole, or a model class (ours, RecBole's or the caller's own).
+        model: a name of the catalog or of RecBole, or a model class (ours, RecBole's or the caller's own).
         dataset: a name; ``ml-100k`` is bundled.
         config_file_list: yaml files; later ones win.
         config_dict: settings; they win over the files.
@@ -54,7 +54,7 @@ def run_recbole_ib(
     Raises:
         RecBoleIBError: a wrong setting, feature file or checkpoint, before training starts.
     """
-    keep_freed_memory()
+    tune_malloc()
     if isinstance(model, type):
         ensure_known(model)
     config = Config(model, dataset, config_file_list, config_dict, argv=argv)
@@ -63,7 +63,7 @@ def run_recbole_ib(
 
 
 @dataclass
-class Setup:
+class RunSetup:
     """What a run trains with: settings, the whole data set, its three loaders, and the trainer, whose ``model`` is the network."""
 
     config: Config
@@ -74,7 +74,7 @@ class Setup:
     trainer: AbstractTrainer
 
 
-def set_up(config: Config, dataset: Dataset | None = None) -> Setup:
+def prepare(config: Config, dataset: Dataset | None = None) -> RunSetup:
     """Seed, load and split the data, and build model and trainer: all of a run before its first epoch.
 
     Args:
@@ -96,20 +96,20 @@ def set_up(config: Config, dataset: Dataset | None = None) -> Setup:
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     network = _build_model(config, train_data._dataset).to(config["device"])
     logger.info(network)
-    if not is_ours(config.model_class):
+    if not is_multimodal(config.model_class):
         # RecBole counts them here, on a copy of the model; left out, a model that draws random numbers in predict() would differ
         flops = get_flops(network, dataset, config["device"], logger, construct_transform(config))
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, network)
-    if not is_ours(config.model_class) and hasattr(trainer, "saved_model_file"):
+    if not is_multimodal(config.model_class) and hasattr(trainer, "saved_model_file"):
         # RecBole's names have one-second resolution: two runs started together would test each other's weights
         trainer.saved_model_file = str(checkpoint_path(config["checkpoint_dir"], config["model"], config["dataset"]))
     if applies(config):
         speed_up(network, trainer)
     if config["resume_checkpoint"]:
         _resume(trainer, config)
-    return Setup(config, dataset, train_data, valid_data, test_data, trainer)
+    return RunSetup(config, dataset, train_data, valid_data, test_data, trainer)
 
 
 def split_seed(config) -> int:
@@ -135,20 +135,20 @@ def _run(config, saved: bool, processes) -> dict:
         logger.warning(f"{config['model']} does not read {', '.join(unread)}: other models do, this run is the same without")
     if unavailable(config):
         logger.warning(unavailable(config))
-    if not is_ours(config.model_class) and config["defaults"] == "recbole_ib":
+    if not is_multimodal(config.model_class) and config["defaults"] == "recbole_ib":
         logger.info(
             "Data, metrics, early stopping and kernels are recbole_ib's; --defaults=recbole keeps RecBole's own, bit for bit"
         )
     check_per_user(config, processes.size)
 
     record = RunRecord()
-    run = set_up(config)
+    run = prepare(config)
     trainer = run.trainer
     record.begin_training()
     try:
         best_valid_score, best_valid_result = fit(run, saved=saved, callback=record.evaluated)
     except KeyboardInterrupt:
-        if is_ours(config.model_class) and saved and config["save_last"]:
+        if is_multimodal(config.model_class) and saved and config["save_last"]:
             last = last_path(trainer.saved_model_file)
             if last.is_file():
                 logger.warning(f"Interrupted. The same command with --resume_checkpoint={last} goes on")
@@ -175,7 +175,7 @@ def _run(config, saved: bool, processes) -> dict:
     return {**result, "manifest": paths.get("manifest"), "per_user": paths.get("per_user")}
 
 
-def fit(run: Setup, saved: bool = True, callback: Callable[[int, float], None] | None = None):
+def fit(run: RunSetup, saved: bool = True, callback: Callable[[int, float], None] | None = None):
     """Train; the best validation score and the metrics of its epoch. ``callback(epoch, score)`` hears of every evaluation."""
     arguments = {"saved": saved, "show_progress": run.config["show_progress"]}
     # RecBole's trainer of decision trees tells nobody of its evaluations
@@ -199,13 +199,13 @@ def _build_model(config, dataset):
     except ConfigurationError:
         raise
     except (ValueError, TypeError) as error:
-        if not is_ours(config.model_class):
+        if not is_multimodal(config.model_class):
             raise
         raise ConfigurationError(f"{config['model']} cannot be built with these settings: {error}") from error
 
 
 def _resume(trainer, config) -> None:
-    if not is_ours(config.model_class):
+    if not is_multimodal(config.model_class):
         raise CheckpointError(
             f"{config['model']} is RecBole's own model: RecBole's checkpoints hold neither the random state nor the best result, so a "
             "resumed run would not be the same run. resume_checkpoint works for the models of recbole_ib"

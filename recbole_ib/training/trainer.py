@@ -64,7 +64,7 @@ def _not_finite(model, phase: str, terms: Mapping[str, float], of: str = "") -> 
 class MultimodalTrainer(Trainer):
     """RecBole's ``Trainer`` for models with ``training_phases``, see :class:`recbole_ib.model.types.Phase`.
 
-    Every batch runs the phases in order, each with an optimiser of its own (torch's fused ones: one pass over the parameters); a
+    Every batch runs the phases in order, each with an optimizer of its own (torch's fused ones: one pass over the parameters); a
     model with one phase trains as under RecBole's Trainer. Loss terms carry their names into the progress bar, the log and tensorboard.
 
     Checkpoints hold tensors and plain values. The best epoch (by ``valid_metric``) is kept in ``saved_model_file``; with
@@ -104,7 +104,7 @@ class MultimodalTrainer(Trainer):
         if self.processes.size > 1:
             self.eval_collector = distributed.SharedCollector(config, self.processes)
         self.optimizers = {phase.name: self._phase_optimizer(phase) for phase in model.training_phases}
-        # RecBole's one optimiser is that of the model's loss: a critic's step may come first
+        # RecBole's one optimizer is that of the model's loss: a critic's step may come first
         whole = next((phase for phase in model.training_phases if phase.loss == "calculate_loss"), model.training_phases[0])
         self.optimizer = self.optimizers[whole.name]
         #: elsewhere the host would wait for the device in every step; there an epoch's sums tell, where a NaN or an inf stays
@@ -182,7 +182,7 @@ class MultimodalTrainer(Trainer):
                 group["lr"] = phase.rate * self.learning_rate * decay ** (epoch / 50)
 
     def _step(self, phase, share) -> dict:
-        """One optimiser step; the phase's loss terms of the whole batch, detached."""
+        """One optimizer step; the phase's loss terms of the whole batch, detached."""
         optimizer = self.optimizers[phase.name]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for parameter in parameters:
@@ -332,7 +332,7 @@ class MultimodalTrainer(Trainer):
         }
 
     def resume_checkpoint(self, resume_file):
-        """Continue from a checkpoint: weights, all optimisers, random state, epoch and early stopping.
+        """Continue from a checkpoint: weights, all optimizers, random state, epoch and early stopping.
 
         Raises:
             CheckpointError: not readable, of another model or data set, of a run with other settings, or without its best epoch's file.

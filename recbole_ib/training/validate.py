@@ -83,10 +83,10 @@ def check_dataset(config_file_list: Sequence[str] | None = None, config_dict: di
     """
     from recbole_ib.config.argv import parse_arguments
     from recbole_ib.config.config import Config
-    from recbole_ib.model.registry import CATALOGUE
+    from recbole_ib.model.registry import CATALOG
 
     given = {**(config_dict or {}), **parse_arguments(argv)}
-    model = given["model"] if given.get("model") in CATALOGUE else "VLATTICE"
+    model = given["model"] if given.get("model") in CATALOG else "VLATTICE"
     config = Config(model, None, config_file_list, config_dict, argv=argv)
     specs = MultimodalDataset.modality_specs(config)
     logger = logging.getLogger()

@@ -13,7 +13,7 @@ from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.tuning.space import Domain, Space
 from recbole_ib.tuning.trial import Record
 from recbole_ib.tuning.trials_table import value_text
-from recbole_ib.utils.files import written_whole
+from recbole_ib.utils.files import atomic_write
 from recbole_ib.utils.plotting import new_figure
 
 #: the pairs of IBMRec's figures 5 and 6
@@ -77,7 +77,7 @@ def write_plots(records: Sequence[Record], space: Space, facts: Facts, folder: P
 def _save(path: Path, draw: Callable) -> Path:
     figure = new_figure()
     draw(figure)
-    with written_whole(path) as scratch:
+    with atomic_write(path) as scratch:
         figure.savefig(scratch, dpi=150)
     return path
 

@@ -99,7 +99,7 @@ class Progress(Callback):
     # -- files ----------------------------------------------------------------------------------------------------
 
     def _tidy(self) -> None:
-        """Of the trials that ended, only the best one's best epoch is kept: a large catalogue would fill the disk."""
+        """Of the trials that ended, only the best one's best epoch is kept: a large catalog would fill the disk."""
         folders = [Path(self.folder) / trial_id for trial_id in sorted(self.ended)]
         records = [
             record

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.registry import is_ours
+from recbole_ib.model.registry import is_multimodal
 from recbole_ib.training.manifest import RunRecord, versions, write_records
-from recbole_ib.training.run import set_up
+from recbole_ib.training.run import prepare
 from recbole_ib.tuning import trials_table
 from recbole_ib.tuning.trial import Job, Record, load_weights, trial_settings
 from recbole_ib.utils.files import write_text
@@ -108,9 +108,9 @@ def test_winner(job: Job, record: Record, source: Path, target: Path) -> tuple[d
     weights, history = source / record.checkpoint, RunRecord()
     # a Trainer opens an event file of tensorboard in the working directory when it is made
     with tempfile.TemporaryDirectory(prefix="recbole-ib-tune-") as scratch, working_in(scratch):
-        made = set_up(config, dataset=job.data.copy(config))
+        made = prepare(config, dataset=job.data.copy(config))
         made.trainer.eval_collector.data_collect(made.train_data)
-        ours = is_ours(config.model_class)
+        ours = is_multimodal(config.model_class)
         if ours:
             shutil.copyfile(weights, target)
         else:

@@ -17,7 +17,7 @@ from recbole_ib.tuning.report import TuneResult, write_outputs
 from recbole_ib.tuning.shared_dataset import Data, Given, prepare, read_given
 from recbole_ib.tuning.space import Space, check_grid, check_searched, decode, parse_space, read_space, shipped_space
 from recbole_ib.tuning.trial import Job, Record, read_record, run_in_worker, write_record
-from recbole_ib.utils.ray import check_resources, connected, own_folder
+from recbole_ib.utils.ray import check_resources, own_folder, ray_session
 
 #: how often a trial whose worker was killed is started again
 RESTARTS = 2
@@ -73,7 +73,7 @@ def tune(
     with own_folder(folder):
         resumed = asked.claim(folder, _description(given, base, searched, how, data, command), how)
         try:
-            with ray_environment(), connected(how.address, how.cpus):
+            with ray_environment(), ray_session(how.address, how.cpus):
                 job = _job(given, base, data, searched, folder, how)
                 records = _run(job, base, how, folder, resumed)
         except KeyboardInterrupt:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from recbole.utils.argument_list import dataset_arguments
 
-from recbole_ib.config.checks import _class_keys
+from recbole_ib.config.checks import class_keys
 from recbole_ib.config.config import Config
 from recbole_ib.config.layers import RECBOLE_PROPERTIES, model_yaml, our_yaml, properties_folder
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.model.base import backbone_of
-from recbole_ib.model.registry import DATASET_KEYS, backbone_class, is_ours, is_plugin
-from recbole_ib.utils.yaml import _read_yaml
+from recbole_ib.model.registry import DATASET_KEYS, backbone_class, is_multimodal, is_wrapper
+from recbole_ib.utils.yaml import read_yaml
 
 #: kind -> what follows it, as messages write it
 KINDS = {
@@ -166,7 +166,7 @@ def read_space(path: str | Path) -> Space:
     Raises:
         ConfigurationError: no such file, no yaml, or a wrong entry.
     """
-    return parse_space(_read_yaml(Path(path)), str(path))
+    return parse_space(read_yaml(Path(path)), str(path))
 
 
 def check_grid(space: Space) -> None:
@@ -219,7 +219,7 @@ def shipped_space(config: Config) -> Space:
     """
     model_class = config.model_class
     entries = _entries(model_class)
-    if is_plugin(model_class):
+    if is_wrapper(model_class):
         entries = {**_entries(backbone_class(config["backbone"])), **entries}
     if not entries:
         folder = properties_folder() / "tune"
@@ -244,7 +244,7 @@ def _entries(model_class: type) -> dict:
 
 
 def _file(name: str) -> dict:
-    return _read_yaml(properties_folder() / "tune" / f"{name}.yaml", missing_ok=True)
+    return read_yaml(properties_folder() / "tune" / f"{name}.yaml", missing_ok=True)
 
 
 def check_searched(space: Space, make_config: Callable[[dict], Config]) -> Config:
@@ -283,12 +283,12 @@ def check_searched(space: Space, make_config: Callable[[dict], Config]) -> Confi
 def read_keys(config: Config) -> set[str]:
     """The settings that training a configuration's model reads."""
     model_class = config.model_class
-    keys = {*our_yaml("overall"), *_read_yaml(RECBOLE_PROPERTIES / "overall.yaml"), *_class_keys(model_class)}
-    if is_ours(model_class):
+    keys = {*our_yaml("overall"), *read_yaml(RECBOLE_PROPERTIES / "overall.yaml"), *class_keys(model_class)}
+    if is_multimodal(model_class):
         keys |= set(model_yaml(model_class))
     else:
-        keys |= set(_read_yaml(RECBOLE_PROPERTIES / "model" / f"{config['model']}.yaml", missing_ok=True))
-    if is_plugin(model_class):
+        keys |= set(read_yaml(RECBOLE_PROPERTIES / "model" / f"{config['model']}.yaml", missing_ok=True))
+    if is_wrapper(model_class):
         backbone = backbone_class(config["backbone"])
-        keys |= {*model_yaml(backbone), *_class_keys(backbone)}
+        keys |= {*model_yaml(backbone), *class_keys(backbone)}
     return keys

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from recbole_ib.errors import CheckpointError
-from recbole_ib.model.registry import is_ours
+from recbole_ib.model.registry import is_multimodal
 from recbole_ib.training.checkpoint import read_checkpoint
-from recbole_ib.training.run import fit, set_up
+from recbole_ib.training.run import fit, prepare
 from recbole_ib.tuning.shared_dataset import Data, Given
 from recbole_ib.tuning.space import Space, decode
-from recbole_ib.utils.files import write_text, written_whole
-from recbole_ib.utils.malloc import keep_freed_memory
+from recbole_ib.utils.files import atomic_write, write_text
+from recbole_ib.utils.malloc import tune_malloc
 from recbole_ib.utils.ray import use_share
 
 #: of the file that holds the best epoch's weights of one of RecBole's own models, whose checkpoints are pickles
@@ -56,7 +56,7 @@ def run_in_worker(sampled: dict, job: Job) -> None:
 
     context = tune.get_context()
     folder = Path(job.folder) / context.get_trial_id()
-    keep_freed_memory()
+    tune_malloc()
     run_trial(job, context.get_trial_id(), folder, decode(job.space, sampled), tune.report, _node())
 
 
@@ -98,9 +98,9 @@ def run_trial(job: Job, trial_id: str, folder: Path, values: dict, report: Calla
 
 def _train(job: Job, folder: Path, record: Record, report: Callable[[dict], None]) -> None:
     config = job.given.config({**trial_settings(record.values, folder), **use_share(job.threads)})
-    bigger, ours = bool(config["valid_metric_bigger"]), is_ours(config.model_class)
+    bigger, ours = bool(config["valid_metric_bigger"]), is_multimodal(config.model_class)
     started = time.perf_counter()
-    made = set_up(config, dataset=job.data.copy(config))
+    made = prepare(config, dataset=job.data.copy(config))
     trainer = made.trainer
     if not (ours and _resume(trainer, folder, record)):
         record.curve, record.best_score, record.best_epoch, record.epochs, record.seconds = [], None, None, 0, 0.0
@@ -154,7 +154,7 @@ def _resume(trainer, folder: Path, record: Record) -> bool:
 def save_weights(model, path: Path) -> None:
     """The weights of one of RecBole's own models, as tensors and plain values, written whole or not at all."""
     state = {"format": WEIGHTS_FORMAT, "state_dict": model.state_dict(), "other_parameter": model.other_parameter()}
-    with written_whole(path) as scratch:
+    with atomic_write(path) as scratch:
         torch.save(state, scratch)
 
 

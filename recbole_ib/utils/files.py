@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A scratch file beside ``path`` that takes its place at the end: a reader sees the old file or the new one, never half of one.
 
     An exception inside leaves the old file as it was.
@@ -33,11 +33,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole or not at all; its folder is made where needed."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as scratch:
+    with atomic_write(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
-def write_folder(base: Path, name: str, fill: Callable[[Path], object]) -> Path:
+def replace_folder(base: Path, name: str, fill: Callable[[Path], object]) -> Path:
     """Make ``base/name`` by ``fill(folder)`` beside its place and move it there: a reader never sees half of one."""
     base.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=base) as scratch:

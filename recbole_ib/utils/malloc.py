@@ -17,7 +17,7 @@ TOP_PAD = 64 << 20
 _kept = False
 
 
-def keep_freed_memory() -> bool:
+def tune_malloc() -> bool:
     """Let glibc keep freed blocks for the next step, whatever their size; ``True`` where that is in force.
 
     By default a block above 32 MiB is a mapping of its own: freed, it goes back to the system, and the next step pays a page fault

@@ -18,6 +18,6 @@ def new_figure(width: float | None = None, height: float | None = None) -> Figur
     return figure
 
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*")

@@ -25,7 +25,7 @@ OBJECT_STORE = 1 << 30
 
 
 @contextmanager
-def connected(address: str | None = None, cpus: int | None = None, object_store: int = OBJECT_STORE) -> Iterator[None]:
+def ray_session(address: str | None = None, cpus: int | None = None, object_store: int = OBJECT_STORE) -> Iterator[None]:
     """A connection to Ray for the time of the block; a Ray that was there before is used and left running.
 
     Args:

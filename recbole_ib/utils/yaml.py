@@ -11,14 +11,14 @@ import yaml
 from recbole_ib.errors import ConfigurationError, nearest
 
 
-def _read_yaml(path: Path, missing_ok: bool = False) -> dict:
+def read_yaml(path: Path, missing_ok: bool = False) -> dict:
     if not path.is_file():
         if missing_ok:
             return {}
         near = nearest(path.name, [p.name for p in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
         raise ConfigurationError(f"there is no config file {path}.{near}")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_yaml_loader())
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml_loader())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid yaml: {error}") from None
     if content is None:
@@ -29,7 +29,7 @@ def _read_yaml(path: Path, missing_ok: bool = False) -> dict:
 
 
 @cache
-def _yaml_loader():
+def yaml_loader():
     class Loader(yaml.SafeLoader):
         """Safe yaml that also reads 1e-4 as a number, as RecBole's loader does."""
 

@@ -258,7 +258,7 @@ def read_out(x, y):
 def disentangled(estimator, weight, seed=1):
     """Encode two modalities that share two numbers and hold two of their own each, which are their targets.
 
-    x_m = M_m [s, u_m], z_m = W_m x_m + .3 eps. Encoders and decoders minimise sum_m |D_m(z_m) - u_m|^2 + weight * redundancy, a
+    x_m = M_m [s, u_m], z_m = W_m x_m + .3 eps. Encoders and decoders minimize sum_m |D_m(z_m) - u_m|^2 + weight * redundancy, a
     step each beside one of the critic, which learns faster than they do.
 
     Returns, before and after: I(z_a; z_b), R^2 between the latents, R^2 of the targets.
@@ -299,7 +299,7 @@ def disentangled(estimator, weight, seed=1):
 
 
 @pytest.mark.parametrize(("estimator", "weight"), [("mine", 0.3), ("club", 0.1), ("hsic", 30.0)])
-def test_encoders_that_minimise_redundancy_give_up_what_they_share_and_keep_their_own(estimator, weight):
+def test_encoders_that_minimize_redundancy_give_up_what_they_share_and_keep_their_own(estimator, weight):
     """The latents are jointly Gaussian, so I is known: 1.8 nats before. Prediction alone leaves more than .8 (next test)."""
     before, after = disentangled(estimator, weight)
     assert before[0] > 1.7

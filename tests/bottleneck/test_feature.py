@@ -35,8 +35,8 @@ def test_sigma2_must_be_positive():
 def explained(z, cluster):
     """The share of z's variance that lies between the clusters."""
     z = z - z.mean(dim=0)
-    centres = torch.stack([z[cluster == k].mean(dim=0) for k in range(int(cluster.max()) + 1)])
-    return float(centres[cluster].square().sum() / z.square().sum())
+    centers = torch.stack([z[cluster == k].mean(dim=0) for k in range(int(cluster.max()) + 1)])
+    return float(centers[cluster].square().sum() / z.square().sum())
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -35,7 +35,7 @@ def test_a_mask_of_ones_leaves_the_graph_and_gives_hsic_of_y_with_itself():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_learns_to_drop_planted_wrong_edges(seed):
-    """Half of the edges link items of different groups; the task needs the neighbours' group. The gate must tell them apart."""
+    """Half of the edges link items of different groups; the task needs the neighbors' group. The gate must tell them apart."""
     torch.manual_seed(seed)
     n, groups = 120, 4
     group = torch.arange(n) % groups
@@ -44,7 +44,7 @@ def test_learns_to_drop_planted_wrong_edges(seed):
     wrong = torch.stack([torch.nonzero(group != g).flatten()[torch.randperm(n - n // groups)[:3]] for g in group])
     key = torch.unique(rows * n + torch.cat([right, wrong], dim=1).flatten())
     structure = EdgeStructure(key // n, key % n, n)
-    graph = EdgeGraph(structure, structure.normalise(torch.ones(structure.n_edges)))
+    graph = EdgeGraph(structure, structure.normalize(torch.ones(structure.n_edges)))
     nodes = F.one_hot(group, groups).float() + 0.3 * torch.randn(n, groups)
     gib = bottleneck(groups)
     optimizer = torch.optim.Adam(gib.parameters(), lr=0.02)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_ib.bottleneck import centre, hsic, rbf_hsic, rbf_kernel
+from recbole_ib.bottleneck import center, hsic, rbf_hsic, rbf_kernel
 
 
 def naive_kernel(x, sigma2):
@@ -86,10 +86,10 @@ def test_biased_estimate_is_about_one_over_n_for_narrow_kernels():
     assert value == pytest.approx(1 / 400, rel=0.15)
 
 
-def test_centre_equals_hkh(pair):
+def test_center_equals_hkh(pair):
     k = rbf_kernel(pair[0], 0.3)
     h = torch.eye(13, dtype=torch.double) - 1 / 13
-    torch.testing.assert_close(centre(k), h @ k @ h)
+    torch.testing.assert_close(center(k), h @ k @ h)
 
 
 def test_wrong_input_is_refused(pair):
@@ -111,7 +111,7 @@ def test_wrong_input_is_refused(pair):
 
 
 def double_sum(x, y, sigma2):
-    """HSIC without any matrix product: the sum over all i and j of both centred kernels, each entry centred by hand."""
+    """HSIC without any matrix product: the sum over all i and j of both centered kernels, each entry centered by hand."""
     n = len(x)
     kernels = [naive_kernel(z, sigma2) for z in (x, y)]
     total = 0.0
@@ -127,7 +127,7 @@ def double_sum(x, y, sigma2):
 
 @pytest.mark.parametrize("sigma2", [0.15, 1.0])
 @pytest.mark.parametrize("n", [2, 3, 13])
-def test_equals_the_double_sum_over_centred_kernels(pair, sigma2, n):
+def test_equals_the_double_sum_over_centered_kernels(pair, sigma2, n):
     x, y = (t[:n] for t in pair)
     expected = double_sum(x.numpy(), y.numpy(), sigma2)
     assert float(hsic(rbf_kernel(x, sigma2), rbf_kernel(y, sigma2))) == pytest.approx(expected, rel=1e-9)

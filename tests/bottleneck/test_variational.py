@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from recbole_ib.bottleneck import LogVarianceHead, gaussian_kl, reparameterise
+from recbole_ib.bottleneck import LogVarianceHead, gaussian_kl, reparameterize
 
 
 def doubles(*shape, **options):
@@ -28,10 +28,10 @@ def test_kl_of_no_rows_is_empty():
 
 
 def test_kl_equals_the_mean_log_ratio_of_draws():
-    """KL is E_q[log q - log p]; the draws are those of reparameterise, so the two functions mean one distribution."""
+    """KL is E_q[log q - log p]; the draws are those of reparameterize, so the two functions mean one distribution."""
     torch.manual_seed(0)
     mean, log_variance = torch.tensor([[0.5, -1.0]]).double(), torch.tensor([[0.3, -1.2]]).double()
-    z = reparameterise(mean.expand(400_000, 2), log_variance.expand(400_000, 2))
+    z = reparameterize(mean.expand(400_000, 2), log_variance.expand(400_000, 2))
     ratio = Normal(mean, (0.5 * log_variance).exp()).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
     assert float(ratio.sum(dim=1).mean()) == pytest.approx(float(gaussian_kl(mean, log_variance)), abs=0.01)
 
@@ -58,7 +58,7 @@ def test_draws_have_the_mean_and_variance():
     torch.manual_seed(0)
     mean, log_variance = torch.tensor([-2.0, 0.0, 0.01]), torch.tensor([0.0, 2.0 * math.log(3.0), 2.0 * math.log(0.01)])
     n = 200_000
-    z = reparameterise(mean.expand(n, 3), log_variance.expand(n, 3))
+    z = reparameterize(mean.expand(n, 3), log_variance.expand(n, 3))
     noise = (z - mean) / (0.5 * log_variance).exp()
     # five standard errors
     assert noise.mean(dim=0).abs().max() < 5 / math.sqrt(n)
@@ -69,9 +69,9 @@ def test_draws_have_the_mean_and_variance():
 def test_draws_follow_the_global_generator_and_differ_from_each_other():
     mean, log_variance = torch.zeros(6, 3), torch.zeros(6, 3)
     torch.manual_seed(3)
-    first, second = reparameterise(mean, log_variance), reparameterise(mean, log_variance)
+    first, second = reparameterize(mean, log_variance), reparameterize(mean, log_variance)
     torch.manual_seed(3)
-    assert torch.equal(first, reparameterise(mean, log_variance))
+    assert torch.equal(first, reparameterize(mean, log_variance))
     assert not torch.equal(first, second)
 
 
@@ -79,7 +79,7 @@ def test_gradient_of_a_draw():
     """dz/dmu = 1 and dz/dlog s^2 = s eps / 2 = (z - mu) / 2."""
     torch.manual_seed(0)
     mean, log_variance = doubles(5, 3, requires_grad=True), doubles(5, 3, requires_grad=True)
-    z = reparameterise(mean, log_variance)
+    z = reparameterize(mean, log_variance)
     to_mean, to_log_variance = torch.autograd.grad(z.sum(), (mean, log_variance))
     torch.testing.assert_close(to_mean, torch.ones_like(mean))
     torch.testing.assert_close(to_log_variance, 0.5 * (z - mean).detach())
@@ -91,7 +91,7 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\[n, d\], got \(4,\)"):
         gaussian_kl(torch.zeros(4), torch.zeros(4))
     with pytest.raises(ValueError, match=r"one shape, got \(3, 2\) and \(2, 2\)"):
-        reparameterise(torch.zeros(3, 2), torch.zeros(2, 2))
+        reparameterize(torch.zeros(3, 2), torch.zeros(2, 2))
 
 
 @pytest.mark.parametrize(("bound", "initial"), [((-14.0, 4.0), 2 * math.log(0.01)), ((-8.0, 4.0), -6.0), ((-1.0, 1.0), 0.99)])
@@ -101,17 +101,17 @@ def test_head_starts_at_the_chosen_log_variance_for_every_item(bound, initial):
     torch.testing.assert_close(head(100.0 * torch.randn(7, 5)), torch.full((7, 3), initial))
 
 
-def test_head_survives_an_initialisation_of_all_linear_layers():
+def test_head_survives_an_initialization_of_all_linear_layers():
     """RecBole's models apply one to their whole tree after building it: the chosen start has to outlive it."""
 
-    def initialise(module):
+    def initialize(module):
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
             torch.nn.init.xavier_normal_(module.weight)
             if getattr(module, "bias", None) is not None:
                 torch.nn.init.zeros_(module.bias)
 
     head = LogVarianceHead(5, 3, initial=-6.0)
-    head.apply(initialise)
+    head.apply(initialize)
     torch.testing.assert_close(head(torch.randn(7, 5)), torch.full((7, 3), -6.0))
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from recbole_ib import read_checkpoint, run_recbole_ib
 from recbole_ib.bridge.checkout import open_checkout
-from recbole_ib.bridge.interface import USER_NEIGHBOURS, choose_modalities, user_neighbours
+from recbole_ib.bridge.interface import USER_NEIGHBORS, choose_modalities, user_neighbors
 from recbole_ib.bridge.mmrec import mmrec_models
 from recbole_ib.cli import main
 from recbole_ib.config.config import Config
@@ -114,31 +114,31 @@ def test_scores_by_hand_and_the_padding_item(bridged):
         assert torch.allclose(model.predict(pairs), torch.stack([scores[1, 3], scores[0, 7], scores[1, 1]]))
 
 
-def test_user_neighbours_by_hand():
+def test_user_neighbors_by_hand():
     matrix = sp.csr_matrix(np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]))
-    assert user_neighbours(matrix) == {
+    assert user_neighbors(matrix) == {
         0: [[1, 2], [2.0, 1.0]],
         1: [[0, 2], [2.0, 1.0]],
         2: [[0, 1], [1.0, 1.0]],
         3: [[], []],
     }
-    assert user_neighbours(matrix, top=1)[0] == [[1], [2.0]]
+    assert user_neighbors(matrix, top=1)[0] == [[1], [2.0]]
 
 
-def test_user_neighbours_count_pairs_once_and_keep_the_most():
+def test_user_neighbors_count_pairs_once_and_keep_the_most():
     rng = np.random.default_rng(0)
     dense = rng.random((260, 12)) < 0.5
-    graph = user_neighbours(sp.csr_matrix(dense.astype(float) * 3))
+    graph = user_neighbors(sp.csr_matrix(dense.astype(float) * 3))
     shared = dense.astype(int) @ dense.astype(int).T
     ids, counts = graph[7]
-    assert len(ids) == USER_NEIGHBOURS
+    assert len(ids) == USER_NEIGHBORS
     assert 7 not in ids
-    assert counts == shared[7, ids].tolist() == sorted(np.delete(shared[7], 7).tolist(), reverse=True)[:USER_NEIGHBOURS]
+    assert counts == shared[7, ids].tolist() == sorted(np.delete(shared[7], 7).tolist(), reverse=True)[:USER_NEIGHBORS]
 
 
 def test_the_user_graph_is_made_of_training_interactions(bridged):
     _, model, train, _, _ = bridged("UserGraph")
-    assert model.network.graph == user_neighbours(train._dataset.inter_matrix(form="csr")[1:, 1:].tocsr())
+    assert model.network.graph == user_neighbors(train._dataset.inter_matrix(form="csr")[1:, 1:].tocsr())
 
 
 def test_a_user_graph_of_ones_own(bridged, tmp_path):

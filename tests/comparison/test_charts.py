@@ -1,4 +1,4 @@
-"""The charts: colours that all can tell apart, one look for an entry in all of them, and what stands in them."""
+"""The charts: colors that all can tell apart, one look for an entry in all of them, and what stands in them."""
 
 import base64
 import io
@@ -27,9 +27,9 @@ SIGHT = {
 }
 
 
-def lab(colour, sight):
-    """CIE L*a*b* of a colour as someone sees it."""
-    rgb = np.array(to_rgb(colour))
+def lab(color, sight):
+    """CIE L*a*b* of a color as someone sees it."""
+    rgb = np.array(to_rgb(color))
     linear = np.clip(np.array(sight) @ np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4), 0, 1)
     to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
     x, y, z = np.array(to_xyz) @ linear / [0.95047, 1, 1.08883]
@@ -38,7 +38,7 @@ def lab(colour, sight):
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-def test_any_two_colours_of_the_palette_differ_to_every_eye(sight):
+def test_any_two_colors_of_the_palette_differ_to_every_eye(sight):
     # 2.3 is just noticeable
     worst = min(np.linalg.norm(lab(a, SIGHT[sight]) - lab(b, SIGHT[sight])) for a, b in itertools.combinations(PALETTE, 2))
     assert worst > 12
@@ -46,7 +46,7 @@ def test_any_two_colours_of_the_palette_differ_to_every_eye(sight):
 
 def test_every_entry_has_a_look_of_its_own_also_beyond_the_palette():
     found = looks([f"M{i}" for i in range(3 * len(PALETTE))])
-    assert len({(look.colour, look.hatch) for look in found.values()}) == len(found)
+    assert len({(look.color, look.hatch) for look in found.values()}) == len(found)
     assert found["M0"].hatch == "" != found[f"M{len(PALETTE)}"].hatch
 
 
@@ -67,20 +67,20 @@ def drawn(results):
     }
 
 
-def test_an_entry_has_its_colour_in_every_chart(results):
+def test_an_entry_has_its_color_in_every_chart(results):
     look, figures = looks(results.names), drawn(results)
     bars = figures["bars"].axes[0]
     order = [label.get_text().replace("\\", "").removesuffix(" (baseline)") for label in bars.get_yticklabels()]
     assert order == ["A$1$", "C", "B"]
     for name, bar in zip(order, bars.patches, strict=True):
-        assert to_rgb(bar.get_facecolor()) == to_rgb(look[name].colour)
+        assert to_rgb(bar.get_facecolor()) == to_rgb(look[name].color)
         assert bar.get_width() == pytest.approx(results.mean(name, "recall@20"))
     for key in ("curves", "slices", "cost"):
         handles, labels = figures[key].axes[0].get_legend_handles_labels()
         assert [label.replace("\\", "") for label in labels] == results.names
         for handle, name in zip(handles, results.names, strict=True):
             line = handle if key == "curves" else handle.lines[0]
-            assert to_rgb(line.get_color()) == to_rgb(look[name].colour)
+            assert to_rgb(line.get_color()) == to_rgb(look[name].color)
 
 
 def test_curves_hold_every_run_and_the_mean_as_far_as_all_go(results):
@@ -120,11 +120,11 @@ def test_a_line_below_is_in_the_file_and_not_left_in_the_chart(results):
     assert png_bytes(figure) == before
 
 
-def test_colours_are_as_meant_in_the_file(results):
+def test_colors_are_as_meant_in_the_file(results):
     picture = np.asarray(Image.open(io.BytesIO(png_bytes(charts.draw_bars(results)))).convert("RGB")).reshape(-1, 3).astype(int)
-    for colour in (*(look.colour for look in looks(results.names).values()), "white"):
-        meant = np.round(255 * np.array(to_rgb(colour))).astype(int)
-        assert (np.abs(picture - meant).max(axis=1) <= 2).mean() > 0.01, colour
+    for color in (*(look.color for look in looks(results.names).values()), "white"):
+        meant = np.round(255 * np.array(to_rgb(color))).astype(int)
+        assert (np.abs(picture - meant).max(axis=1) <= 2).mean() > 0.01, color
 
 
 def test_what_there_is_nothing_of_is_not_drawn(tmp_path):

@@ -11,10 +11,10 @@ from recbole_ib import list_models, run_recbole_ib
 from recbole_ib.analysis.decompose import TrainedModel, command, decompose, shares
 from recbole_ib.analysis.interventions import Removed, Shuffled, alter_trained_tables, altered_dataset
 from recbole_ib.errors import CheckpointError, ConfigurationError
-from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.training.checkpoint import read_checkpoint, write_checkpoint
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import STAGES as INVRL_STAGES
+from tests.model.test_behavior import STAGES as INVRL_STAGES
 
 STAGES = INVRL_STAGES["InvRL"]
 #: settings in which the data reach a model in another way than in its defaults
@@ -102,7 +102,7 @@ def test_a_shuffle_deals_rows_out_among_the_items_that_have_one():
     assert all(graph[i, j] == dense[source[i], source[j]] for i in range(7) for j in range(7))
 
 
-def test_a_removed_modality_is_its_mean_row_without_neighbours():
+def test_a_removed_modality_is_its_mean_row_without_neighbors():
     known = torch.tensor([False, True, True, False])
     table = torch.tensor([[0.0], [1.0], [3.0], [100.0]])
     change = Removed(known)
@@ -127,9 +127,9 @@ def test_trained_tables_are_changed_by_modality_also_side_by_side():
     features = {"a": torch.randn(5, 2), "b": torch.randn(5, 3)}
     widths = {"a": 2, "b": 3}
     known = torch.tensor([False, True, True, True, True])
-    apart = FeatureProjections(features, 4, tuned=True)
-    together = FeatureProjections({"content": torch.cat(list(features.values()), dim=1)}, 4, tuned=True)
-    frozen = FeatureProjections(features, 4)
+    apart = LinearEncoder(features, 4, tuned=True)
+    together = LinearEncoder({"content": torch.cat(list(features.values()), dim=1)}, 4, tuned=True)
+    frozen = LinearEncoder(features, 4)
     for network in (apart, together, frozen):
         alter_trained_tables(network, widths, {"b": Removed(known)})
     expected = Removed(known).table(features["b"])
@@ -137,7 +137,7 @@ def test_trained_tables_are_changed_by_modality_also_side_by_side():
     assert torch.equal(apart.table("b"), expected)
     assert torch.equal(together.table("content"), torch.cat([features["a"], expected], dim=1))
     assert torch.equal(frozen.table("b"), features["b"])
-    odd = FeatureProjections({"other": torch.randn(5, 4)}, 4, tuned=True)
+    odd = LinearEncoder({"other": torch.randn(5, 4)}, 4, tuned=True)
     with pytest.raises(ConfigurationError, match="trained table 'other' has 4 columns"):
         alter_trained_tables(odd, widths, {"b": Removed(known)})
 

@@ -136,12 +136,12 @@ def test_sizes(nine):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
 
 
-def test_an_entry_has_one_colour_on_the_page(nine):
+def test_an_entry_has_one_color_on_the_page(nine):
     findings, page = nine
     source = page.read_text()
     for name, look in looks(findings.results.names).items():
-        colours = set(re.findall(rf'style="background:([^";]+)"></span>{name}\b', source))
-        assert colours == {look.colour}
+        colors = set(re.findall(rf'style="background:([^";]+)"></span>{name}\b', source))
+        assert colors == {look.color}
 
 
 @needs_browser

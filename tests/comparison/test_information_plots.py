@@ -11,7 +11,7 @@ from recbole_ib.analysis.information_plane import Run, command, family_of, label
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.metrics import smaller_is_better
 from recbole_ib.training.diagnostics import DiagnosticsFile
-from recbole_ib.utils.plotting import COLOURS
+from recbole_ib.utils.plotting import COLORS
 
 
 @pytest.fixture
@@ -51,11 +51,11 @@ def pixels(path):
         return np.asarray(image.convert("RGB"))
 
 
-def colours(path):
+def colors(path):
     return len(np.unique(pixels(path).reshape(-1, 3), axis=0))
 
 
-def has_colour(path, code):
+def has_color(path, code):
     wanted = [int(code[i : i + 2], 16) for i in (1, 3, 5)]
     return bool((pixels(path) == wanted).all(axis=2).any())
 
@@ -69,18 +69,18 @@ def test_one_run_is_drawn_beside_its_file(tmp_path, capsys):
     for path in expected:
         assert path.stat().st_size > 5000
         assert min(pixels(path).shape[:2]) > 200
-        assert colours(path) > 10
-        assert has_colour(path, COLOURS[0])
+        assert colors(path) > 10
+        assert has_color(path, COLORS[0])
 
 
 @pytest.mark.usefixtures("drawing")
-def test_several_runs_overlay_in_colours_of_their_own(tmp_path, capsys):
+def test_several_runs_overlay_in_colors_of_their_own(tmp_path, capsys):
     files = [write(tmp_path / f"{name}-diagnostics.csv", epochs=n) for name, n in (("a", 3), ("b$_c", 5), ("d", 1))]
     out = tmp_path / "new" / "folder"
     assert command([*map(str, files), f"--out={out}"]) == 0
     assert sorted(p.name for p in out.iterdir()) == ["information-curves.png", "information-plane.png"]
     for path in out.iterdir():
-        assert all(has_colour(path, COLOURS[i]) for i in range(3))
+        assert all(has_color(path, COLORS[i]) for i in range(3))
     assert capsys.readouterr().out.count(".png") == 2
 
 

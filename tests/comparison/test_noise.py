@@ -64,7 +64,7 @@ def test_rows_are_replaced_exactly_nested_and_stay_whole(table):
     np.testing.assert_array_equal(permuted_rows(values, usable, 0.02, keys), values)  # a single item has nobody to swap with
 
 
-def test_edges_are_rewired_exactly_nested_and_to_new_neighbours_alone():
+def test_edges_are_rewired_exactly_nested_and_to_new_neighbors_alone():
     rng = np.random.default_rng(2)
     rows = np.repeat(np.arange(1, 31), 5)
     others = [rng.choice(np.setdiff1d(np.arange(1, 31), i), 4, replace=False) for i in range(1, 31)]
@@ -93,14 +93,14 @@ def test_rewired_ends_are_uniform():
     assert counts.max() < 250
 
 
-def test_noise_columns_are_prefixes_with_neighbours_of_their_own():
+def test_noise_columns_are_prefixes_with_neighbors_of_their_own():
     narrow, wide = noise_columns(300, 20, 0.5, [0, 1]), noise_columns(300, 60, 0.5, [0, 1])
     np.testing.assert_array_equal(narrow, wide[:, :20])
     np.testing.assert_allclose(wide.std(axis=0), 0.5, rtol=1e-4)
     unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
     similarity = unit @ unit.T
     np.fill_diagonal(similarity, -1)
-    # clusters: the nearest neighbour is far nearer than one of as many independent rows would be
+    # clusters: the nearest neighbor is far nearer than one of as many independent rows would be
     assert np.median(similarity.max(axis=1)) > 0.8
 
 

@@ -111,7 +111,7 @@ def test_columns_have_one_variance_and_the_rotation_keeps_all_distances():
     plain = generate(replace(SMALL, rotate=False, irrelevance=0.5), 1)
     turned = generate(replace(SMALL, irrelevance=0.5), 1)
     for m in MODALITIES:
-        # standardised before the items without enough interactions were dropped
+        # standardized before the items without enough interactions were dropped
         assert plain.features[m].std(axis=0).min() > 0.7
         assert not np.allclose(plain.features[m], turned.features[m])
         np.testing.assert_allclose(plain.features[m] @ plain.features[m].T, turned.features[m] @ turned.features[m].T, atol=1e-3)

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from recbole_ib.comparison.summary import Entry, Lineup
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.report.write import FILES, write_report
-from recbole_ib.experiments.results import read_results
+from recbole_ib.experiments.results import Entry, Lineup, read_results
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
 from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
 

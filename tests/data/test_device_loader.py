@@ -13,14 +13,14 @@ from recbole.utils import get_trainer
 from scipy import stats
 
 from recbole_ib.config.config import Config
-from recbole_ib.data.sampler import UsedItems
+from recbole_ib.data.sampler import InteractionIndex
 from recbole_ib.data.train_loader import DeviceTrainLoader, FreeItems
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.training.checkpoint import last_path, random_state, restore_random_state
 from recbole_ib.training.run import run_recbole_ib
 from recbole_ib.training.trainer import MultimodalTrainer
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import STAGES
+from tests.model.test_behavior import STAGES
 
 CPU = torch.device("cpu")
 FIELDS = ("user_id", "item_id", "neg_item_id")
@@ -62,13 +62,13 @@ def test_draws_are_uniform_over_the_items_that_a_user_has_not_taken(train):
 def test_every_free_item_is_drawn_and_no_other(items):
     """Gaps at either end and in the middle, between two users who have taken other items."""
     keys = np.array([8 + 1, 8 + 7, *(16 + i for i in items), 24 + 1, 24 + 4], dtype=np.int64)
-    assert set(draws(UsedItems(keys, 4, 8), 2, 500)) == set(range(1, 8)) - set(items)
+    assert set(draws(InteractionIndex(keys, 4, 8), 2, 500)) == set(range(1, 8)) - set(items)
 
 
 def test_one_free_item_among_a_million_is_found_at_once():
     n_items = 1_000_001
     keys = n_items + np.delete(np.arange(1, n_items), 765_431)
-    assert set(draws(UsedItems(keys, 2, n_items), 1, 1000)) == {765_432}
+    assert set(draws(InteractionIndex(keys, 2, n_items), 1, 1000)) == {765_432}
 
 
 def test_no_negative_of_an_epoch_is_a_training_item_of_its_user(train):

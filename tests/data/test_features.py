@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recbole_ib.data import features
+from recbole_ib.data import feature_file, features, float16_cache
 from recbole_ib.data.features import load_modality
 from recbole_ib.data.modality_spec import ModalitySpec, parse_modalities
 from recbole_ib.errors import ConfigurationError, FeatureError
@@ -311,7 +311,7 @@ def test_unknown_tokens_are_counted_and_named(save):
 @pytest.mark.parametrize("block", [1, 6, 7])
 def test_rows_are_checked_in_every_block(save, monkeypatch, block):
     """The blocks in which a large file is scanned change nothing."""
-    monkeypatch.setattr(features, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(feature_file, "BLOCK_NUMBERS", block)
     values = np.arange(1.0, 31.0).reshape(10, 3)
     values[9], values[4], values[7] = values[0], 0.0, values[2]
     tokens = list("abcdefghij")
@@ -529,7 +529,8 @@ def wide(save):
 @pytest.mark.parametrize("cached", [True, False])
 def test_half_is_the_aligned_table_rounded(wide, tmp_path, monkeypatch, rule, block, cached):
     plain, _ = load_modality(wide(missing=rule), NINE)
-    monkeypatch.setattr(features, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(feature_file, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(float16_cache, "BLOCK_NUMBERS", block)
     half, report = load_modality(wide(missing=rule), NINE, dtype="float16", cache=tmp_path / "cache" if cached else None)
     assert half.values.dtype == np.float16
     np.testing.assert_array_equal(half.values, plain.values.astype(np.float16))

@@ -9,11 +9,11 @@ from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.sampler import Sampler
 from recbole.utils import init_seed
 
-from recbole_ib.config import config as config_module
+from recbole_ib.config import layers
 from recbole_ib.config.config import Config
 from recbole_ib.config.layers import our_yaml
 from recbole_ib.data.eval_loader import FullRankingLoader, is_overall_default
-from recbole_ib.data.sampler import FastSampler, UsedItems
+from recbole_ib.data.sampler import FastSampler, InteractionIndex
 from tests.conftest import write_dataset
 
 PHASES = ["train", "valid", "test"]
@@ -100,7 +100,7 @@ def test_a_user_with_every_item_is_named(tmp_path):
 
 
 def test_no_interaction_is_in_an_empty_set():
-    empty = UsedItems(np.zeros(0, dtype=np.int64), 4, 5)
+    empty = InteractionIndex(np.zeros(0, dtype=np.int64), 4, 5)
     assert not empty.contains(np.array([1, 2]), np.array([3, 4])).any()
     assert empty[2] == set()
 
@@ -125,10 +125,10 @@ def test_batches_are_those_of_recboles_loader(prepared, which):
 
 @pytest.fixture
 def small_default(monkeypatch):
-    """Our overall.yaml with an eval_batch_size of four planted users, so that a small catalogue is a large one to it."""
+    """Our overall.yaml with an eval_batch_size of four planted users, so that a small catalog is a large one to it."""
     small = {**our_yaml("overall"), "eval_batch_size": 300}
     original = our_yaml
-    monkeypatch.setattr(config_module, "our_yaml", lambda name: small if name == "overall" else original(name))
+    monkeypatch.setattr(layers, "our_yaml", lambda name: small if name == "overall" else original(name))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def small_default(monkeypatch):
     ],
 )
 @pytest.mark.usefixtures("small_default")
-def test_a_large_catalogue_is_ranked_for_many_users_at_once_unless_told_otherwise(planted_path, model, given, expected):
+def test_a_large_catalog_is_ranked_for_many_users_at_once_unless_told_otherwise(planted_path, model, given, expected):
     config = Config(model, "planted", config_dict={"data_path": str(planted_path), "use_gpu": False, **given})
     assert users_a_batch(config) == expected
     assert config["eval_batch_size"] == given.get("eval_batch_size", 300)

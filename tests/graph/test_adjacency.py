@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recbole_ib.graph import normalise_by_row_degree, user_item_adjacency
+from recbole_ib.graph import normalize_by_row_degree, user_item_adjacency
 
 
 def dense_reference(r, kind):
@@ -45,7 +45,7 @@ def test_padding_has_no_edge_without_self_loops(kind):
     assert a[0].sum() == a[2].sum() == 0
 
 
-def test_unknown_normalisation_is_named():
+def test_unknown_normalization_is_named():
     with pytest.raises(ValueError, match=r"'both'.*sym, row, mean"):
         user_item_adjacency(sp.csr_matrix((2, 2)), "both")
 
@@ -68,8 +68,8 @@ def test_row_degrees_on_both_sides_against_a_loop():
             if degree[i] > 0 and degree[j] > 0:
                 expected[i, j] = dense[i, j] / np.sqrt(degree[i] * degree[j])
     graph = sp.csr_array(dense)
-    np.testing.assert_allclose(normalise_by_row_degree(graph).toarray(), expected, atol=1e-6)
-    floored = normalise_by_row_degree(graph, smallest=1e-3)
+    np.testing.assert_allclose(normalize_by_row_degree(graph).toarray(), expected, atol=1e-6)
+    floored = normalize_by_row_degree(graph, smallest=1e-3)
     assert floored.nnz == graph.nnz
     assert floored.data.min() == np.float32(1e-3)
     np.testing.assert_array_equal(graph.toarray(), dense)

@@ -5,7 +5,7 @@ from recbole_ib.graph import EdgeStructure, edge_scores, edge_softmax
 
 
 def structure(n=7):
-    """Node 0 has no edge, node 1 a single one, node 6 none of its own but is a neighbour."""
+    """Node 0 has no edge, node 1 a single one, node 6 none of its own but is a neighbor."""
     rows = [1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 5, 5]
     cols = [2, 1, 3, 6, 2, 4, 3, 6, 1, 2, 3, 5]
     return EdgeStructure(torch.tensor(rows[::-1]), torch.tensor(cols[::-1]), n)
@@ -74,7 +74,7 @@ def test_input_is_not_changed():
 
 
 def test_gradients_have_a_gradient():
-    """InvRL penalises gradients: those of the scores and of the softmax must be differentiable, and right."""
+    """InvRL penalizes gradients: those of the scores and of the softmax must be differentiable, and right."""
     s = structure()
     a, b = (torch.randn(7, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradgradcheck(lambda x, y: edge_scores(s, x, y), (a, b))

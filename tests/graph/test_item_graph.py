@@ -13,7 +13,7 @@ def dense_knn(features, k):
     return dense
 
 
-def normalised(dense):
+def normalized(dense):
     degree = dense.sum(1)
     root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
     return dense * root[:, None] * root[None, :]
@@ -39,14 +39,14 @@ def csr(dense):
     return sp.csr_array(dense.numpy())
 
 
-@pytest.mark.parametrize("order", ["mix_first", "normalise_first"])
+@pytest.mark.parametrize("order", ["mix_first", "normalize_first"])
 def test_frozen_graph_equals_the_dense_formula(tables, order):
     dense = {m: dense_knn(t, 4) for m, t in tables.items()}
     graph = FrozenItemGraph({m: csr(d) for m, d in dense.items()}, ModalityWeights(["a", "b"], {"a": 1.0, "b": 3.0}), order)
     if order == "mix_first":
-        expected = normalised(0.25 * dense["a"] + 0.75 * dense["b"])
+        expected = normalized(0.25 * dense["a"] + 0.75 * dense["b"])
     else:
-        expected = 0.25 * normalised(dense["a"]) + 0.75 * normalised(dense["b"])
+        expected = 0.25 * normalized(dense["a"]) + 0.75 * normalized(dense["b"])
     torch.testing.assert_close(to_dense(graph()), expected)
 
 
@@ -68,9 +68,9 @@ def test_learned_graph_equals_the_dense_build(tables, static):
     valid = {m: t.any(1) for m, t in tables.items()}
     got = graph(latents, valid)
     learned = sum(0.5 * dense_knn(torch.where(valid[m][:, None], z, 0.0), 4) for m, z in latents.items())
-    fixed = sum(0.5 * normalised(d) for d in dense.values())
-    torch.testing.assert_close(to_dense(got), (1 - static) * normalised(learned) + static * fixed)
-    # 2 modalities x K neighbours x (learned + static)
+    fixed = sum(0.5 * normalized(d) for d in dense.values())
+    torch.testing.assert_close(to_dense(got), (1 - static) * normalized(learned) + static * fixed)
+    # 2 modalities x K neighbors x (learned + static)
     assert np.bincount(got.structure.rows.numpy()).max() <= 2 * 2 * 4
 
 

@@ -144,7 +144,7 @@ def faiss():
     return pytest.importorskip("faiss")
 
 
-def test_faiss_finds_the_neighbours_of_clustered_rows(faiss, caplog):
+def test_faiss_finds_the_neighbors_of_clustered_rows(faiss, caplog):
     features = clustered(8000, 24, 40)
     with caplog.at_level("INFO"):
         found = cosine_knn(features, 10, search="faiss")
@@ -156,7 +156,7 @@ def test_faiss_finds_the_neighbours_of_clustered_rows(faiss, caplog):
     assert len(common) >= 0.95 * 9 * 7999
     assert all(others[e] == pytest.approx(expected[e], abs=1e-5) for e in common)
     assert "of 358 lists read" in caplog.text
-    assert "of the exact neighbours of 200 items" in caplog.text
+    assert "of the exact neighbors of 200 items" in caplog.text
     assert all(torch.equal(a, b) for a, b in zip(found, cosine_knn(features, 10, search="faiss"), strict=True))
 
 
@@ -172,7 +172,7 @@ def test_faiss_reads_more_lists_where_rows_have_no_clusters(faiss, caplog):
 
 @pytest.mark.parametrize("k", [1, 3, 50])
 def test_faiss_keeps_the_rules_of_the_exact_graph(faiss, monkeypatch, k):
-    """Small rows, as many lists as there are rows, one of them read: most neighbours must be filled in."""
+    """Small rows, as many lists as there are rows, one of them read: most neighbors must be filled in."""
     monkeypatch.setattr(module, "FIRST_PROBES", 1)
     monkeypatch.setattr(module, "RECALL_WANTED", 0.0)
     monkeypatch.setattr(module, "BLOCK_NUMBERS", 16)

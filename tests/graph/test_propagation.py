@@ -107,11 +107,11 @@ def test_gradients_of_gradients_of_edge_weighted_products(layers):
     assert torch.autograd.gradgradcheck(product, (values, x))
 
 
-def test_normalisation_uses_row_degrees_on_both_sides():
+def test_normalization_uses_row_degrees_on_both_sides():
     structure, values, dense = edge_graph()
     degree = dense.sum(1)
     expected = dense / torch.sqrt(degree[:, None] * degree[None, :])
-    got = structure.normalise(values.detach())
+    got = structure.normalize(values.detach())
     torch.testing.assert_close(got, expected[structure.rows, structure.cols].nan_to_num(posinf=0.0))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recbole_ib.graph import neighbour_weights, user_co_occurrence
+from recbole_ib.graph import neighbor_weights, user_co_occurrence
 from recbole_ib.graph import user_graph as module
 
 # user -> items; 0 is padding, 4 shares nothing, 5 has nothing
@@ -55,13 +55,13 @@ def test_repeated_and_zero_interactions_do_not_count():
 
 def test_no_interaction_gives_an_empty_graph():
     assert user_co_occurrence(sp.csr_array((3, 2)), 5).nnz == 0
-    assert neighbour_weights(user_co_occurrence(sp.csr_array((3, 2)), 5)).shape == (3, 3)
+    assert neighbor_weights(user_co_occurrence(sp.csr_array((3, 2)), 5)).shape == (3, 3)
 
 
 @pytest.mark.parametrize("aggregation", module.AGGREGATIONS)
 def test_weights_of_a_user_sum_to_one(aggregation):
     counts = user_co_occurrence(toy(), 2)
-    weights = neighbour_weights(counts, aggregation)
+    weights = neighbor_weights(counts, aggregation)
     np.testing.assert_allclose(weights.sum(axis=1), [0, 1, 1, 1, 0, 0, 1], atol=1e-6)
     first = np.exp(3) / (np.exp(3) + np.exp(2)) if aggregation == "softmax" else 0.5
     np.testing.assert_allclose(weights.toarray()[1, [6, 2]], [first, 1 - first], rtol=1e-6)
@@ -69,11 +69,11 @@ def test_weights_of_a_user_sum_to_one(aggregation):
 
 def test_softmax_of_large_counts_is_finite():
     counts = sp.csr_array(np.array([[0, 5000, 4999], [0, 0, 0], [0, 0, 0]]))
-    np.testing.assert_allclose(neighbour_weights(counts).toarray()[0, 1:], [1 / (1 + np.exp(-1)), 1 / (1 + np.e)], rtol=1e-6)
+    np.testing.assert_allclose(neighbor_weights(counts).toarray()[0, 1:], [1 / (1 + np.exp(-1)), 1 / (1 + np.e)], rtol=1e-6)
 
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="0"):
         user_co_occurrence(toy(), 0)
     with pytest.raises(ValueError, match=r"'max'.*softmax, mean"):
-        neighbour_weights(toy(), "max")
+        neighbor_weights(toy(), "max")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from tests.model.test_behaviour import first_batch, scores_of
+from tests.model.test_behavior import first_batch, scores_of
 from tests.model.test_freedom import dense_adjacency, interactions, light_gcn, losses_of, projected
 
 

@@ -22,17 +22,17 @@ from recbole_ib.model.backbones.lattice import LATTICE
 from recbole_ib.model.backbones.vlightgcn import VLightGCN
 from recbole_ib.model.base import MultimodalRecommender, backbone_of
 from recbole_ib.model.bottleneck import BOTTLENECKS, bottlenecked, parse_bottlenecks
-from recbole_ib.model.registry import CATALOGUE, backbone_class, is_plugin, register_model
+from recbole_ib.model.registry import CATALOG, backbone_class, is_wrapper, register_model
 from recbole_ib.model.types import Phase
 from recbole_ib.training.run import run_recbole_ib
 from recbole_ib.training.trainer import MultimodalTrainer
 from tests.bottleneck.test_hsic import naive_hsic
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch, fit, scores_of
+from tests.model.test_behavior import first_batch, fit, scores_of
 
-BACKBONES = [name for name, entry in CATALOGUE.items() if entry.bottlenecks == "-" and not is_plugin(get_model(name))]
+BACKBONES = [name for name, entry in CATALOG.items() if entry.bottlenecks == "-" and not is_wrapper(get_model(name))]
 WITH_GRAPH = ["LATTICE", "VLATTICE", "MICRO", "FREEDOM", "MGCN", "SOIL"]
-NAMED = [name for name, entry in CATALOGUE.items() if entry.bottlenecks != "-"]
+NAMED = [name for name, entry in CATALOG.items() if entry.bottlenecks != "-"]
 
 
 def named(losses):
@@ -72,10 +72,10 @@ def test_wrong_names_of_bottlenecks_are_refused(value, message):
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_backbone_with_bottlenecks_is_the_class_with_a_name(name):
-    """One mechanism: a name of the catalogue stands for a backbone and its bottlenecks."""
+    """One mechanism: a name of the catalog stands for a backbone and its bottlenecks."""
     model_class = get_model(name)
     backbone = backbone_of(model_class).__name__
-    assert backbone == CATALOGUE[name].backbone
+    assert backbone == CATALOG[name].backbone
     by_key = Config(backbone, "ml-100k", config_dict={"bottleneck": ",".join(model_class.bottlenecks)})
     by_name = Config(name, "ml-100k")
     by_plus = Config("+".join([backbone, *model_class.bottlenecks]), "ml-100k")
@@ -269,7 +269,7 @@ def test_gate_state_on_known_gates(build):
 
 
 def test_by_key_and_by_name_give_the_same_numbers(planted_path):
-    quiet = {
+    silenced = {
         "data_path": str(planted_path),
         "epochs": 2,
         "show_progress": False,
@@ -277,8 +277,8 @@ def test_by_key_and_by_name_give_the_same_numbers(planted_path):
         "knn_k": 5,
         "save_last": False,
     }
-    by_key = run_recbole_ib("VLATTICE", "planted", config_dict={**quiet, "bottleneck": "gib,fib"})
-    by_name = run_recbole_ib("IBMRec", "planted", config_dict=quiet)
+    by_key = run_recbole_ib("VLATTICE", "planted", config_dict={**silenced, "bottleneck": "gib,fib"})
+    by_name = run_recbole_ib("IBMRec", "planted", config_dict=silenced)
     assert by_key["model"] == by_name["model"] == "IBMRec"
     assert by_key["test_result"] == by_name["test_result"]
 
@@ -291,8 +291,8 @@ def test_recboles_own_config_knows_the_key(planted_path):
 
 
 def test_a_fresh_process_loads_a_model_without_a_name(planted_path, tmp_path):
-    quiet = {"data_path": str(planted_path), "epochs": 1, "show_progress": False, "use_gpu": False, "knn_k": 5}
-    result = run_recbole_ib("FREEDOM", "planted", config_dict={**quiet, "bottleneck": "fib,gib"})
+    silenced = {"data_path": str(planted_path), "epochs": 1, "show_progress": False, "use_gpu": False, "knn_k": 5}
+    result = run_recbole_ib("FREEDOM", "planted", config_dict={**silenced, "bottleneck": "fib,gib"})
     assert result["model"] == "FREEDOM+fib+gib"
     _, model, *_ = load_data_and_model(result["checkpoint"])
     assert type(model).__name__ == "FREEDOM+fib+gib"
@@ -417,8 +417,8 @@ def test_classes_without_a_name_can_be_pickled():
 
 
 def test_recboles_run_can_be_resumed_by_our_command(planted_path):
-    quiet = {"data_path": str(planted_path), "show_progress": False, "use_gpu": False, "knn_k": 5, "epochs": 1}
-    run_recbole("IBMRecWoFIB", "planted", config_dict=quiet)
+    silenced = {"data_path": str(planted_path), "show_progress": False, "use_gpu": False, "knn_k": 5, "epochs": 1}
+    run_recbole("IBMRecWoFIB", "planted", config_dict=silenced)
     (last,) = Path("saved").glob("*-last.pth")
-    result = run_recbole_ib("VLATTICE+gib", "planted", config_dict={**quiet, "epochs": 2, "resume_checkpoint": str(last)})
+    result = run_recbole_ib("VLATTICE+gib", "planted", config_dict={**silenced, "epochs": 2, "resume_checkpoint": str(last)})
     assert result["model"] == "IBMRecWoFIB"

@@ -22,7 +22,7 @@ def named_losses(model, b):
 
 
 def naive(model, dataset, k, aggregation):
-    """The equations of the paper on dense matrices, the neighbours user by user."""
+    """The equations of the paper on dense matrices, the neighbors user by user."""
     r = (dataset.inter_matrix(form="csr").toarray() > 0).astype(np.float32)
     n_users, n_items = r.shape
     a = np.block([[np.zeros((n_users, n_users)), r], [r.T, np.zeros((n_items, n_items))]])
@@ -71,7 +71,7 @@ def test_loss_has_base_two_and_the_mean_squares_of_tables(build):
     torch.testing.assert_close(named["reg"], 0.3 * expected)
 
 
-def test_padding_is_not_regularised(build):
+def test_padding_is_not_regularized(build):
     _, model, _, _, _ = build("DualGNN", **SMALL)
     before = named_losses(model, batch())["reg"]
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_a_user_who_shares_no_item_keeps_the_own_row(build, tmp_path):
     assert torch.equal((own + graph(own))[user], own[user])
 
 
-def test_neighbours_come_from_the_training_interactions_alone(build):
+def test_neighbors_come_from_the_training_interactions_alone(build):
     _, model, train, valid, test = build("DualGNN", **{**SMALL, "user_knn": 200})
     r, *others = (part._dataset.inter_matrix(form="csr") for part in (train, valid, test))
     graph = model.user_graph
@@ -113,7 +113,7 @@ def test_modality_weights_start_as_shares(build):
     torch.testing.assert_close(weight.sum(dim=1), torch.ones(model.n_users))
 
 
-def test_without_layers_it_scores_the_normalised_rows(build):
+def test_without_layers_it_scores_the_normalized_rows(build):
     _, model, _, _, _ = build("DualGNN", **SMALL, n_layers=0)
     _, item = model()
     expected = sum(F.normalize(z, dim=1) for z in model.item_latents().values())

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch, scores_of
+from tests.model.test_behavior import first_batch, scores_of
 
 
 def dense_adjacency(r):
@@ -116,7 +116,7 @@ def test_modality_weights_come_before_image_weight(build):
 
 
 @pytest.mark.parametrize("rho", [0.5, 0.8])
-def test_training_graph_is_a_normalised_part_of_the_training_edges(build, rho):
+def test_training_graph_is_a_normalized_part_of_the_training_edges(build, rho):
     _, model, train, _, _ = build("FREEDOM", edge_dropout=rho)
     r = interactions(train)
     model.pre_epoch(0)

@@ -4,7 +4,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_ib.graph import user_item_adjacency
-from recbole_ib.model.layers.fusion import BehaviourGate, ViewAttention, collect_for_users, user_item_block
+from recbole_ib.model.layers.fusion import BehaviorGate, ViewAttention, collect_for_users, user_item_block
 
 
 def views(n=5, width=4, count=3):
@@ -46,7 +46,7 @@ def test_attention_without_views_is_refused():
 
 def test_gate_multiplies_the_ids_by_what_the_latents_say():
     q, a, b = views()
-    module = BehaviourGate(["a", "b"], 4)
+    module = BehaviorGate(["a", "b"], 4)
     out = module(q, {"b": b, "a": a})
     assert list(out) == ["a", "b"]
     for name, t in (("a", a), ("b", b)):
@@ -59,7 +59,7 @@ def test_gate_multiplies_the_ids_by_what_the_latents_say():
 
 
 def test_gate_passes_gradients_to_ids_and_latents():
-    module = BehaviourGate(["a"], 3).double()
+    module = BehaviorGate(["a"], 3).double()
     x = [torch.randn(2, 3, dtype=torch.double, requires_grad=True) for _ in range(2)]
     assert torch.autograd.gradcheck(lambda q, t: module(q, {"a": t})["a"], x)
 

@@ -20,10 +20,10 @@ def softmax_over(values):
 
 
 def naive(model, dataset, edge_weight="confidence", pruning=True, fusion="concat", routing=True):
-    """The equations of the paper, node by node and neighbour by neighbour."""
+    """The equations of the paper, node by node and neighbor by neighbor."""
     r = dataset.inter_matrix(form="csr").toarray() > 0
     n_users, n_items = r.shape
-    neighbours = [[n_users + i for i in np.flatnonzero(row)] for row in r] + [list(np.flatnonzero(col)) for col in r.T]
+    neighbors = [[n_users + i for i in np.flatnonzero(row)] for row in r] + [list(np.flatnonzero(col)) for col in r.T]
     contents, coefficients = [], []
     for m in model.modalities:
         layer = model.projections.linear[m]
@@ -32,21 +32,21 @@ def naive(model, dataset, edge_weight="confidence", pruning=True, fusion="concat
         for _ in range(3 if routing else 0):
             moved = []
             for u in range(n_users):
-                taken = [w - n_users for w in neighbours[u]]
+                taken = [w - n_users for w in neighbors[u]]
                 shares = softmax_over([p[u] @ z[i] for i in taken])
                 moved.append(F.normalize(p[u] + sum(a * z[i] for a, i in zip(shares, taken, strict=True)), dim=0))
             p = torch.stack(moved)
         x = torch.cat([p, z])
         a = {}
-        for v, near in enumerate(neighbours):
+        for v, near in enumerate(neighbors):
             shares = softmax_over([x[v] @ x[w] for w in near])
             a.update({(v, w): share for w, share in zip(near, shares, strict=True)})
-        contents.append(torch.stack([x[v] + sum(a[v, w] * x[w] for w in near) for v, near in enumerate(neighbours)]))
+        contents.append(torch.stack([x[v] + sum(a[v, w] * x[w] for w in near) for v, near in enumerate(neighbors)]))
         coefficients.append(a)
     if edge_weight == "confidence":
         confidence = torch.cat([model.user_confidence.weight, model.item_confidence.weight])
     weights = torch.zeros(n_users + n_items, n_users + n_items)
-    for v, near in enumerate(neighbours):
+    for v, near in enumerate(neighbors):
         for w in near:
             own = torch.stack([a[v, w] for a in coefficients])
             if edge_weight == "confidence":

@@ -14,7 +14,7 @@ from recbole_ib.model.ibmrec import IBMRec
 from recbole_ib.training.trainer import MultimodalTrainer
 from tests.bottleneck.test_hsic import naive_hsic
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch
+from tests.model.test_behavior import first_batch
 from tests.model.test_lattice import dense
 
 

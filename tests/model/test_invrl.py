@@ -20,7 +20,7 @@ from recbole_ib.model.wrappers.invrl import (
 from recbole_ib.training.checkpoint import last_path
 from recbole_ib.training.invrl_trainer import InvRLTrainer
 from tests.conftest import write_dataset
-from tests.model.test_behaviour import STAGES, first_batch, scores_of
+from tests.model.test_behavior import STAGES, first_batch, scores_of
 
 SHORT = STAGES["InvRL"]
 
@@ -212,7 +212,7 @@ def test_an_even_mask_leaves_the_graph_as_it_is(short):
 # -- a run ------------------------------------------------------------------------------------------------------------
 
 
-def test_fit_learns_the_mask_once_and_trains_what_the_optimiser_holds(short):
+def test_fit_learns_the_mask_once_and_trains_what_the_optimizer_holds(short):
     config, model, train, valid, _ = short(epochs=1, mask_epochs=3, mask_learning_rate=0.05)
     trainer = trainer_of(config, model)
     assert type(trainer) is InvRLTrainer

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import cosine_knn
 from recbole_ib.ops.normalize import unit_rows
-from tests.model.test_behaviour import first_batch
+from tests.model.test_behavior import first_batch
 
 
 def dense(graph):
@@ -85,7 +85,7 @@ def test_penalty_is_on_the_final_rows(build):
     torch.testing.assert_close(losses["reg"], 0.5 * rows.square().sum() / (2 * len(b)))
 
 
-def test_frozen_neighbours_are_those_of_the_raw_features(build):
+def test_frozen_neighbors_are_those_of_the_raw_features(build):
     _, model, train, _, _ = build("LATTICE", item_graph="frozen", knn_k=3)
     rows, cols, _ = cosine_knn(train._dataset.modalities["text"], 3)
     pattern = dense(model.item_graph({})) != 0
@@ -147,7 +147,7 @@ def test_a_graph_of_many_items_rebuilt_in_training_warns(build, monkeypatch, cap
     build("LATTICE", item_graph="frozen")
     assert "item_graph: frozen does so once" not in caplog.text
     build("LATTICE")
-    assert "item_graph: learned searches the neighbours of 61 items (exact) anew in every epoch" in caplog.text
+    assert "item_graph: learned searches the neighbors of 61 items (exact) anew in every epoch" in caplog.text
 
 
 def test_an_unknown_search_is_refused(build):

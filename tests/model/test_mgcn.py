@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch, scores_of
+from tests.model.test_behavior import first_batch, scores_of
 from tests.model.test_freedom import bpr_loop, dense, dense_adjacency, interactions, light_gcn, losses_of, nearest, projected
 
 
@@ -27,7 +27,7 @@ def cosine_graph(features, k):
 def naive_parts(model, train, raw, k=5):
     """C and side, ``[U + N, d]``, by dense products in float64."""
     a = dense_adjacency(interactions(train))
-    behaviour = torch.cat(light_gcn(a, model, model.n_layers))
+    behavior = torch.cat(light_gcn(a, model, model.n_layers))
     q, block = model.item_embedding.weight.double(), a[: model.n_users, model.n_users :]
     views, scores = {}, []
     for name, features in raw.items():
@@ -40,8 +40,8 @@ def naive_parts(model, train, raw, k=5):
     shared = sum((s / total)[:, None] * x for s, x in zip(scores, views.values(), strict=True))
     side = shared
     for name, x in views.items():
-        side = side + (x - shared) * torch.sigmoid(linear(model.preference[name], behaviour))
-    return behaviour, side / (len(views) + 1)
+        side = side + (x - shared) * torch.sigmoid(linear(model.preference[name], behavior))
+    return behavior, side / (len(views) + 1)
 
 
 def raw_features(train):
@@ -59,8 +59,8 @@ def nce_loop(x, y, t):
 @pytest.mark.parametrize(("n_layers", "n_item_layers"), [(2, 1), (1, 2)])
 def test_output_equals_dense_products(build, n_layers, n_item_layers):
     config, model, train, _, _ = build("MGCN", n_layers=n_layers, n_item_layers=n_item_layers)
-    behaviour, side = naive_parts(model, train, raw_features(train))
-    user, item = (behaviour + side).split([model.n_users, model.n_items])
+    behavior, side = naive_parts(model, train, raw_features(train))
+    user, item = (behavior + side).split([model.n_users, model.n_items])
     users = torch.arange(1, 9)
     torch.testing.assert_close(scores_of(model, config, users).double(), user[users] @ item.T, atol=1e-6, rtol=1e-4)
 
@@ -81,14 +81,14 @@ def test_loss_and_gradients_equal_the_dense_formula(build, tuned):
     batch = first_batch(train)[:30]
     users, n = batch["user_id"], model.n_users
     positives, negatives = n + batch["item_id"], n + batch["neg_item_id"]
-    behaviour, side = naive_parts(model, train, raw_features(train))
-    x = behaviour + side
+    behavior, side = naive_parts(model, train, raw_features(train))
+    x = behavior + side
     rows = (x[users], x[positives], x[negatives])
     expected = {
         "bpr": bpr_loop(*rows),
         "reg": 0.1 * sum(r.square().sum() for r in rows) / (2 * 30),
-        # the side is the anchor, behaviour the other one
-        "contrast": 0.5 * (nce_loop(side[positives], behaviour[positives], 0.3) + nce_loop(side[users], behaviour[users], 0.3)),
+        # the side is the anchor, behavior the other one
+        "contrast": 0.5 * (nce_loop(side[positives], behavior[positives], 0.3) + nce_loop(side[users], behavior[users], 0.3)),
     }
     model.train()
     found = losses_of(model, batch)
@@ -151,8 +151,8 @@ def test_closed_preferences_leave_the_shared_part(build):
         for layer in model.preference.values():
             layer.weight.zero_()
             layer.bias.fill_(-200.0)
-    behaviour, side = naive_parts(model, train, raw_features(train))
-    torch.testing.assert_close(torch.cat(model()).double() - behaviour, side, atol=1e-6, rtol=1e-3)
+    behavior, side = naive_parts(model, train, raw_features(train))
+    torch.testing.assert_close(torch.cat(model()).double() - behavior, side, atol=1e-6, rtol=1e-3)
     assert side.abs().max().item() > 1e-3
 
 
@@ -179,7 +179,7 @@ def test_contrast_only_where_it_has_a_weight(build):
     assert set(losses_of(with_it, batch)) == {"bpr", "reg", "contrast"}
 
 
-def test_an_item_without_a_feature_is_its_own_neighbour_alone(build, tmp_path):
+def test_an_item_without_a_feature_is_its_own_neighbor_alone(build, tmp_path):
     pairs, modalities, _, _ = planted(30, 20)
     modalities["visual"][3] = 0
     path = write_dataset(tmp_path / "data", "gap", pairs, modalities)

@@ -4,14 +4,14 @@ import torch
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.backbones import micro as module
-from tests.model.test_behaviour import first_batch
+from tests.model.test_behavior import first_batch
 from tests.model.test_lattice import dense
 
 SMALL = {"embedding_size": 8, "feature_dim": 6}
 
 
 def knn_reference(features, k):
-    """normalise(kNN(cos)): the k largest of every row, itself one of them, row degrees on both sides; no edge at padding."""
+    """normalize(kNN(cos)): the k largest of every row, itself one of them, row degrees on both sides; no edge at padding."""
     x = np.asarray(features, dtype=np.float64)[1:]
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
     cosine = x @ x.T
@@ -125,7 +125,7 @@ def test_loss_equals_the_dense_equations(build):
         assert float(losses[name]) == pytest.approx(value, rel=1e-5)
 
 
-def test_each_graph_is_normalised_before_mixing_and_reads_its_own_modality(build):
+def test_each_graph_is_normalized_before_mixing_and_reads_its_own_modality(build):
     _, model, train, _, _ = build("MICRO", **SMALL, static_weight=0.5)
     model.train()
     graphs = model.item_graph(model.item_latents())

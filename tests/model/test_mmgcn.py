@@ -21,10 +21,10 @@ def named_losses(model, b):
 
 
 def naive(model, dataset, combine, n_layers):
-    """The equations of the paper, the mean over neighbours node by node."""
+    """The equations of the paper, the mean over neighbors node by node."""
     r = dataset.inter_matrix(form="csr").toarray() > 0
     n_users = len(r)
-    neighbours = [n_users + np.flatnonzero(row) for row in r] + [np.flatnonzero(col) for col in r.T]
+    neighbors = [n_users + np.flatnonzero(row) for row in r] + [np.flatnonzero(col) for col in r.T]
     ids = torch.cat([model.user_embedding.weight, model.item_embedding.weight])
     outputs = []
     for m in model.modalities:
@@ -34,8 +34,8 @@ def naive(model, dataset, combine, n_layers):
         x = F.normalize(torch.cat([model.preference[m].weight, g]), dim=1)
         assert len(model.layers[m]) == n_layers
         for layer in model.layers[m]:
-            means = [x[near].mean(dim=0) if len(near) else torch.zeros(x.shape[1]) for near in neighbours]
-            h = F.leaky_relu(torch.stack(means) @ layer.neighbours.weight.T)
+            means = [x[near].mean(dim=0) if len(near) else torch.zeros(x.shape[1]) for near in neighbors]
+            h = F.leaky_relu(torch.stack(means) @ layer.neighbors.weight.T)
             own = F.leaky_relu(x @ layer.own.weight.T + layer.own.bias) + ids
             w3, b3 = layer.merge.weight.T, layer.merge.bias
             x = F.leaky_relu(torch.cat([h, own], dim=1) @ w3 + b3) if combine == "concat" else F.leaky_relu(h @ w3 + b3 + own)
@@ -66,7 +66,7 @@ def test_loss_equals_the_formula(build):
     torch.testing.assert_close(named["reg"], 0.3 * expected)
 
 
-def test_padding_is_not_regularised(build):
+def test_padding_is_not_regularized(build):
     _, model, _, _, _ = build("MMGCN", **SMALL)
     before = named_losses(model, batch())["reg"]
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_padding_is_not_regularised(build):
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_tables_are_trained_unless_as_released(build, trained):
-    """The released code holds them outside the module's parameters, so no optimiser ever sees them."""
+    """The released code holds them outside the module's parameters, so no optimizer ever sees them."""
     _, model, _, _, _ = build("MMGCN", **SMALL, train_tables=trained, reg_weight=0.1)
     tables = [model.user_embedding.weight, model.item_embedding.weight, *(t.weight for t in model.preference.values())]
     before = [t.detach().clone() for t in tables]

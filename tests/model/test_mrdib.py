@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_ib.bottleneck import LogVarianceHead, gaussian_information, gaussian_kl, reparameterise
+from recbole_ib.bottleneck import LogVarianceHead, gaussian_information, gaussian_kl, reparameterize
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.mrdib import GaussianLatents
 from recbole_ib.training.checkpoint import last_path
 from recbole_ib.training.trainer import MultimodalTrainer
 from tests.bottleneck.test_hsic import naive_hsic
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch, fit, scores_of
+from tests.model.test_behavior import first_batch, fit, scores_of
 from tests.test_trainer import run
 
 CLASSES = {
@@ -327,7 +327,7 @@ def test_kl_keeps_what_the_target_needs_and_drops_the_rest():
         optimizer = torch.optim.Adam(parameters, lr=0.02)
         for _ in range(600):
             mu, log_variance = mean(x), head(x)
-            loss = (decoder(reparameterise(mu, log_variance)) - target).square().mean()
+            loss = (decoder(reparameterize(mu, log_variance)) - target).square().mean()
             loss = loss + weight * gaussian_kl(mu, log_variance).mean()
             optimizer.zero_grad()
             loss.backward()

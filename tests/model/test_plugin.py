@@ -5,15 +5,15 @@ from recbole_ib.config.config import Config
 from recbole_ib.config.layers import our_yaml
 from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.registry import backbone_class, is_plugin, register_model
-from recbole_ib.model.wrappers.base import BackbonePlugin
-from tests.model.test_behaviour import first_batch, scores_of
+from recbole_ib.model.registry import backbone_class, is_wrapper, register_model
+from recbole_ib.model.wrappers.base import BackboneWrapper
+from tests.model.test_behavior import first_batch, scores_of
 
 BACKBONES = ["VBPR", "VLightGCN", "LATTICE", "VLATTICE", "BM3", "FREEDOM"]
 
 
 @register_model
-class Bare(BackbonePlugin):
+class Bare(BackboneWrapper):
     """A plug-in that changes nothing."""
 
 
@@ -128,5 +128,5 @@ def test_a_users_own_backbone():
 
 
 def test_which_classes_are_plugins():
-    assert is_plugin(Bare)
-    assert not is_plugin(backbone_class("LATTICE"))
+    assert is_wrapper(Bare)
+    assert not is_wrapper(backbone_class("LATTICE"))

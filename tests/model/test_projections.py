@@ -5,7 +5,7 @@ import torch
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.layers import encoder
-from recbole_ib.model.layers.encoder import FeatureProjections, batch_items, is_tuned
+from recbole_ib.model.layers.encoder import LinearEncoder, batch_items, is_tuned
 
 
 def features():
@@ -17,7 +17,7 @@ def features():
 @pytest.mark.parametrize("items", [None, torch.tensor([4, 1, 4])])
 def test_equals_the_loop(tuned, items):
     given = features()
-    module = FeatureProjections(given, 2, tuned=tuned)
+    module = LinearEncoder(given, 2, tuned=tuned)
     torch.nn.init.normal_(module.linear["text"].bias)
     out = module(items)
     assert list(out) == ["text", "visual"]
@@ -27,19 +27,19 @@ def test_equals_the_loop(tuned, items):
             torch.testing.assert_close(z[row], module.linear[name].weight @ given[name][item] + module.linear[name].bias)
 
 
-def test_normalise_scales_rows_to_length_one_and_leaves_empty_rows_empty():
+def test_normalize_scales_rows_to_length_one_and_leaves_empty_rows_empty():
     given = features()
     given["text"][0] = 0
-    table = FeatureProjections(given, 2, normalise=True).table("text")
+    table = LinearEncoder(given, 2, normalize=True).table("text")
     torch.testing.assert_close(table[1:], given["text"][1:] / given["text"][1:].norm(dim=1, keepdim=True))
     assert not bool(table[0].any())
-    assert torch.equal(FeatureProjections(given, 2).table("text"), given["text"])
+    assert torch.equal(LinearEncoder(given, 2).table("text"), given["text"])
 
 
 def test_frozen_features_stay_out_of_the_state_dict_and_tuned_ones_are_in_it():
     layers = {f"linear.{m}.{p}" for m in ("text", "visual") for p in ("weight", "bias")}
     tables = {"features_text", "features_visual"}
-    frozen, tuned = FeatureProjections(features(), 2), FeatureProjections(features(), 2, tuned=True)
+    frozen, tuned = LinearEncoder(features(), 2), LinearEncoder(features(), 2, tuned=True)
     assert set(frozen.state_dict()) == {n for n, _ in frozen.named_parameters()} == layers
     assert set(tuned.state_dict()) == {n for n, _ in tuned.named_parameters()} == layers | tables
 
@@ -47,7 +47,7 @@ def test_frozen_features_stay_out_of_the_state_dict_and_tuned_ones_are_in_it():
 def test_tuning_leaves_the_data_sets_own_features_alone():
     given = features()
     before = given["text"].clone()
-    module = FeatureProjections(given, 2, tuned=True)
+    module = LinearEncoder(given, 2, tuned=True)
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
     sum(z.square().sum() for z in module().values()).backward()
     optimizer.step()
@@ -56,16 +56,16 @@ def test_tuning_leaves_the_data_sets_own_features_alone():
 
 
 def test_a_tuned_table_takes_a_gradient_at_the_rows_asked_for():
-    module = FeatureProjections(features(), 2, tuned=True)
+    module = LinearEncoder(features(), 2, tuned=True)
     module(torch.tensor([1, 3]))["text"].sum().backward()
     assert torch.nonzero(module.table("text").grad.abs().sum(1)).flatten().tolist() == [1, 3]
 
 
 def test_initial_weights():
     wide = {"text": torch.zeros(2, 300)}
-    normal = FeatureProjections(wide, 200, init="xavier_normal").linear["text"]
-    uniform = FeatureProjections(wide, 200, init="xavier_uniform").linear["text"]
-    default = FeatureProjections(wide, 200, init="default").linear["text"]
+    normal = LinearEncoder(wide, 200, init="xavier_normal").linear["text"]
+    uniform = LinearEncoder(wide, 200, init="xavier_uniform").linear["text"]
+    default = LinearEncoder(wide, 200, init="default").linear["text"]
     # Glorot: variance 2 / (in + out); the uniform law ends at sqrt(6 / (in + out)); torch's at 1 / sqrt(in), with a bias
     assert normal.weight.std().item() == pytest.approx((2 / 500) ** 0.5, rel=0.02)
     assert normal.weight.abs().max().item() > 3 * (2 / 500) ** 0.5
@@ -76,7 +76,7 @@ def test_initial_weights():
 
 
 def test_reset_draws_anew():
-    module = FeatureProjections(features(), 2)
+    module = LinearEncoder(features(), 2)
     before = module.linear["text"].weight.clone()
     module.reset_parameters()
     assert not torch.equal(before, module.linear["text"].weight)
@@ -110,14 +110,14 @@ def pair(halves, **options):
     made = []
     for tables in (halves, {m: x.float() for m, x in halves.items()}):
         torch.manual_seed(1)
-        made.append(FeatureProjections(tables, 4, **options))
+        made.append(LinearEncoder(tables, 4, **options))
     return made
 
 
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("items", [None, torch.tensor([3, 0, 3, 29])])
-def test_half_tables_give_what_their_values_give_in_float32(halves, normalise, items):
-    half, full = pair(halves, normalise=normalise)
+def test_half_tables_give_what_their_values_give_in_float32(halves, normalize, items):
+    half, full = pair(halves, normalize=normalize)
     for name, z in full(items).items():
         assert torch.equal(half(items)[name], z)
         assert torch.equal(half.table(name), full.table(name))
@@ -134,16 +134,16 @@ def test_half_tables_are_the_data_sets_own_memory(halves):
 
 def test_half_tables_side_by_side(halves):
     torch.manual_seed(1)
-    half = FeatureProjections({"all": list(halves.values())}, 4, normalise=True)
+    half = LinearEncoder({"all": list(halves.values())}, 4, normalize=True)
     torch.manual_seed(1)
-    full = FeatureProjections({"all": [x.float() for x in halves.values()]}, 4, normalise=True)
+    full = LinearEncoder({"all": [x.float() for x in halves.values()]}, 4, normalize=True)
     assert torch.equal(half(torch.arange(4))["all"], full(torch.arange(4))["all"])
     assert torch.equal(full.table("all"), half.table("all"))
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_half_tables_in_blocks_give_the_same_latents_and_gradients(halves, monkeypatch, normalise):
-    half, full = pair(halves, normalise=normalise)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_half_tables_in_blocks_give_the_same_latents_and_gradients(halves, monkeypatch, normalize):
+    half, full = pair(halves, normalize=normalize)
     monkeypatch.setattr(encoder, "BLOCK_NUMBERS", 35)
     for module in (half, full):
         sum(z.square().sum() for z in module().values()).backward()
@@ -160,7 +160,7 @@ def test_tuned_half_tables_are_float32(halves):
 
 
 def test_rows_are_fetched_once_for_the_same_ids_and_anew_for_others():
-    projections = FeatureProjections({"text": torch.rand(6, 3)}, 2)
+    projections = LinearEncoder({"text": torch.rand(6, 3)}, 2)
     items = torch.tensor([1, 4])
     first = projections.rows("text", items)
     assert projections.rows("text", items) is first
@@ -175,7 +175,7 @@ def test_rows_are_fetched_once_for_the_same_ids_and_anew_for_others():
 
 
 def test_rows_of_a_trained_table_are_never_kept():
-    projections = FeatureProjections({"text": torch.rand(6, 3)}, 2, tuned=True)
+    projections = LinearEncoder({"text": torch.rand(6, 3)}, 2, tuned=True)
     items = torch.tensor([1, 4])
     before = projections.rows("text", items)
     with torch.no_grad():

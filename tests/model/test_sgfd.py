@@ -12,19 +12,19 @@ from recbole_ib.model.wrappers.item_labels import field_values, merge_small_clas
 from recbole_ib.model.wrappers.sgfd import cross_entropy, teacher_widths
 from recbole_ib.ops.normalize import unit_rows
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch, fit, scores_of
+from tests.model.test_behavior import first_batch, fit, scores_of
 
 
 @pytest.fixture
-def labelled(tmp_path):
+def labeled(tmp_path):
     """The planted set with an item file: ``kind`` tells the group, ``path`` lists a root and the group; i0 and i1 have neither."""
     pairs, modalities, group, _ = planted()
     load = {"inter": ["user_id", "item_id"], "item": ["item_id", "kind", "path", "price"]}
-    path = write_dataset(tmp_path / "data", "labelled", pairs, modalities, load_col=load)
+    path = write_dataset(tmp_path / "data", "labeled", pairs, modalities, load_col=load)
     lines = ["item_id:token\tkind:token\tpath:token_seq\tprice:float", "i0\t\t\t1.0", "i1\t\t\t1.0"]
     lines += [f"i{i}\tg{group[i]}\troot sub{group[i]} leaf{i}\t1.0" for i in range(2, len(group))]
-    (path / "labelled" / "labelled.item").write_text("\n".join(lines) + "\n")
-    return {"dataset": "labelled", "data_path": str(path)}
+    (path / "labeled" / "labeled.item").write_text("\n".join(lines) + "\n")
+    return {"dataset": "labeled", "data_path": str(path)}
 
 
 def group_numbers(dataset):
@@ -36,8 +36,8 @@ def group_numbers(dataset):
 
 
 @pytest.mark.parametrize(("field", "position"), [("kind", 0), ("path", 1)])
-def test_labels_of_an_item_field(build, labelled, field, position):
-    _, model, train, _, _ = build("SGFD", sgfd_labels=field, label_position=position, **labelled)
+def test_labels_of_an_item_field(build, labeled, field, position):
+    _, model, train, _, _ = build("SGFD", sgfd_labels=field, label_position=position, **labeled)
     labels, groups = model.labels.numpy(), group_numbers(train._dataset)
     ids = list(train._dataset.field2id_token["item_id"])
     unknown = [0, ids.index("i0"), ids.index("i1")]
@@ -75,9 +75,9 @@ def test_an_item_with_fewer_entries_gives_its_last_one():
         ({"teacher_activation": "tanh"}, "teacher_activation is 'tanh'; allowed: linear, relu"),
     ],
 )
-def test_wrong_settings(build, labelled, settings, message):
+def test_wrong_settings(build, labeled, settings, message):
     with pytest.raises(ConfigurationError, match=message):
-        build("SGFD", **labelled, **settings)
+        build("SGFD", **labeled, **settings)
 
 
 def test_a_data_set_without_item_fields_says_so(build):
@@ -141,24 +141,24 @@ def naive(model, items, legacy):
         h = F.leaky_relu(f)
         teacher[m] = h / h.norm(dim=1, keepdim=True)
     out = dict.fromkeys(("class", "response", "feature", "fusion"), 0.0)
-    labelled = [b for b, item in enumerate(items.tolist()) if model.labels[item] >= 0]
+    labeled = [b for b, item in enumerate(items.tolist()) if model.labels[item] >= 0]
     for m in names:
         classify = model.teacher.classifier[m]
-        for b in labelled:
+        for b in labeled:
             logits = classify(teacher[m][b])
             logits = torch.softmax(logits / t, 0) if legacy else logits
-            out["class"] += -torch.log_softmax(logits, 0)[model.labels[items[b]]] / len(labelled) / len(names)
+            out["class"] += -torch.log_softmax(logits, 0)[model.labels[items[b]]] / len(labeled) / len(names)
         p, q = (torch.softmax(classify(x[m]) / t, 1) for x in (teacher, student))
         out["response"] += (p - q).abs().sum() / p.numel() / len(names)
         out["feature"] += ((student[m] - teacher[m]) ** 2).sum() / student[m].numel() / len(names)
     fused = model.teacher.fused_classifier(F.leaky_relu(model.teacher.fusion(torch.cat([teacher[m] for m in names], 1))))
-    out["fusion"] = -sum(torch.log_softmax(fused[b], 0)[model.labels[items[b]]] for b in labelled) / len(labelled)
+    out["fusion"] = -sum(torch.log_softmax(fused[b], 0)[model.labels[items[b]]] for b in labeled) / len(labeled)
     return out
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_terms_equal_a_naive_computation(build, labelled, legacy):
-    _, model, train, _, _ = build("SGFD", sgfd_labels="kind", legacy_softmax=legacy, **labelled)
+def test_terms_equal_a_naive_computation(build, labeled, legacy):
+    _, model, train, _, _ = build("SGFD", sgfd_labels="kind", legacy_softmax=legacy, **labeled)
     ids = list(train._dataset.field2id_token["item_id"])
     items = torch.tensor([3, 9, 9, 4, ids.index("i0"), 7])
     expected = naive(model, items, legacy)
@@ -221,13 +221,13 @@ def test_a_relu_between_the_teachers_layers(build):
 # -- what it is for ---------------------------------------------------------------------------------------------------
 
 
-def test_students_learn_the_categories(build, labelled):
+def test_students_learn_the_categories(build, labeled):
     """Only ``text`` tells the category; its student must put the items of a category together, better than without the terms."""
     found = {}
     for weight in (0.0, 1.0):
         config, model, train, _, _ = build(
             "SGFD", backbone="VLightGCN", sgfd_labels="kind", ce_weight=weight, kd_weight=10 * weight, sgfd_temperature=1.0, epochs=30,
-            embedding_size=16, learning_rate=0.01, stopping_step=100, **labelled,
+            embedding_size=16, learning_rate=0.01, stopping_step=100, **labeled,
         )  # fmt: skip
         fit(config, model, train, None)
         model.eval()
@@ -239,7 +239,7 @@ def test_students_learn_the_categories(build, labelled):
     assert found[0.0] < 0.6
 
 
-def test_labels_travel_with_the_weights(build, labelled):
-    _, model, _, _, _ = build("SGFD", sgfd_labels="kind", **labelled)
+def test_labels_travel_with_the_weights(build, labeled):
+    _, model, _, _, _ = build("SGFD", sgfd_labels="kind", **labeled)
     assert torch.equal(model.state_dict()["labels"], model.labels)
     assert not any(name.startswith("students") and "linear" not in name for name, _ in model.named_parameters())

@@ -5,7 +5,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_ib.errors import ConfigurationError
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch, scores_of
+from tests.model.test_behavior import first_batch, scores_of
 from tests.model.test_micro import array, by_name, layer_mean, unit
 
 SMALL = {"embedding_size": 8, "n_layers": 2}
@@ -108,7 +108,7 @@ def test_the_last_stage_halves_the_width(make, count):
         assert all(layer.bias is not None for layer in layers.values())
 
 
-def test_dot_products_of_the_stages_are_not_normalised(make):
+def test_dot_products_of_the_stages_are_not_normalized(make):
     model, _, batch = make(2)
     before = float(by_name(model.calculate_loss(batch))["fac"])
     with torch.no_grad():

@@ -7,7 +7,7 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import interest_item_graphs, second_order_interactions, user_item_adjacency
 from recbole_ib.model.backbones import soil as module
 from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch, scores_of
+from tests.model.test_behavior import first_batch, scores_of
 from tests.model.test_lattice import dense
 from tests.model.test_micro import array, by_name, knn_reference, layer_mean
 from tests.model.test_slmrec import linear, nce, sym_adjacency
@@ -36,7 +36,7 @@ def matrix(sparse):
     return sparse.product(torch.eye(sparse.shape[1])).double().numpy()
 
 
-def normalised(w):
+def normalized(w):
     """sym(W) with row degrees; stored entries of at most 1e-7 are raised to 1e-7."""
     degree = w.sum(axis=1)
     scale = np.where(degree > 0, 1 / np.sqrt(np.where(degree > 0, degree, 1)), 0)
@@ -54,14 +54,14 @@ def graphs_reference(model, train, second_k, interest_k, scale, knn_k=5):
     second = np.zeros((n + model.n_items, n + model.n_items))
     second[:n, n:], second[n:, :n] = r_a, r_a.T
     w = interest_item_graphs(interactions(train), data.modalities, data.has_feature, interest_k)
-    items = {m: normalised(w[m].toarray().astype(float)) + knn_reference(x, knn_k) for m, x in data.modalities.items()}
-    return sym_adjacency(model, train) + scale * normalised(second), items
+    items = {m: normalized(w[m].toarray().astype(float)) + knn_reference(x, knn_k) for m, x in data.modalities.items()}
+    return sym_adjacency(model, train) + scale * normalized(second), items
 
 
 def reference(model, train, adjacency, item_graphs, n_layers=2, n_item_layers=1):
     """C, side and the two summed, ``[U + N, d]`` each."""
     n, ids = model.n_users, array(model.item_embedding.weight)
-    behaviour = layer_mean(adjacency, np.concatenate([array(model.user_embedding.weight), ids]), n_layers)
+    behavior = layer_mean(adjacency, np.concatenate([array(model.user_embedding.weight), ids]), n_layers)
     views = []
     for m, features in train._dataset.modalities.items():
         latents = linear(model.projections.linear[m], array(features))
@@ -76,7 +76,7 @@ def reference(model, train, adjacency, item_graphs, n_layers=2, n_item_layers=1)
         alpha = np.exp(score) / np.exp(score).sum(axis=0)
         shared = sum(a[:, None] * e for a, e in zip(alpha, views, strict=True))
         side = (sum(views) - shared) / (len(views) + 1)
-    return behaviour, side, behaviour + side
+    return behavior, side, behavior + side
 
 
 def test_without_second_order_the_adjacency_counts_one_and_a_half_times(build):
@@ -101,7 +101,7 @@ def test_without_its_own_graphs_it_has_those_of_mgcn(build, monkeypatch):
 
 @pytest.mark.parametrize("scale", [0.5, 1.0])
 def test_graphs_equal_the_dense_equations(build, scale):
-    """The second-order graph is normalised on its own, by its weights, and the users' views read the same matrix."""
+    """The second-order graph is normalized on its own, by its weights, and the users' views read the same matrix."""
     _, model, train, _, _ = build("SOIL", **SMALL, second_order_k=3, interest_k=4, second_order_scale=scale)
     adjacency, items = graphs_reference(model, train, 3, 4, scale)
     np.testing.assert_allclose(matrix(model.adjacency), adjacency, atol=1e-6)
@@ -184,15 +184,15 @@ def test_loss_equals_the_dense_equations(make, count):
         count, second_order_k=2, interest_k=3, cl_weight=0.3, user_item_cl_weight=0.7, cl_temperature=0.4, train_batch_size=64
     )
     adjacency, items = graphs_reference(model, train, 2, 3, 0.5)
-    behaviour, side, output = reference(model, train, adjacency, items)
+    behavior, side, output = reference(model, train, adjacency, items)
     batch = first_batch(train)
     u, i, j = (batch[f].numpy() for f in ("user_id", "item_id", "neg_item_id"))
     i, j = i + model.n_users, j + model.n_users
     margin = (output[u] * (output[i] - output[j])).sum(axis=1)
     expected = {
         "bpr": np.log1p(np.exp(-margin)).mean(),
-        "contrast": 0.3 * (nce(side[i], behaviour[i], 0.4) + nce(side[u], behaviour[u], 0.4)),
-        "user_item": 0.7 * (nce(output[u], behaviour[i], 0.4) + nce(output[u], side[i], 0.4)),
+        "contrast": 0.3 * (nce(side[i], behavior[i], 0.4) + nce(side[u], behavior[u], 0.4)),
+        "user_item": 0.7 * (nce(output[u], behavior[i], 0.4) + nce(output[u], side[i], 0.4)),
     }
     losses = by_name(model.calculate_loss(batch))
     assert list(losses) == list(expected)

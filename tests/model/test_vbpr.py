@@ -8,7 +8,7 @@ def batch(n=12):
     return Interaction({k: torch.randint(1, 60, (n,)) for k in ("user_id", "item_id", "neg_item_id")})
 
 
-def test_without_content_it_is_matrix_factorisation(build):
+def test_without_content_it_is_matrix_factorization(build):
     _, model, _, _, _ = build("VBPR")
     with torch.no_grad():
         for p in model.projections.parameters():

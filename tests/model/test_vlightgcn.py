@@ -18,7 +18,7 @@ def test_without_content_it_is_recbole_lightgcn(build):
     torch.testing.assert_close(user @ item.T, expected_user @ expected_item.T)
 
 
-def test_without_layers_it_is_factorisation_on_ids_and_content(build):
+def test_without_layers_it_is_factorization_on_ids_and_content(build):
     _, model, _, _, _ = build("VLightGCN", n_layers=0)
     user, item = model()
     z = model.item_latents()

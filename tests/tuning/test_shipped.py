@@ -8,11 +8,11 @@ import pytest
 
 from recbole_ib.config.layers import properties_folder
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.registry import CATALOGUE
+from recbole_ib.model.registry import CATALOG
 from recbole_ib.tuning.shared_dataset import read_given
 from recbole_ib.tuning.space import check_searched, decode, default_point, parse_space, shipped_space
 
-MODELS = [*CATALOGUE, "BPR", "LightGCN", "SGL", "FREEDOM+fib+gib", "BM3+mrdib", "SOIL+gib"]
+MODELS = [*CATALOG, "BPR", "LightGCN", "SGL", "FREEDOM+fib+gib", "BM3+mrdib", "SOIL+gib"]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -12,8 +12,9 @@ import torch
 from recbole.trainer import Trainer
 
 from recbole_ib import run_recbole_ib
+from recbole_ib.data import feature_file
 from recbole_ib.data import features as feature_files
-from recbole_ib.model.registry import CATALOGUE
+from recbole_ib.model.registry import CATALOG
 from recbole_ib.tuning import trial as trial_module
 from recbole_ib.tuning.shared_dataset import Data, prepare, read_given
 from recbole_ib.tuning.space import parse_space
@@ -53,7 +54,7 @@ def test_a_trial_reads_no_feature_file_and_leaves_the_shared_data_as_they_were(m
         raise AssertionError("a trial read a feature file")
 
     monkeypatch.setattr(feature_files, "_read_table", refuse)
-    monkeypatch.setattr(feature_files, "_numpy_load", refuse)
+    monkeypatch.setattr(feature_file, "_numpy_load", refuse)
     first, _ = run(job, "t1")
     second, _ = run(job, "t2")
     assert first.best_score == second.best_score
@@ -61,7 +62,7 @@ def test_a_trial_reads_no_feature_file_and_leaves_the_shared_data_as_they_were(m
     assert job.data.digest() == before
 
 
-@pytest.mark.parametrize("model", [*CATALOGUE, "BPR", "LightGCN", "SGL", "FREEDOM+fib+gib"])
+@pytest.mark.parametrize("model", [*CATALOG, "BPR", "LightGCN", "SGL", "FREEDOM+fib+gib"])
 def test_every_model_trains_on_features_that_cannot_be_written(model, settings, tmp_path):
     short = {"pretrain_epochs": 1, "environment_epochs": 1, "mask_epochs": 1, "n_environments": 2, "invrl_rounds": 1}
     given = read_given(model, "planted", config_dict={**settings, "epochs": 1, **(short if model == "InvRL" else {})})
@@ -95,8 +96,8 @@ def test_a_trial_never_evaluates_on_the_test_set(make_job, monkeypatch):
         return original(self, valid_data, *args, **kwargs)
 
     made = []
-    set_up = trial_module.set_up
-    monkeypatch.setattr(trial_module, "set_up", lambda *a, **k: made.append(set_up(*a, **k)) or made[-1])
+    prepare = trial_module.prepare
+    monkeypatch.setattr(trial_module, "prepare", lambda *a, **k: made.append(prepare(*a, **k)) or made[-1])
     monkeypatch.setattr(Trainer, "_valid_epoch", watched)
     run(job)
     (setup,) = made
@@ -107,7 +108,7 @@ def test_a_trial_never_evaluates_on_the_test_set(make_job, monkeypatch):
         raise AssertionError("the test set was read")
 
     # any reading of the test loader, by whichever path
-    monkeypatch.setattr(trial_module, "set_up", lambda *a, **k: _without_test(set_up(*a, **k), refuse))
+    monkeypatch.setattr(trial_module, "prepare", lambda *a, **k: _without_test(prepare(*a, **k), refuse))
     assert run(job, "t2")[0].status == "finished"
 
 
@@ -127,7 +128,7 @@ def test_a_finished_trial_only_says_what_it_came_to(make_job, monkeypatch):
     record, _ = run(job)
     file = Path(job.folder) / "t1" / "trial.json"
     before = file.stat().st_mtime_ns
-    monkeypatch.setattr(trial_module, "set_up", None)
+    monkeypatch.setattr(trial_module, "prepare", None)
     again, reports = run(job)
     assert again == record
     assert reports == [
@@ -143,7 +144,7 @@ def test_a_failed_trial_is_recorded_and_not_trained_again(make_job, monkeypatch)
     record = read_record(Path(job.folder) / "t1")
     assert record.status == "failed"
     assert "Error: " in record.error
-    monkeypatch.setattr(trial_module, "set_up", None)
+    monkeypatch.setattr(trial_module, "prepare", None)
     with pytest.raises(TrialFailed, match="Error"):
         run(job, values={"learning_rate": -1.0, "reg_weight": 1e-3})
 

@@ -1,4 +1,4 @@
-"""The charts of a comparison. An entry has one colour, marker and line style in all of them."""
+"""The charts of a comparison. An entry has one color, marker and line style in all of them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def draw_bars(results: Results) -> Figure:
     for name, y in places.items():
         values, one = results.values(name, metric), look[name]
         sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        whole.barh(y, values.mean(), 0.66, color=one.colour, hatch=one.hatch, edgecolor="white", linewidth=0)
-        close.errorbar(values.mean(), y, xerr=sd or None, fmt=one.marker, color=one.colour, markersize=8, capsize=4, linewidth=1.6,
-                       markerfacecolor="white" if one.hatch else one.colour)  # fmt: skip
+        whole.barh(y, values.mean(), 0.66, color=one.color, hatch=one.hatch, edgecolor="white", linewidth=0)
+        close.errorbar(values.mean(), y, xerr=sd or None, fmt=one.marker, color=one.color, markersize=8, capsize=4, linewidth=1.6,
+                       markerfacecolor="white" if one.hatch else one.color)  # fmt: skip
         if sd:
-            # light under dark, so that the line shows on every colour
-            for colour, width in (("white", 3.2), ("0.15", 1.2)):
-                whole.errorbar(values.mean(), y, xerr=sd, color=colour, capsize=width + 1.4, linewidth=width, capthick=width)
-            close.plot(values, np.full(len(values), y + 0.27), "|", markersize=5, color=one.colour, markeredgewidth=1.2)
+            # light under dark, so that the line shows on every color
+            for color, width in (("white", 3.2), ("0.15", 1.2)):
+                whole.errorbar(values.mean(), y, xerr=sd, color=color, capsize=width + 1.4, linewidth=width, capthick=width)
+            close.plot(values, np.full(len(values), y + 0.27), "|", markersize=5, color=one.color, markeredgewidth=1.2)
         whole.annotate(
             f"{values.mean():.4f}", (values.mean() + sd, y), (6, 0), textcoords="offset points", va="center", fontsize=8
         )
@@ -83,10 +83,10 @@ def draw_curves(results: Results, curves: pd.DataFrame) -> Figure | None:
         runs = [run for _, run in own.groupby("seed")]
         for run in runs:
             for axes, column in zip(panels, ("epoch", "seconds"), strict=True):
-                axes.plot(run[column], run["score"], color=one.colour, linewidth=0.5, alpha=0.35)
+                axes.plot(run[column], run["score"], color=one.color, linewidth=0.5, alpha=0.35)
         shared = set.intersection(*(set(run["epoch"]) for run in runs))
         mean = own[own["epoch"].isin(shared)].groupby("epoch")[["score", "seconds"]].mean().reset_index()
-        style = {"color": one.colour, "linestyle": one.line, "marker": one.marker, "markersize": 4, "linewidth": 1.6}
+        style = {"color": one.color, "linestyle": one.line, "marker": one.marker, "markersize": 4, "linewidth": 1.6}
         for axes, column in zip(panels, ("epoch", "seconds"), strict=True):
             axes.plot(mean[column], mean["score"], label=plain(name), markevery=(0.1, 0.2), **style)
     scores = results.all_runs[0].manifest["result"].get("valid_metric") or "score"
@@ -121,8 +121,8 @@ def draw_slices(results: Results, slices: pd.DataFrame) -> Figure | None:
             own, one = table[table["entry"] == name].set_index("slice").reindex(parts), look[name]
             x = np.arange(len(parts)) + (i - (len(results.names) - 1) / 2) * min(0.09, 0.8 / len(results.names))
             axes.errorbar(
-                x, own["mean"], yerr=own["sd"].fillna(0), fmt=one.marker, color=one.colour, markersize=5, capsize=2, linewidth=1,
-                markerfacecolor="white" if one.hatch else one.colour, label=plain(name),
+                x, own["mean"], yerr=own["sd"].fillna(0), fmt=one.marker, color=one.color, markersize=5, capsize=2, linewidth=1,
+                markerfacecolor="white" if one.hatch else one.color, label=plain(name),
             )  # fmt: skip
         axes.set_xticks(
             range(len(parts)), [part.replace(" ", "\n", 1) if what == "users" else part for part in parts], fontsize=8
@@ -148,9 +148,9 @@ def draw_cost(results: Results, cost: pd.DataFrame) -> Figure:
     for row in cost.to_dict("records"):
         values, one = results.values(row["entry"], metric), look[row["entry"]]
         axes.errorbar(
-            row["seconds_train"], values.mean(), color=one.colour, fmt=one.marker, markersize=8, capsize=2, linewidth=1,
+            row["seconds_train"], values.mean(), color=one.color, fmt=one.marker, markersize=8, capsize=2, linewidth=1,
             xerr=np.nan_to_num(row["seconds_train_sd"]), yerr=values.std(ddof=1) if len(values) > 1 else 0,
-            markerfacecolor="white" if one.hatch else one.colour, label=plain(row["entry"]),
+            markerfacecolor="white" if one.hatch else one.color, label=plain(row["entry"]),
         )  # fmt: skip
     seconds = cost["seconds_train"]
     if seconds.min() > 0 and seconds.max() / seconds.min() > 10:

@@ -33,7 +33,7 @@ class Picture:
 
 
 def picture(figure: Figure, alt: str, caption: str) -> Picture:
-    """A figure as a data URI. PNG: with few colours it is shorter than SVG, from three models on and for every chart of these."""
+    """A figure as a data URI. PNG: with few colors it is shorter than SVG, from three models on and for every chart of these."""
     uri = f"data:image/png;base64,{base64.b64encode(png_bytes(figure)).decode('ascii')}"
     width, height = figure.get_size_inches()
     return Picture(uri, round(width * PIXELS), round(height * PIXELS), alt, caption)
@@ -47,7 +47,7 @@ def _lay_out(figure: Figure) -> None:
 
 
 def png_bytes(figure: Figure, foot: str = "") -> bytes:
-    """A figure as PNG of at most 256 colours, chosen by how much they are used: a third of the bytes; ``foot``: a line below it."""
+    """A figure as PNG of at most 256 colors, chosen by how much they are used: a third of the bytes; ``foot``: a line below it."""
     from PIL import Image
 
     _lay_out(figure)

@@ -1,4 +1,4 @@
-"""How the entries of a comparison look in all of its charts: colours, markers, lines, and the charts' frame."""
+"""How the entries of a comparison look in all of its charts: colors, markers, lines, and the charts' frame."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recbole_ib.experiments.results import Results
-from recbole_ib.utils.plotting import COLOURS, MARKERS
+from recbole_ib.utils.plotting import COLORS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: told apart with deuteranopia, protanopia and tritanopia too; after the last they begin again, hatched and dashed
-PALETTE = (*COLOURS, "#882255", "#332288")
+PALETTE = (*COLORS, "#882255", "#332288")
 SHAPES = (*MARKERS, "<", "h")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 HATCHES = ("", "////", "....")
@@ -23,7 +23,7 @@ HATCHES = ("", "////", "....")
 class Look:
     """How an entry is drawn."""
 
-    colour: str
+    color: str
     marker: str
     line: object
     hatch: str

@@ -17,7 +17,7 @@ from recbole_ib.experiments.robustness.curves import need_matplotlib
 from recbole_ib.experiments.statistics.efficiency import cost_table, curve_table, user_table
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
 from recbole_ib.experiments.statistics.slices import slice_table
-from recbole_ib.utils.files import written_whole
+from recbole_ib.utils.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def write_report(lineup: Lineup, out: Path) -> Path:
             (out / name).unlink(missing_ok=True)
     # the page last: where it is, all that it names is
     for name in (*beside, "report.html"):
-        with written_whole(out / name) as scratch:
+        with atomic_write(out / name) as scratch:
             scratch.write_bytes(written[name])
     return out / "report.html"
 

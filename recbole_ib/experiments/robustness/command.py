@@ -122,7 +122,7 @@ def _write_one(plan: Plan, base: Path, source, data: dict, level: float, seed: i
 
 
 def widest_graph(plan: Plan) -> int:
-    """The largest ``knn_k`` of any run: the ready graphs must hold as many neighbours."""
+    """The largest ``knn_k`` of any run: the ready graphs must hold as many neighbors."""
     found = [plan.settings["knn_k"]] if "knn_k" in plan.settings else []
     for contestant in plan.contestants:
         for candidate in contestant.candidates:

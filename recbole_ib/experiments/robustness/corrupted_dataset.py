@@ -25,7 +25,7 @@ from recbole_ib.experiments.robustness.corruption import (
     rewired_edges,
 )
 from recbole_ib.graph import cosine_knn
-from recbole_ib.utils.files import write_folder
+from recbole_ib.utils.files import replace_folder
 
 #: the modality that ``modality`` adds
 NOISE_MODALITY = "noise"
@@ -53,7 +53,7 @@ def read_source(dataset: str, settings: dict | None = None) -> Source:
         FeatureError: feature files that training would refuse.
     """
     from recbole_ib.config.config import Config
-    from recbole_ib.config.layers import _dataset_folder_yaml, our_yaml
+    from recbole_ib.config.layers import dataset_folder_yaml, our_yaml
     from recbole_ib.data.dataset import MultimodalDataset
     from recbole_ib.training.validate import _Unchecked
 
@@ -71,7 +71,7 @@ def read_source(dataset: str, settings: dict | None = None) -> Source:
     if errors:
         raise FeatureError("\n".join(errors))
     folder = Path(config["data_path"])
-    found = {**our_yaml(f"dataset/{dataset}"), **_dataset_folder_yaml(dataset, {"data_path": str(folder.parent)})}
+    found = {**our_yaml(f"dataset/{dataset}"), **dataset_folder_yaml(dataset, {"data_path": str(folder.parent)})}
     kept = {k: v for k, v in found.items() if k not in ("modalities", "use_modalities", "feature_path", "data_path")}
     return Source(dataset, folder, kept, specs, modalities, tokens)
 
@@ -97,7 +97,7 @@ def write_noisy(
             of all other features together. At 0 the features and graphs are those of the source.
         seed: of everything drawn.
         name: the data set's name; default: from source, kind, level and seed.
-        knn_k: for ``edges``, the neighbours an item, itself included; models with a smaller ``knn_k`` take the nearest of them.
+        knn_k: for ``edges``, the neighbors an item, itself included; models with a smaller ``knn_k`` take the nearest of them.
         knn_search: for ``edges``, how they are found, see :func:`recbole_ib.graph.cosine_knn`.
 
     Returns:
@@ -136,7 +136,7 @@ def write_noisy(
         head = f"# {source.name} with {kind} noise of level {level:g}, seed {seed}, by `recbole-ib robustness`.\n"
         (made / f"{name}.yaml").write_text(head + text, encoding="utf-8")
 
-    return write_folder(Path(folder), name, fill)
+    return replace_folder(Path(folder), name, fill)
 
 
 def noisy_name(dataset: str, kind: str, level: float, seed: int) -> str:
@@ -195,7 +195,7 @@ def _graph(
 def _write_noise(made: Path, source: Source, tables: dict, level: float, seed: int) -> dict:
     total = sum(values.shape[1] for values, _ in tables.values())
     width = max(1, replaced_count(level, total))
-    # as large as the other features, so that their scale alone does not hide or favour it
+    # as large as the other features, so that their scale alone does not hide or favor it
     deviation = np.sqrt(np.concatenate([m.values[m.has_row].var(axis=0) for m in source.modalities.values()]).mean())
     tokens = sorted(source.tokens[1:])
     write_features(made, NOISE_MODALITY, noise_columns(len(tokens), width, deviation, _stream(seed, "modality")), tokens)

@@ -75,7 +75,7 @@ def permuted_rows(values: np.ndarray, usable: np.ndarray, level: float, keys: np
 
 
 def noise_columns(n: int, width: int, deviation: float, rng_seed: Sequence[int]) -> np.ndarray:
-    """Irrelevant features with clusters and neighbours of their own, float32 ``[n, width]``; a larger width keeps the first columns."""
+    """Irrelevant features with clusters and neighbors of their own, float32 ``[n, width]``; a larger width keeps the first columns."""
     factors = clustered_factors(np.random.default_rng([*rng_seed, 1]), n, NOISE_FACTORS, NOISE_CLUSTERS)
     columns = random_columns(np.random.default_rng([*rng_seed, 2]), factors, width, NOISE_WITHIN)
     return (deviation * columns).astype(np.float32)
@@ -84,7 +84,7 @@ def noise_columns(n: int, width: int, deviation: float, rng_seed: Sequence[int])
 def rewired_edges(rows: np.ndarray, cols: np.ndarray, items: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
     """New end points: ``round(level * edges)`` of the edges to OTHER items lead to uniform random items instead.
 
-    A new end is neither the item itself nor one of its neighbours, old or new, so that no edge is doubled. Loops stay.
+    A new end is neither the item itself nor one of its neighbors, old or new, so that no edge is doubled. Loops stay.
 
     Args:
         rows, cols: int ``[n_edges]``, sorted by row.
@@ -93,7 +93,7 @@ def rewired_edges(rows: np.ndarray, cols: np.ndarray, items: np.ndarray, level: 
         rng: draws every edge's new end and the order of the edges, whatever the level is.
 
     Raises:
-        ConfigurationError: an item has more neighbours than there are other items.
+        ConfigurationError: an item has more neighbors than there are other items.
     """
     target = cols.copy()
     starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]]) if rows.size else np.empty(0, dtype=np.int64)
@@ -103,7 +103,7 @@ def rewired_edges(rows: np.ndarray, cols: np.ndarray, items: np.ndarray, level: 
         free = np.setdiff1d(items, np.append(cols[here], rows[start]))
         if free.size < others.size:
             raise ConfigurationError(
-                f"edges cannot be rewired: an item has {others.size} neighbours and only {free.size} other items are left to lead "
+                f"edges cannot be rewired: an item has {others.size} neighbors and only {free.size} other items are left to lead "
                 "to; take a smaller knn_k"
             )
         target[others] = rng.choice(free, size=others.size, replace=False)

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-#: standard deviation within a cluster, where the centres have 1: neighbours by cosine are those of the cluster
+#: standard deviation within a cluster, where the centers have 1: neighbors by cosine are those of the cluster
 CLUSTER_SPREAD = 0.4
 
 
@@ -16,9 +16,9 @@ def stream(seed: int, name: str) -> np.random.Generator:
 
 
 def clustered_factors(rng: np.random.Generator, n: int, dimensions: int, clusters: int) -> np.ndarray:
-    """Factors of a structure of its own: rows around ``clusters`` random centres, columns of mean 0 and variance 1, ``[n, k]``."""
-    centres = rng.standard_normal((clusters, dimensions))
-    rows = centres[rng.integers(clusters, size=n)] + CLUSTER_SPREAD * rng.standard_normal((n, dimensions))
+    """Factors of a structure of its own: rows around ``clusters`` random centers, columns of mean 0 and variance 1, ``[n, k]``."""
+    centers = rng.standard_normal((clusters, dimensions))
+    rows = centers[rng.integers(clusters, size=n)] + CLUSTER_SPREAD * rng.standard_normal((n, dimensions))
     return standard(rows)
 
 

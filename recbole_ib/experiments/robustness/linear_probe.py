@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.robustness.synthetic import read_truth
 from recbole_ib.training.checkpoint import read_checkpoint
-from recbole_ib.training.restore import load_run, quiet, run_config
+from recbole_ib.training.restore import restore_run, run_config, silenced
 
 FOLDS = 5
 PENALTIES = tuple(10.0**e for e in range(-4, 5))
@@ -31,7 +31,7 @@ PARTS = {
 def recovered(latents: np.ndarray, factors: np.ndarray, seed: int = 0) -> float:
     """Held-out R^2 of ridge regression from latents to factors: how much of the factors a linear read-out recovers.
 
-    Five folds over the items; the penalty is chosen inside the four training folds. Latents are centred and divided by their largest
+    Five folds over the items; the penalty is chosen inside the four training folds. Latents are centered and divided by their largest
     standard deviation, so that their common scale does not matter. R^2 is floored at 0 by factor, and averaged.
 
     Args:
@@ -103,8 +103,8 @@ def probe_rows(rows: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) 
 def trained_model(checkpoint: str | Path):
     """The model of a checkpoint of ours with its best weights, in evaluation mode, and its training data set."""
     state = read_checkpoint(checkpoint)
-    with quiet():
-        run = load_run(checkpoint, state, run_config(state, checkpoint))
+    with silenced():
+        run = restore_run(checkpoint, state, run_config(state, checkpoint))
         return run.network().eval(), run.train._dataset
 
 

@@ -13,7 +13,7 @@ from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.experiments.model_spec import Contestant, parse_contestants
 from recbole_ib.experiments.robustness import corruption
 from recbole_ib.experiments.robustness.synthetic import PlantedSpec, spec_from
-from recbole_ib.utils.yaml import _read_yaml
+from recbole_ib.utils.yaml import read_yaml
 
 PLANTED = "planted"
 KINDS = (PLANTED, *corruption.KINDS)
@@ -67,7 +67,7 @@ def read_plan(argv: Sequence[str]) -> Plan:
             given[match[1]] = match[2]
         else:
             rest.append(word)
-    settings = {key: value for file in files for key, value in _read_yaml(Path(file)).items()}
+    settings = {key: value for file in files for key, value in read_yaml(Path(file)).items()}
     settings.update(parse_arguments(rest))
     given["dataset"] = given["dataset"] or settings.pop("dataset", None)
     for key in ("seed", "model"):

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from recbole_ib.experiments.model_spec import candidate_text
-from recbole_ib.utils.files import written_whole
+from recbole_ib.utils.files import atomic_write
 from recbole_ib.utils.ray import working_in
 
 #: the columns that every row has, first; metrics and probe columns follow
@@ -62,8 +62,8 @@ class Run:
     def config(self) -> dict:
         """The settings that the run is trained with; a candidate's own win over those of all runs."""
         # RecBole rounds metrics to four digits, coarser than what paired tests compare
-        quiet = {"show_progress": False, "state": "ERROR", "save_last": False, "metric_decimal_place": 12}
-        return {**quiet, **self.settings, **self.candidate, "data_path": self.data_path, "seed": self.seed}
+        silenced = {"show_progress": False, "state": "ERROR", "save_last": False, "metric_decimal_place": 12}
+        return {**silenced, **self.settings, **self.candidate, "data_path": self.data_path, "seed": self.seed}
 
 
 def execute(run: Run) -> dict:
@@ -93,7 +93,7 @@ def execute(run: Run) -> dict:
 
 def _train(run: Run) -> dict:
     from recbole_ib.experiments.robustness.linear_probe import probe_checkpoint
-    from recbole_ib.model.registry import is_ours
+    from recbole_ib.model.registry import is_multimodal
     from recbole_ib.training.run import run_recbole_ib
 
     # RecBole writes log/, log_tensorboard/ and saved/ into the working directory
@@ -105,7 +105,7 @@ def _train(run: Run) -> dict:
             **{f"valid_{name}": value for name, value in (result["best_valid_result"] or {}).items()},
             **{f"test_{name}": value for name, value in result["test_result"].items()},
         }
-        if is_ours(_model_class(run)):
+        if is_multimodal(_model_class(run)):
             from recbole_ib.training.checkpoint import read_checkpoint
 
             row["best_epoch"] = read_checkpoint(result["checkpoint"])["epoch"]
@@ -189,7 +189,7 @@ class RunTable:
         self.rows[row["identity"]] = row
         rest = dict.fromkeys(key for row in self.rows.values() for key in row if key not in HEAD and key != "identity")
         columns = [*HEAD, *rest, "identity"]
-        with written_whole(self.path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
+        with atomic_write(self.path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             # repr keeps every digit of a float

@@ -14,7 +14,7 @@ import yaml
 from recbole_ib.data.write_features import write_features
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.experiments.robustness.factors import clustered_factors, random_columns, standard, stream
-from recbole_ib.utils.files import write_folder
+from recbole_ib.utils.files import replace_folder
 
 MODALITIES = ("visual", "text")
 #: factors in truth.npz that interactions depend on
@@ -198,7 +198,7 @@ def write_planted(folder: str | Path, spec: PlantedSpec, seed: int, name: str | 
             **data.factors,
         )
 
-    return write_folder(Path(folder), name, fill)
+    return replace_folder(Path(folder), name, fill)
 
 
 def planted_name(spec: PlantedSpec, seed: int) -> str:

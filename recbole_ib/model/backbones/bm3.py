@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import FeatureProjections, batch_items, is_tuned
+from recbole_ib.model.layers.encoder import LinearEncoder, batch_items, is_tuned
 from recbole_ib.model.losses import unsquared_norms
 from recbole_ib.model.types import Encoded
 from recbole_ib.utils.validate import count, share
@@ -41,7 +41,7 @@ class BM3(MultimodalRecommender):
         self.adjacency = training_adjacency(dataset, "sym")
         # as released, no bias starts at zero: ids are tiny at first, so a shared direction of all f(x) gives the cosines a start
         # (with f's bias at zero, training is far slower and ends lower: results/amazon-baby.md)
-        self.projections = FeatureProjections(dataset.modalities, self.embedding_size, tuned=is_tuned(config), zero_bias=False)
+        self.projections = LinearEncoder(dataset.modalities, self.embedding_size, tuned=is_tuned(config), zero_bias=False)
         self.predictor = nn.Linear(self.embedding_size, self.embedding_size)
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)

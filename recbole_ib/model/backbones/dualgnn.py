@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.graph import SparseMatrix, mean_propagation, neighbour_weights, user_co_occurrence
+from recbole_ib.graph import SparseMatrix, mean_propagation, neighbor_weights, user_co_occurrence
 from recbole_ib.graph.user_graph import AGGREGATIONS
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.types import Encoded
 from recbole_ib.ops.normalize import unit_rows
 from recbole_ib.utils.validate import choice, count
@@ -22,7 +22,7 @@ from recbole_ib.utils.validate import choice, count
 class DualGNN(MultimodalRecommender):
     """DualGNN (Wang et al., IEEE TMM 2021, "DualGNN: Dual Graph Neural Network for Multimedia Recommendation").
 
-    For every modality m, g = W2 lrelu(W1 f), x0 = norm([T_m; g]), x_m = sum of the layers 0..L of A x0, A the symmetrically normalised
+    For every modality m, g = W2 lrelu(W1 f), x0 = norm([T_m; g]), x_m = sum of the layers 0..L of A x0, A the symmetrically normalized
     training graph. Users: y_u = sum_m w_um x_m[u] with trained w, then x_u = y_u + sum_k s_uk y_k over the ``user_knn`` users that
     share most training items with u, s their softmax or 1/k (:mod:`recbole_ib.graph.user_graph`). Items: sum_m x_m[i]. Score
     <x_u, y_i>; loss -mean log2 sigmoid(s_ui - s_uj) + reg_weight (sum_m mean T_m[u]^2 + mean w^2). No id embeddings.
@@ -39,9 +39,9 @@ class DualGNN(MultimodalRecommender):
         interactions = dataset.inter_matrix(form="csr")
         self.adjacency = training_adjacency(dataset, "sym")
         self.user_graph = SparseMatrix(
-            neighbour_weights(user_co_occurrence(interactions, count(config, "user_knn", least=1)), aggregation)
+            neighbor_weights(user_co_occurrence(interactions, count(config, "user_knn", least=1)), aggregation)
         )
-        self.projections = FeatureProjections(dataset.modalities, count(config, "hidden_dim", least=1), init="default")
+        self.projections = LinearEncoder(dataset.modalities, count(config, "hidden_dim", least=1), init="default")
         self.second = nn.ModuleDict({m: nn.Linear(self.projections.out_dim, self.embedding_size) for m in self.modalities})
         self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, self.embedding_size) for m in self.modalities})
         self.user_weight = nn.Embedding(self.n_users, len(self.modalities))
@@ -52,7 +52,7 @@ class DualGNN(MultimodalRecommender):
             nn.init.xavier_normal_(table.weight)
         nn.init.xavier_normal_(self.user_weight.weight)
         with torch.no_grad():
-            # shares of the modalities at the start; trained without being normalised again
+            # shares of the modalities at the start; trained without being normalized again
             self.user_weight.weight.copy_(F.softmax(self.user_weight.weight, dim=1))
         self.projections.reset_parameters()
         for layer in self.second.values():

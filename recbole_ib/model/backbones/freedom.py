@@ -21,7 +21,7 @@ from recbole_ib.graph import (
 )
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import modality_graphs, modality_weights, training_adjacency
-from recbole_ib.model.layers.encoder import FeatureProjections, batch_items, is_tuned
+from recbole_ib.model.layers.encoder import LinearEncoder, batch_items, is_tuned
 from recbole_ib.model.losses import bpr
 from recbole_ib.model.types import Encoded
 from recbole_ib.utils.validate import count
@@ -30,7 +30,7 @@ from recbole_ib.utils.validate import count
 class FREEDOM(MultimodalRecommender):
     """FREEDOM (Zhou & Shen, ACM MM 2023, "A Tale of Two Graphs: Freezing and Denoising Graph Structures").
 
-    S = w kNN1(image) + (1 - w) kNN1(text), kept entries 1 and normalised to 1/K, once from the raw features; [X_u; X_i] =
+    S = w kNN1(image) + (1 - w) kNN1(text), kept entries 1 and normalized to 1/K, once from the raw features; [X_u; X_i] =
     LightGCN([P; Q]); y = X_i + S^n Q; s = <x, y>; loss BPR(x, y) + reg_weight sum_m BPR(x_u, T_m[i], T_m[j]), T_m = F_m W_m + b_m. Training
     propagates on a graph drawn anew every epoch (:func:`recbole_ib.graph.degree_sensitive_edges`), evaluation on the whole one.
 
@@ -55,9 +55,9 @@ class FREEDOM(MultimodalRecommender):
         graphs = modality_graphs(config, dataset)
         for graph in graphs.values():
             graph.data[:] = 1.0
-        self.frozen_graph = FrozenItemGraph(graphs, self._graph_weights(config, list(graphs)), "normalise_first")
+        self.frozen_graph = FrozenItemGraph(graphs, self._graph_weights(config, list(graphs)), "normalize_first")
         # as wide as the users' rows, which score them
-        self.projections = FeatureProjections(dataset.modalities, self.embedding_size, tuned=is_tuned(config), init="default")
+        self.projections = LinearEncoder(dataset.modalities, self.embedding_size, tuned=is_tuned(config), init="default")
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
         self.reset_parameters()

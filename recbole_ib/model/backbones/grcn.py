@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph, EdgeStructure, edge_scores, edge_softmax
 from recbole_ib.model.base import MultimodalRecommender
-from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.types import Encoded
 from recbole_ib.ops.normalize import unit_rows
 from recbole_ib.utils.validate import choice, count
@@ -21,7 +21,7 @@ EDGE_WEIGHTS = ("confidence", "max", "mean")
 FUSIONS = ("concat", "mean", "id")
 
 
-class UnitProjections(FeatureProjections):
+class UnitProjections(LinearEncoder):
     """z^k = norm(lrelu(M^k W_k + b_k)), rows of length 1."""
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.graph import EdgeGraph, mean_propagation
-from recbole_ib.graph.adjacency import NORMALISATIONS
+from recbole_ib.graph.adjacency import NORMALIZATIONS
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import FeatureProjections, is_tuned
-from recbole_ib.model.layers.item_graph import ItemView
+from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned
+from recbole_ib.model.layers.item_graph import ItemGraphLayer
 from recbole_ib.model.types import Encoded
 from recbole_ib.utils.validate import choice, count
 
@@ -21,7 +21,7 @@ from recbole_ib.utils.validate import choice, count
 class LATTICE(MultimodalRecommender):
     """LATTICE (Zhang et al., ACM MM 2021, "Mining Latent Structures for Multimedia Recommendation").
 
-    Item graph S = (1 - lam) normalise(sum_m a_m kNN(F_m W_m + b_m)) + lam sum_m a_m normalise(kNN(F_m)); H = S^n Q on the id
+    Item graph S = (1 - lam) normalize(sum_m a_m kNN(F_m W_m + b_m)) + lam sum_m a_m normalize(kNN(F_m)); H = S^n Q on the id
     embeddings, content enters through S alone; y = LightGCN(Q) + H / ||H||, x = LightGCN(P); loss
     BPR + reg_weight (|x|^2 + |y+|^2 + |y-|^2) / (2B) on the final rows.
 
@@ -38,7 +38,7 @@ class LATTICE(MultimodalRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.n_layers = count(config, "n_layers")
-        norm = choice(config, "ui_norm", NORMALISATIONS)
+        norm = choice(config, "ui_norm", NORMALIZATIONS)
         self.adjacency = training_adjacency(dataset, norm)
         self.item_view = self.build_item_view(config, dataset)
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
@@ -46,11 +46,11 @@ class LATTICE(MultimodalRecommender):
         self.projections = None
         if self.item_view.learned:
             width = count(config, "feature_dim", least=1)
-            self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="xavier_uniform")
+            self.projections = LinearEncoder(dataset.modalities, width, tuned=is_tuned(config), init="xavier_uniform")
         self.reset_parameters()
 
     def build_item_view(self, config, dataset) -> nn.Module:
-        return ItemView(config, dataset, frozen_order="normalise_first")
+        return ItemGraphLayer(config, dataset, frozen_order="normalize_first")
 
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.user_embedding.weight)

@@ -1,4 +1,4 @@
-"""MGCN: features purified by behaviour, item views and a behaviour-aware fuser."""
+"""MGCN: features purified by behavior, item views and a behavior-aware fuser."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from recbole_ib.graph import (
     EdgeGraph,
     SparseMatrix,
     mean_propagation,
-    normalise_by_row_degree,
+    normalize_by_row_degree,
     user_item_adjacency,
 )
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import modality_graphs
-from recbole_ib.model.layers.encoder import FeatureProjections, is_tuned
-from recbole_ib.model.layers.fusion import BehaviourGate, ViewAttention, collect_for_users, user_item_block
+from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned
+from recbole_ib.model.layers.fusion import BehaviorGate, ViewAttention, collect_for_users, user_item_block
 from recbole_ib.model.losses import bpr, in_batch_contrast
 from recbole_ib.model.types import Encoded, Joined
 from recbole_ib.utils.validate import count, positive
@@ -28,7 +28,7 @@ from recbole_ib.utils.validate import count, positive
 class MGCN(MultimodalRecommender):
     """MGCN (Yu et al., ACM MM 2023, "Multi-View Graph Convolutional Network for Multimedia Recommendation").
 
-    T_m = F_m W_m + b_m, Q_m = Q * sigmoid(T_m A_m + c_m); C = LightGCN([P; Q]); I_m = S_m^n Q_m with S_m the normalised kNN graph
+    T_m = F_m W_m + b_m, Q_m = Q * sigmoid(T_m A_m + c_m); C = LightGCN([P; Q]); I_m = S_m^n Q_m with S_m the normalized kNN graph
     of the raw features; E_m = [R I_m ; I_m]. Fuser, with alpha the attention over the E_m and E* = sum_m alpha_m E_m:
 
         side = (E* + sum_m (E_m - E*) * sigmoid(C G_m + g_m)) / (M + 1),   output X = C + side,   s = <x_u, x_i>
@@ -46,8 +46,8 @@ class MGCN(MultimodalRecommender):
         self.n_layers, self.n_item_layers = count(config, "n_layers"), count(config, "n_item_layers")
         self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
         self.build_graphs(config, dataset)
-        self.projections = FeatureProjections(dataset.modalities, width, tuned=is_tuned(config), init="default")
-        self.purifier = BehaviourGate(self.modalities, width)
+        self.projections = LinearEncoder(dataset.modalities, width, tuned=is_tuned(config), init="default")
+        self.purifier = BehaviorGate(self.modalities, width)
         self.attention = ViewAttention(width)
         self.preference = self.build_preference(width)
         self.user_embedding = nn.Embedding(self.n_users, width)
@@ -60,7 +60,7 @@ class MGCN(MultimodalRecommender):
         self.adjacency = SparseMatrix(adjacency, symmetric=True)
         self.user_item = user_item_block(adjacency, self.n_users)
         graphs = modality_graphs(config, dataset)
-        self.item_graphs = nn.ModuleDict({m: ConstantGraph(normalise_by_row_degree(g)) for m, g in graphs.items()})
+        self.item_graphs = nn.ModuleDict({m: ConstantGraph(normalize_by_row_degree(g)) for m, g in graphs.items()})
 
     def build_preference(self, width: int) -> nn.Module | None:
         """The gates G_m of the views' specific parts."""
@@ -92,18 +92,18 @@ class MGCN(MultimodalRecommender):
 
     def join(self, encoded: Encoded, graph: Mapping[str, EdgeGraph], rows: Tensor | None = None) -> Joined:
         items = {m: graph[m].propagate(q, self.n_item_layers) for m, q in encoded.views.items()}
-        views, behaviour = collect_for_users(self.user_item, items), torch.cat([encoded.user, encoded.item])
+        views, behavior = collect_for_users(self.user_item, items), torch.cat([encoded.user, encoded.item])
         if rows is not None:
-            views, behaviour = {m: F.embedding(rows, x) for m, x in views.items()}, F.embedding(rows, behaviour)
-        return Joined(*self.split_nodes(behaviour + self.fuse(views, behaviour), rows))
+            views, behavior = {m: F.embedding(rows, x) for m, x in views.items()}, F.embedding(rows, behavior)
+        return Joined(*self.split_nodes(behavior + self.fuse(views, behavior), rows))
 
-    def fuse(self, views: Mapping[str, Tensor], behaviour: Tensor) -> Tensor:
-        """side: the shared part of the views E_m and what behaviour C lets through of their own, ``[n, d]``, row by row."""
+    def fuse(self, views: Mapping[str, Tensor], behavior: Tensor) -> Tensor:
+        """side: the shared part of the views E_m and what behavior C lets through of their own, ``[n, d]``, row by row."""
         stacked = [views[m] for m in self.modalities]
         weights = self.attention(stacked)
         shared = sum(w * x for w, x in zip(weights.split(1, dim=1), stacked, strict=True))
         specific = [
-            (x - shared) * torch.sigmoid(self.preference[m](behaviour)) for m, x in zip(self.modalities, stacked, strict=True)
+            (x - shared) * torch.sigmoid(self.preference[m](behavior)) for m, x in zip(self.modalities, stacked, strict=True)
         ]
         return (shared + sum(specific)) / (len(stacked) + 1)
 

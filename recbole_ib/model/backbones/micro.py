@@ -13,7 +13,7 @@ from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.backbones.lattice import LATTICE
 from recbole_ib.model.graphs import modality_graphs
 from recbole_ib.model.layers.fusion import ViewAttention
-from recbole_ib.model.layers.item_graph import ItemView
+from recbole_ib.model.layers.item_graph import ItemGraphLayer
 from recbole_ib.model.types import BatchPass, Encoded, Joined
 from recbole_ib.ops.normalize import unit_rows
 from recbole_ib.utils.validate import choice, count, positive
@@ -23,8 +23,8 @@ CONTRAST_ITEMS = ("all", "batch")
 FUSED = "<fused>"
 
 
-class ModalityViews(nn.Module):
-    """One :class:`recbole_ib.model.layers.item_graph.ItemView` a modality, instead of one mixed graph.
+class ModalityItemGraphs(nn.Module):
+    """One :class:`recbole_ib.model.layers.item_graph.ItemGraphLayer` a modality, instead of one mixed graph.
 
     ``forward``: modality -> latents ``[n_items, d]``; returns modality -> graph.
     """
@@ -32,7 +32,7 @@ class ModalityViews(nn.Module):
     def __init__(self, config, dataset):
         super().__init__()
         graphs = modality_graphs(config, dataset)
-        self.views = nn.ModuleDict({m: ItemView(config, dataset, "normalise_first", {m: g}) for m, g in graphs.items()})
+        self.views = nn.ModuleDict({m: ItemGraphLayer(config, dataset, "normalize_first", {m: g}) for m, g in graphs.items()})
         self.learned = all(view.learned for view in self.views.values())
 
     def start_epoch(self) -> None:
@@ -46,7 +46,7 @@ class ModalityViews(nn.Module):
 class MICRO(LATTICE):
     """MICRO (Zhang et al., IEEE TKDE 2022, "Latent Structure Mining with Contrastive Modality Fusion").
 
-    S_m = (1 - lam) normalise(kNN(F_m W_m + b_m)) + lam normalise(kNN(F_m)), one graph a modality; H_m = S_m^n Q;
+    S_m = (1 - lam) normalize(kNN(F_m W_m + b_m)) + lam normalize(kNN(F_m)), one graph a modality; H_m = S_m^n Q;
     h_i = sum_m alpha_im h_im with attention alpha; x = LightGCN(P), y = LightGCN(Q) + h / ||h||; loss
 
         BPR + reg_weight |final rows of the batch|^2 / (2B) + cl_weight sum_m contrast(H_m, h),
@@ -68,7 +68,7 @@ class MICRO(LATTICE):
         self.attention = ViewAttention(self.embedding_size)
 
     def build_item_view(self, config, dataset) -> nn.Module:
-        return ModalityViews(config, dataset)
+        return ModalityItemGraphs(config, dataset)
 
     def modality_rows(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> dict[str, Tensor]:
         """H_m, ``[n_items, d]`` each."""

@@ -13,7 +13,7 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import SparseMatrix
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.types import Encoded, Joined
 from recbole_ib.ops.linear import Linear, linear
 from recbole_ib.ops.normalize import unit_rows
@@ -22,7 +22,7 @@ from recbole_ib.utils.validate import choice, count
 COMBINE = ("concat", "sum")
 
 
-class WideProjections(FeatureProjections):
+class WideProjections(LinearEncoder):
     """G^k = M^k W_k + b_k for modalities wider than ``project_above``; the others pass as they are.
 
     ``linear`` holds the projected modalities alone. ``widths``: modality -> width of G^k.
@@ -54,23 +54,23 @@ class GraphLayer(nn.Module):
     def __init__(self, in_dim: int, out_dim: int, combine: str, xavier: bool):
         super().__init__()
         self.combine, self.xavier = combine, xavier
-        self.neighbours = Linear(in_dim, in_dim, bias=False)
+        self.neighbors = Linear(in_dim, in_dim, bias=False)
         self.own = Linear(in_dim, out_dim)
         self.merge = Linear(in_dim + out_dim if combine == "concat" else in_dim, out_dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        for layer in (self.neighbours, self.own, self.merge):
+        for layer in (self.neighbors, self.own, self.merge):
             layer.reset_parameters()
             if layer is not self.merge or self.xavier:
                 nn.init.xavier_normal_(layer.weight)
 
     def forward(self, x: Tensor, ids: Tensor, adjacency: SparseMatrix, rows: Tensor | None = None) -> Tensor:
         if rows is None:
-            h = adjacency(self.neighbours(x))
+            h = adjacency(self.neighbors(x))
         else:  # A (x W1) = (A x) W1
             around, x, ids = (F.embedding(rows, table) for table in (adjacency(x), x, ids))
-            h = self.neighbours(around)
+            h = self.neighbors(around)
         # in place: these are tables of all nodes, and nobody else has them
         h = F.leaky_relu_(h)
         own = F.leaky_relu_(self.own(x)) + ids
@@ -85,7 +85,7 @@ class MMGCN(MultimodalRecommender):
     """MMGCN (Wei et al., ACM MM 2019, "MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video").
 
     For every modality m, x0 = norm([T_m; G_m]) with the users' preferences T_m and the item features G_m, then ``n_layers`` layers
-    (:class:`GraphLayer`) on the mean over neighbours, A = D^-1 A without self loops; the id table E is shared by all modalities and layers.
+    (:class:`GraphLayer`) on the mean over neighbors, A = D^-1 A without self loops; the id table E is shared by all modalities and layers.
     Output: mean over m; s = <x_u, y_i>; loss BPR + reg_weight (mean E[u]^2 + mean E[i, j]^2 + sum_m mean T_m^2).
 
     Yaml: ``embedding_size`` d, ``feature_dim`` and ``project_above``: modalities wider than this are projected to that, ``n_layers``,

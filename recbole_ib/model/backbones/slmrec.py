@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.losses import in_batch_contrast
 from recbole_ib.model.types import Encoded
 from recbole_ib.utils.validate import choice, count, positive, share
@@ -50,7 +50,7 @@ class SLMRec(MultimodalRecommender):
         self.task = task if self.ssl_weight else None
         self.fusion = choice(config, "fusion", FUSIONS)
         self.adjacency = training_adjacency(dataset, "sym")
-        self.projections = FeatureProjections(dataset.modalities, width, normalise=True)
+        self.projections = LinearEncoder(dataset.modalities, width, normalize=True)
         self.user_embedding = nn.Embedding(self.n_users, width)
         self.item_embedding = nn.Embedding(self.n_items, width)
         self.branches = [ID, *self.modalities]

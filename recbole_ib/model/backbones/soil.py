@@ -13,7 +13,7 @@ from recbole_ib.graph import (
     ConstantGraph,
     SparseMatrix,
     interest_item_graphs,
-    normalise_by_row_degree,
+    normalize_by_row_degree,
     second_order_interactions,
     user_item_adjacency,
 )
@@ -24,14 +24,14 @@ from recbole_ib.model.losses import bpr, in_batch_contrast
 from recbole_ib.model.types import Encoded
 from recbole_ib.utils.validate import count
 
-#: as released, no stored entry of a normalised graph falls below it
+#: as released, no stored entry of a normalized graph falls below it
 SMALLEST_ENTRY = 1e-7
 
 
 class SOIL(MGCN):
     """SOIL (Su et al., ACM MM 2024, "SOIL: Contrastive Second-Order Interest Learning for Multimodal Recommendation").
 
-    MGCN's encoder on L = A + second_order_scale * sym([[0, R_a], [R_a^T, 0]]), each normalised on its own, and on the item graphs
+    MGCN's encoder on L = A + second_order_scale * sym([[0, R_a], [R_a^T, 0]]), each normalized on its own, and on the item graphs
     G_m = sym(W_m) + sym(kNN(F_m)); R_a and W_m see :mod:`recbole_ib.graph.interest`. Without preference gates:
 
         side = sum_m (1 - alpha_m) E_m / (M + 1),   output X = C + side,   s = <x_u, x_i>
@@ -56,19 +56,19 @@ class SOIL(MGCN):
         second = second_order_interactions(interactions, features, valid, count(config, "second_order_k"))
         bipartite = sp.csr_array(sp.block_array([[None, second], [second.T, None]]), dtype=np.float32)
         scale = float(config["second_order_scale"])
-        augmented = sp.csr_array(plain + scale * normalise_by_row_degree(bipartite, SMALLEST_ENTRY))
+        augmented = sp.csr_array(plain + scale * normalize_by_row_degree(bipartite, SMALLEST_ENTRY))
         self.adjacency = SparseMatrix(augmented, symmetric=True)
         self.user_item = user_item_block(augmented, self.n_users)
         self.item_graphs = nn.ModuleDict()
         interest = interest_item_graphs(interactions, features, valid, count(config, "interest_k", least=1))
         for name, graph in modality_graphs(config, dataset).items():
-            parts = [normalise_by_row_degree(g, SMALLEST_ENTRY) for g in (interest[name], graph)]
+            parts = [normalize_by_row_degree(g, SMALLEST_ENTRY) for g in (interest[name], graph)]
             self.item_graphs[name] = ConstantGraph(sp.csr_array(parts[0] + parts[1]))
 
     def build_preference(self, width: int) -> None:
         return None
 
-    def fuse(self, views: Mapping[str, Tensor], behaviour: Tensor) -> Tensor:
+    def fuse(self, views: Mapping[str, Tensor], behavior: Tensor) -> Tensor:
         stacked = [views[m] for m in self.modalities]
         if self.attention is None:
             return stacked[0] / 2

@@ -1,4 +1,4 @@
-"""VBPR: matrix factorisation with a projected content part."""
+"""VBPR: matrix factorization with a projected content part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import any_feature
-from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.losses import unsquared_batch_norms
 from recbole_ib.model.types import Encoded
 from recbole_ib.ops.linear import linear
@@ -32,7 +32,7 @@ class VBPR(MultimodalRecommender):
         super().__init__(config, dataset)
         features = [dataset.modalities[m] for m in self.modalities]
         self.widths = [table.shape[1] for table in features]
-        self.projections = FeatureProjections({self.LATENT: features}, self.embedding_size, bool(config["normalize_features"]))
+        self.projections = LinearEncoder({self.LATENT: features}, self.embedding_size, bool(config["normalize_features"]))
         self.user_embedding = nn.Embedding(self.n_users, 2 * self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
         self.reset_parameters()

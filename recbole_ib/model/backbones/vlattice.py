@@ -8,14 +8,14 @@ from torch import Tensor
 
 from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.backbones.vlightgcn import VLightGCN
-from recbole_ib.model.layers.item_graph import ItemView
+from recbole_ib.model.layers.item_graph import ItemGraphLayer
 from recbole_ib.model.types import Encoded
 
 
 class VLATTICE(VLightGCN):
     """VLATTICE: IBMRec without its bottlenecks (arXiv 2501.12175, section 4.1; "w/o IB" in its Table 4).
 
-    X0 = [P, C], Y0 = [Q, Z]; x, y-bar from the user-item graph as in VLightGCN (Eq. 4-7); S = normalise(sum_m a_m kNN_m),
+    X0 = [P, C], Y0 = [Q, Z]; x, y-bar from the user-item graph as in VLightGCN (Eq. 4-7); S = normalize(sum_m a_m kNN_m),
     Y' = S^L_ii Y0 (Eq. 8-11); y = y-bar + Y' / ||Y'||, by rows (Eq. 12); s = <x_a, y_i>; loss as VLightGCN.
 
     Yaml: those of VLightGCN and ``n_item_layers`` L_ii, ``knn_k``, ``modality_weights`` a, ``item_graph`` (``frozen``: S is built once
@@ -28,7 +28,7 @@ class VLATTICE(VLightGCN):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.item_view = ItemView(config, dataset, frozen_order="mix_first")
+        self.item_view = ItemGraphLayer(config, dataset, frozen_order="mix_first")
 
     def pre_epoch(self, epoch: int) -> None:
         self.item_view.start_epoch()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import FeatureProjections
+from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.types import Encoded
 from recbole_ib.utils.validate import count
 
@@ -19,7 +19,7 @@ class VLightGCN(MultimodalRecommender):
     """VLightGCN, a backbone of IBMRec (arXiv 2501.12175, section 5.3.1).
 
     X0 = [P, C], Y0 = [Q, Z^1 .. Z^K]; [X; Y] = mean of the layers 0..L of A [X0; Y0] (Eq. 4-7), A the symmetrically
-    normalised training graph; s = <x_a, y_i>; loss BPR + reg_weight |layer-0 rows of the batch|^2 / B (Eq. 29).
+    normalized training graph; s = <x_a, y_i>; loss BPR + reg_weight |layer-0 rows of the batch|^2 / B (Eq. 29).
 
     Yaml: ``embedding_size`` d, ``n_layers`` L, ``reg_weight``, ``normalize_features``, ``init_std``.
     """
@@ -32,7 +32,7 @@ class VLightGCN(MultimodalRecommender):
         self.init_std = float(config["init_std"])
         width = self.embedding_size
         self.adjacency = training_adjacency(dataset, "sym")
-        self.projections = FeatureProjections(dataset.modalities, width, bool(config["normalize_features"]))
+        self.projections = LinearEncoder(dataset.modalities, width, bool(config["normalize_features"]))
         self.user_embedding = nn.Embedding(self.n_users, width)
         self.item_embedding = nn.Embedding(self.n_items, width)
         self.user_preference = nn.Embedding(self.n_users, len(self.modalities) * width)

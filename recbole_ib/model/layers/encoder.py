@@ -29,12 +29,12 @@ class HalfTable(nn.Module):
 
     Args:
         parts: float16 ``[n, d_p]``, side by side; constants stay out of the state dict.
-        normalise: scale the rows of the whole to length 1, in float32.
+        normalize: scale the rows of the whole to length 1, in float32.
     """
 
-    def __init__(self, parts: Sequence[Tensor], normalise: bool):
+    def __init__(self, parts: Sequence[Tensor], normalize: bool):
         super().__init__()
-        self.n_parts, self.normalise = len(parts), normalise
+        self.n_parts, self.normalize = len(parts), normalize
         for i, part in enumerate(parts):
             self.register_buffer(f"part_{i}", part, persistent=False)
 
@@ -60,10 +60,10 @@ class HalfTable(nn.Module):
 
     def _float(self, parts: list[Tensor]) -> Tensor:
         rows = torch.cat([part.float() for part in parts], dim=1) if len(parts) > 1 else parts[0].float()
-        return F.normalize(rows, dim=1) if self.normalise else rows
+        return F.normalize(rows, dim=1) if self.normalize else rows
 
 
-class FeatureProjections(nn.Module):
+class LinearEncoder(nn.Module):
     """Z^k = M^k W_k + b_k, one linear layer a modality (IBMRec Eq. 21; T_m or G_m in the other papers).
 
     Every model that reads features holds this, or a module with the same ``forward``, as ``projections``: a plug-in that replaces the
@@ -73,7 +73,7 @@ class FeatureProjections(nn.Module):
         features: modality -> ``[n_items, d_k]``, or several such tables, which are put side by side; constants stay out of the state
             dict. Tables in float16 that are not trained stay as they are, see :class:`HalfTable`; the trained ones are float32.
         out_dim: d.
-        normalise: scale feature rows to length 1 first, so that no extractor's scale drowns the id embeddings.
+        normalize: scale feature rows to length 1 first, so that no extractor's scale drowns the id embeddings.
         tuned: train the feature tables too.
         init: of W_k: ``xavier_normal``, ``xavier_uniform``, or ``default``, torch's for a linear layer.
         zero_bias: start b_k at zero; otherwise as torch's linear layers do.
@@ -83,7 +83,7 @@ class FeatureProjections(nn.Module):
         self,
         features: Mapping[str, Tensor | Sequence[Tensor]],
         out_dim: int,
-        normalise: bool = False,
+        normalize: bool = False,
         tuned: bool = False,
         init: str = "xavier_normal",
         zero_bias: bool = True,
@@ -100,11 +100,11 @@ class FeatureProjections(nn.Module):
             parts = [given] if isinstance(given, Tensor) else list(given)
             widths[name] = sum(part.shape[1] for part in parts)
             if not tuned and all(part.dtype == torch.float16 for part in parts):
-                self.add_module(f"features_{name}", HalfTable(parts, normalise))
+                self.add_module(f"features_{name}", HalfTable(parts, normalize))
                 continue
             table = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
             table = table.float() if table.dtype == torch.float16 else table
-            table = (F.normalize(table, dim=1) if normalise else table).float()
+            table = (F.normalize(table, dim=1) if normalize else table).float()
             if tuned:
                 self.register_parameter(f"features_{name}", nn.Parameter(table.clone()))
             else:

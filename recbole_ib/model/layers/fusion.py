@@ -1,4 +1,4 @@
-"""Parts that the models with several item views share: the attention over views, the behaviour gate, stacked views."""
+"""Parts that the models with several item views share: the attention over views, the behavior gate, stacked views."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ViewAttention(nn.Module):
         return torch.softmax(torch.cat([self.score(torch.tanh(self.hidden(x))) for x in views], dim=1), dim=1)
 
 
-class BehaviourGate(nn.Module):
+class BehaviorGate(nn.Module):
     """Q_m = Q * sigmoid(T_m A_m + c_m): the id embeddings, element by element, as far as modality m speaks of them (MGCN Eq. 2).
 
     ``forward``: Q ``[n_items, d]`` and modality -> T_m ``[n_items, d]``; returns modality -> ``[n_items, d]``.

@@ -16,7 +16,7 @@ from recbole_ib.utils.validate import choice, count
 ITEM_GRAPHS = ("frozen", "learned")
 
 
-class ItemView(nn.Module):
+class ItemGraphLayer(nn.Module):
     """S, and y = y-bar + S^L y0 / ||S^L y0|| (IBMRec Eq. 8-12; LATTICE Eq. 3-9).
 
     ``item_graph: frozen`` builds S once from the raw features; ``learned`` rebuilds it from the latents at the first batch
@@ -44,7 +44,7 @@ class ItemView(nn.Module):
             search = "faiss" if choice(config, "knn_search", KNN_SEARCHES) == "faiss" else "exact"
             if dataset.item_num > EXACT_LIMIT:
                 getLogger().warning(
-                    f"item_graph: learned searches the neighbours of {dataset.item_num} items ({search}) anew in every epoch and every "
+                    f"item_graph: learned searches the neighbors of {dataset.item_num} items ({search}) anew in every epoch and every "
                     "evaluation; item_graph: frozen does so once"
                 )
             self.graph = LearnedItemGraph(

@@ -1,4 +1,4 @@
-"""What the plug-ins share: a recommender around a backbone of the catalogue."""
+"""What the plug-ins share: a recommender around a backbone of the catalog."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.types import Encoded, NamedLosses
 
 
-class BackbonePlugin(MultimodalRecommender):
+class BackboneWrapper(MultimodalRecommender):
     """A recommender that holds another one and is it to the outside: its outputs, its losses, its scores.
 
     A plug-in changes what its backbone reads, through ``backbone.projections``
-    (:class:`recbole_ib.model.layers.encoder.FeatureProjections`), or adds to its loss. The backbone is built from the same
+    (:class:`recbole_ib.model.layers.encoder.LinearEncoder`), or adds to its loss. The backbone is built from the same
     configuration; its yaml lies one layer below the plug-in's.
 
     Yaml: ``backbone`` (the name of a model that reads features), and every key of that model.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import MultimodalRecommender
-from recbole_ib.model.wrappers.base import BackbonePlugin
+from recbole_ib.model.wrappers.base import BackboneWrapper
 from recbole_ib.ops.linear import Linear, linear
 from recbole_ib.utils.validate import count
 
@@ -20,7 +20,7 @@ REDRAWN_STD = 0.01
 NO_BIAS = 1e-6
 
 
-class InvRL(BackbonePlugin):
+class InvRL(BackboneWrapper):
     """InvRL (Du et al., ACM MM 2022, "Invariant Representation Learning for Multimedia Recommendation"), on any backbone.
 
     F = [F_1 / |F_1|, .., F_M / |F_M|], ``[n_items, D]``; the backbone reads F * m, m in [0, 1]^D, wherever it reads features, item graphs
@@ -76,7 +76,7 @@ class InvRL(BackbonePlugin):
         return fresh.train(backbone.training)
 
     def set_mask(self, mask: Tensor) -> None:
-        """Read F * m from now on, with fresh weights; the parameters stay the same objects, so an optimiser of them stays valid."""
+        """Read F * m from now on, with fresh weights; the parameters stay the same objects, so an optimizer of them stays valid."""
         fresh = self.fresh_backbone(mask)
         with torch.no_grad():
             for name, parameter in fresh.named_parameters():

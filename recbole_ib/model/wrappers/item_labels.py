@@ -84,7 +84,7 @@ def cluster_labels(dataset, n_classes: int, seed: int) -> Tensor:
             "items on. Set n_classes to 2 or more, or name a field of the item file in sgfd_labels"
         )
     points = torch.cat([F.normalize(table[items].float(), dim=1) for table in dataset.modalities.values()], dim=1)
-    # several threads add up a cluster's centre in any order, and two runs with one seed would differ
+    # several threads add up a cluster's center in any order, and two runs with one seed would differ
     with threadpool_limits(limits=1):
         found = KMeans(k, n_init=1, random_state=seed).fit_predict(points.numpy())
     labels = torch.full((dataset.item_num,), UNKNOWN)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.model.types import NamedLosses
-from recbole_ib.model.wrappers.base import BackbonePlugin
+from recbole_ib.model.wrappers.base import BackboneWrapper
 from recbole_ib.model.wrappers.item_labels import KMEANS, UNKNOWN, item_labels
 from recbole_ib.ops.linear import Linear
 from recbole_ib.ops.normalize import unit_rows
@@ -19,7 +19,7 @@ from recbole_ib.utils.validate import choice, positive
 ACTIVATIONS = ("linear", "relu")
 
 
-class SGFD(BackbonePlugin):
+class SGFD(BackboneWrapper):
     """SGFD (Liu et al., ACM MM 2023, "Semantic-Guided Feature Distillation for Multimodal Recommendation"), on any backbone.
 
     The backbone reads student_m(f) = unit(lrelu(W_m f + b_m)) in place of its projections, in training and in scoring. Beside it, on the
@@ -85,7 +85,7 @@ class SGFD(BackbonePlugin):
 class Students(nn.Module):
     """unit(lrelu(W_m f + b_m)) with the layers, tables and initial values of the projections that it replaces.
 
-    A row of zeros stays zero. It has what a backbone asks of its projections, see :class:`recbole_ib.model.layers.encoder.FeatureProjections`.
+    A row of zeros stays zero. It has what a backbone asks of its projections, see :class:`recbole_ib.model.layers.encoder.LinearEncoder`.
     """
 
     def __init__(self, replaced: nn.Module):

@@ -1,4 +1,4 @@
-"""Pulls users towards their items, without negatives; two loss terms, one of them a plain number."""
+"""Pulls users toward their items, without negatives; two loss terms, one of them a plain number."""
 
 from common.abstract_recommender import GeneralRecommender
 from torch import nn

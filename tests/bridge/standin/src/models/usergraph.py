@@ -22,7 +22,7 @@ class UserGraph(GeneralRecommender):
     def pre_epoch_processing(self):
         self.events.append("pre")
         self.epochs_begun += 1
-        first = [neighbours[0] if neighbours else 0 for neighbours, _ in (self.graph[u] for u in range(self.n_users))]
+        first = [neighbors[0] if neighbors else 0 for neighbors, _ in (self.graph[u] for u in range(self.n_users))]
         self.sampled = torch.tensor(first)
 
     def post_epoch_processing(self):

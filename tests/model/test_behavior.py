@@ -1,4 +1,4 @@
-"""What every model of the catalogue must do, on planted data whose right answer is known."""
+"""What every model of the catalog must do, on planted data whose right answer is known."""
 
 import numpy as np
 import pytest
