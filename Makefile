@@ -14,7 +14,7 @@ MODEL ?= IBMRec
 # where `make bench` writes its tables and pictures
 BENCH := build/benchmarks
 
-.PHONY: venv run test test-slow lint bench profile clean
+.PHONY: venv run test test-slow coverage lint mypy bench profile clean
 
 venv: $(STAMP)
 
@@ -33,9 +33,19 @@ test: venv
 test-slow: venv
 	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
 
-lint: venv
+# branches too; fails under 90 %; the pages are in build/coverage/html
+coverage: venv
+	mkdir -p build/coverage
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-report=html
+
+lint: venv mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+mypy: venv
+	$(BIN)/mypy
 
 bench: venv
 	$(BIN)/python benchmarks/sparse_product.py
@@ -48,5 +58,5 @@ profile: venv
 	$(BIN)/python benchmarks/profile_model.py $(MODEL) $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,9 +30,8 @@ try:
     from recbole_ib.config.config import Config
     from recbole_ib.training.run import prepare
 except ImportError:  # 0.1.0
-    from recbole_ib.quick_start import prepare as prepare
-
     from recbole_ib.config import Config
+    from recbole_ib.quick_start import prepare as prepare
 
 N_USERS, N_ITEMS, GROUPS, N_PAIRS, BATCHES, EPOCHS = 60, 50, 4, 640, 10, 2
 BOTTLENECKS = ("fib", "gib", "fib,gib", "mrdib")

@@ -8,10 +8,15 @@ from recbole_ib.patches import compat
 compat.apply()
 
 # ruff: noqa: E402  (RecBole must not be imported before compat has run)
-from recbole_ib.errors import CheckpointError, ConfigurationError, ConversionError, FeatureError, RecBoleIBError
+from recbole_ib.errors import (
+    CheckpointError,
+    ConfigurationError,
+    ConversionError,
+    FeatureError,
+    RecBoleIBError,
+)
 from recbole_ib.inference.recommender import load
 from recbole_ib.model.registry import list_models, register_model
-from recbole_ib.patches import compat
 from recbole_ib.patches.install import register_all
 from recbole_ib.training.checkpoint import read_checkpoint
 from recbole_ib.training.run import run_recbole_ib
@@ -31,11 +36,11 @@ __all__ = [
     "read_checkpoint",
     "register_model",
     "run_recbole_ib",
-    "tune",
+    "tune",  # noqa: F822  (__getattr__)
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name == "tune":
         # Ray Tune takes seconds to import: only who searches pays for it
         from recbole_ib.tuning.search import tune

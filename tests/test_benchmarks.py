@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 from benchmarks import profile_model, scale, shapes, speed, workers
 from benchmarks.shapes import Shape
 from benchmarks.workers import Contestant, Measured

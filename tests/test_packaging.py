@@ -1,5 +1,6 @@
 """What a wheel holds, and that it works without the checkout."""
 
+import email
 import os
 import subprocess
 import sys
@@ -47,6 +48,10 @@ def test_the_wheel_holds_yaml_features_and_license(wheel):
     for name in ("README.md", "text.npy", "text.tokens", "visual.npy", "visual.tokens"):
         assert f"recbole_ib/data/sample/{name}" in names
     assert "recbole_ib/experiments/report/templates/report.html.j2" in names
+    assert "recbole_ib/py.typed" in names
+    modules = [path.relative_to(ROOT).as_posix() for path in (ROOT / "recbole_ib").rglob("*.py")]
+    assert len(modules) > 100
+    assert set(modules) <= set(names)
     assert any(n.endswith("LICENSE") for n in names)
     assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
 
@@ -64,6 +69,20 @@ def test_the_installed_wheel_trains_without_the_checkout(wheel, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert str(site) in done.stdout
     assert "VBPR on ml-100k" in done.stdout
+
+
+def test_the_wheel_names_its_python_versions_its_needs_and_its_command(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        information = next(n for n in archive.namelist() if n.endswith("dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(information))
+        scripts = archive.read(information.replace("METADATA", "entry_points.txt")).decode()
+    assert metadata["Version"] == recbole_ib.__version__
+    assert metadata["License-Expression"] == "MIT"
+    assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.14"}
+    assert {"bench", "dev", "faiss"} <= set(metadata.get_all("Provides-Extra"))
+    assert any(need.startswith("recbole<1.3") for need in metadata.get_all("Requires-Dist"))
+    assert metadata.get_payload().startswith("#")  # the README
+    assert "recbole-ib = " in scripts
 
 
 def test_the_version_is_one_number():

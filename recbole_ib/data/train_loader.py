@@ -98,10 +98,8 @@ class DeviceTrainLoader(TrainDataLoader):
     def _epoch(self) -> tuple[dict[str, Tensor], Tensor | None]:
         """The columns of all interactions in a new order, and their negatives."""
         n, generator = self.sample_size, self.generator
-        if self.shuffle:
-            order = torch.randperm(n, generator=generator, device=generator.device)
-        else:
-            order = torch.arange(n, device=generator.device)
+        device = generator.device
+        order = torch.randperm(n, generator=generator, device=device) if self.shuffle else torch.arange(n, device=device)
         # copies, also where nothing is shuffled: what a model does to its batch must not reach the data
         positive = {field: column[order] for field, column in self._columns.items()}
         if self._free is None:

@@ -73,8 +73,9 @@ def _knock(address: str) -> None:
 
 def use_share(cpus: float) -> dict:
     """Let this Ray worker compute with the threads and the GPU of its task; the settings that tell RecBole so."""
-    import ray
     import torch
+
+    import ray
 
     torch.set_num_threads(max(1, int(cpus)))
     devices = ray.get_runtime_context().get_accelerator_ids().get("GPU", []) if ray.is_initialized() else []

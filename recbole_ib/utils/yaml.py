@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import yaml
-
 from recbole_ib.errors import ConfigurationError, nearest
 
 
