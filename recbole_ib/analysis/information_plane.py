@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.experiments.bottleneck_terms import LABELS
 from recbole_ib.experiments.metrics import smaller_is_better
 from recbole_ib.training.diagnostics import BEFORE_TRAINING, read_diagnostics
 from recbole_ib.utils import plotting
@@ -24,11 +25,7 @@ FAMILIES = {
     "hsic_ids": ("HSIC(Z, ids)", "HSIC"),
     "information": ("Information between modalities", "nats (Gaussian estimate)"),
     "share": ("Share in the score", "share of the score's variance"),
-    "kl": ("KL of the stochastic latents", "nats an item"),
-    "gate": ("Gates of the item graph", "mean gate; share of edges"),
-    "gate/entropy": ("Entropy of the gates", "nats an edge"),
-    "noise": ("Noise of the stochastic latents", "mean sigma"),
-    "redundancy": ("Redundancy, by the model's own estimator", "nats (hsic: HSIC)"),
+    **{family: label for labels in LABELS.values() for family, label in labels.items()},
     "valid": ("Validation", "metric"),
     "loss": ("Loss terms", "sum over the batches"),
 }

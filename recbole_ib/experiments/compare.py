@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from recbole_ib.errors import ConfigurationError, first_few, nearest
-from recbole_ib.experiments.jobs import Task, run_tasks
-from recbole_ib.experiments.model_spec import parse_contestants
-from recbole_ib.experiments.options import Line, Options, check_lines, line_of, parser_of, read_options
+from recbole_ib.experiments.jobs import Job, Resources, run_missing
+from recbole_ib.experiments.model_spec import parse_models
+from recbole_ib.experiments.options import Options, make_entry, parser_of, plan_jobs, read_options
 from recbole_ib.experiments.report.write import FILES, write_report
-from recbole_ib.experiments.results import Entry, Lineup
+from recbole_ib.experiments.results import Entry, Comparison
 from recbole_ib.utils.ray import own_folder
 
 
@@ -19,67 +20,69 @@ def command(argv: Sequence[str]) -> int:
     parser = parser_of("compare", "train models over seeds where they are missing, and report")
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME", help="NAME[+bottleneck][:key=value[;key=value]]")
     given, options = read_options(parser, argv)
-    contestants = parse_contestants(",".join(given.models))
-    for contestant in contestants:
-        if len(contestant.candidates) > 1:
+    model_specs = parse_models(",".join(given.models))
+    for model_spec in model_specs:
+        if len(model_spec.candidates) > 1:
             raise ConfigurationError(
-                f"model {contestant.text!r} leaves a choice ('|'); a comparison takes chosen settings: recbole-ib tune finds them, and "
+                f"model {model_spec.text!r} leaves a choice ('|'); a comparison takes chosen settings: recbole-ib tune finds them, and "
                 "--tuned reads them"
             )
-    lines = [line_of(contestant, options) for contestant in contestants]
-    title = f"{len(lines)} models on {options.dataset}"
-    return run(lines, options, title, "recbole-ib compare " + shlex.join(argv))
+    entries = [make_entry(model_spec, options) for model_spec in model_specs]
+    title = f"{len(entries)} models on {options.dataset}"
+    return run(entries, options, title, "recbole-ib compare " + shlex.join(argv))
 
 
 def run(
-    lines: list[Line], options: Options, title: str, command_line: str, groups: Mapping[str, Sequence[str]] | None = None
+    entries: list[Entry], options: Options, title: str, command_line: str, groups: Mapping[str, Sequence[str]] | None = None
 ) -> int:
-    """Train every line's missing seeds, write the report, and say where it is; ``groups``: headings, and the lines below each."""
-    baseline = options.baseline or lines[0].text
-    if baseline not in [line.text for line in lines]:
+    """Train every entry's missing seeds, write the report, and print where it is.
+
+    Args:
+        entries: the lines of the report.
+        options: of the command.
+        title: of the report.
+        command_line: as the report quotes it.
+        groups: headings, and the names of the entries below each.
+
+    Returns:
+        0, or 1 where a training failed.
+
+    Raises:
+        ConfigurationError: a baseline that is not compared, a wrong model or setting, or files of others in the way.
+    """
+    names = [entry.name for entry in entries]
+    baseline = options.baseline or names[0]
+    if baseline not in names:
         raise ConfigurationError(
-            f"--baseline {baseline!r} is not compared.{nearest(baseline, [line.text for line in lines])} "
-            f"Compared: {', '.join(line.text for line in lines)}"
+            f"--baseline {baseline!r} is not compared.{nearest(baseline, names)} Compared: {', '.join(names)}"
         )
-    task_of = check_lines(lines, options)
+    jobs = plan_jobs(entries, options)
     foreign = [name for name in FILES if (options.out / name).exists()]
     if foreign and not (options.out / "runs").is_dir():
         raise ConfigurationError(
             f"{options.out} holds files that the report would replace ({first_few(foreign)}); give another --out"
         )
-    tasks = {(line.text, seed): task_of[line.text](seed) for line in lines for seed in options.seeds}
+    resources = Resources(options.cpus, options.gpus, options.address)
     with own_folder(options.out):
-        train_missing(list(tasks.values()), options)
-        return report(lines, tasks, options, baseline, title, command_line, groups)
-
-
-def train_missing(tasks: list[Task], options: Options) -> None:
-    """Train what has no manifest, or with ``--keep-checkpoints`` no checkpoint any more."""
-    # two lines of the same settings are one training
-    missing = list({task.folder: task for task in tasks if not task.finished(options.keep_checkpoints)}.values())
-    print(f"{len(tasks)} runs, {len(missing)} of them to be trained; {options.out / 'runs'}", flush=True)
-    count = 0
-
-    def done(task: Task, seconds: float, error: str | None) -> None:
-        nonlocal count
-        count += 1
-        what = f"FAILED: {error}" if error else "done"
-        print(f"[{count}/{len(missing)}] {task.folder.name}: {what} ({seconds:.1f} s)", flush=True)
-
-    run_tasks(missing, options.cpus, options.gpus, options.address, options.keep_checkpoints, done)
+        run_missing(list(jobs.values()), options.out / "runs", resources, options.keep_checkpoints)
+        return report(entries, jobs, options, baseline, title, command_line, groups)
 
 
 def report(
-    lines: list[Line], tasks: dict[tuple[str, int], Task], options: Options, baseline: str, title: str, command_line: str, groups
+    entries: list[Entry],
+    jobs: Mapping[tuple[str, int], Job],
+    options: Options,
+    baseline: str,
+    title: str,
+    command_line: str,
+    groups: Mapping[str, Sequence[str]] | None,
 ) -> int:
-    """Write the report of the runs that finished and name the others; 0, or 1 where there are others."""
-    failures = [f"{text}, seed {seed}: {task.error() or 'no result'}"
-                for (text, seed), task in tasks.items() if task.manifest() is None]  # fmt: skip
-    entries = []
-    for line in lines:
-        manifests = [tasks[line.text, seed].manifest() for seed in options.seeds]
-        if any(manifests):
-            entries.append(Entry(line.text, [m for m in manifests if m], note=line.note, trials=line.tried))
+    """Write the report of the runs that finished and print the others; return 0, or 1 where there are others."""
+    failures = [f"{name}, seed {seed}: {job.error() or 'no result'}"
+                for (name, seed), job in jobs.items() if job.manifest() is None]  # fmt: skip
+    manifests = {entry.name: [jobs[entry.name, seed].manifest() for seed in options.seeds] for entry in entries}
+    entries = [replace(entry, manifests=list(filter(None, manifests[entry.name]))) for entry in entries]
+    entries = [entry for entry in entries if entry.manifests]
     for failure in failures:
         print(f"failed: {failure}", flush=True)
     if not entries:
@@ -87,7 +90,7 @@ def report(
     if baseline not in [entry.name for entry in entries]:
         print(f"the baseline {baseline} has no finished run; changes are measured against {entries[0].name}", flush=True)
         baseline = entries[0].name
-    lineup = Lineup(
+    comparison = Comparison(
         title=title,
         dataset=options.dataset,
         entries=entries,
@@ -97,7 +100,7 @@ def report(
         command=command_line,
         groups=groups,
     )
-    page = write_report(lineup, options.out)
+    page = write_report(comparison, options.out)
     print((options.out / "table.md").read_text(encoding="utf-8"))
     print(f"report: {page}")
     return 1 if failures else 0

@@ -12,7 +12,7 @@ from recbole_ib.model.registry import CATALOG, MMREC_PREFIX
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ModelSpec:
     """One line of a comparison.
 
     text: what the user wrote, and the line's name; name: what ``run_recbole_ib`` takes as model; candidates: the settings to choose
@@ -25,7 +25,7 @@ class Contestant:
     backbone: str | None
 
 
-def parse_contestants(text: str) -> list[Contestant]:
+def parse_models(text: str) -> list[ModelSpec]:
     """``VLATTICE,VLATTICE+fib:fib_weight=1|3;sigma2=.15,IBMRec``: comma-separated models; ``|`` separates values to choose among.
 
     Raises:
@@ -38,10 +38,10 @@ def parse_contestants(text: str) -> list[Contestant]:
     for word in words:
         if not word:
             raise ConfigurationError(f"--models={text}: an empty name between two commas")
-        contestant = _contestant(word)
-        if any(other.text == contestant.text for other in found):
+        model_spec = _parse_model(word)
+        if any(other.text == model_spec.text for other in found):
             raise ConfigurationError(f"--models names {word!r} twice")
-        found.append(contestant)
+        found.append(model_spec)
     return found
 
 
@@ -62,7 +62,7 @@ def candidate_text(candidate: dict) -> str:
     return ";".join(f"{key}={value}" for key, value in candidate.items()) or "-"
 
 
-def _contestant(word: str) -> Contestant:
+def _parse_model(word: str) -> ModelSpec:
     prefix = MMREC_PREFIX if word.lower().startswith(MMREC_PREFIX) else ""
     name, _, settings = word[len(prefix) :].partition(":")
     name = word[: len(prefix)] + name.strip()
@@ -80,7 +80,7 @@ def _contestant(word: str) -> Contestant:
             )
         values[match[1]] = [parse_value(alternative.strip()) for alternative in split_outside(match[2], "|")]
     candidates = tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
-    return Contestant(word, name, candidates, _backbone(name))
+    return ModelSpec(word, name, candidates, _backbone(name))
 
 
 def _backbone(name: str) -> str | None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from recbole_ib.config.argv import parse_arguments, parse_words
-from recbole_ib.config.config import Config, absolute_paths
+from recbole_ib.config.config import Config
 from recbole_ib.config.serialize import quoted
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.experiments.jobs import QUIET, Task, data_identity
-from recbole_ib.experiments.model_spec import Contestant
-from recbole_ib.model.registry import MMREC_PREFIX, resolve_model
+from recbole_ib.experiments.jobs import QUIET, Job, configured_job, one_name
+from recbole_ib.experiments.model_spec import ModelSpec
+from recbole_ib.experiments.results import Entry
 from recbole_ib.training.per_user import check_per_user
 from recbole_ib.training.run import split_seed
 from recbole_ib.utils.yaml import read_yaml
@@ -35,17 +34,6 @@ TAKEN = {
 }
 #: the most seeds that one number may ask for: 2020 is a seed
 MOST_SEEDS = 100
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a comparison: its name, the model, the settings of all its seeds, how these were chosen, among how many."""
-
-    text: str
-    name: str
-    settings: dict
-    note: str = ""
-    tried: int | None = None
 
 
 @dataclass(frozen=True)
@@ -141,32 +129,34 @@ def _check_taken(keys: Iterable[str], where: str) -> None:
             raise ConfigurationError(f"{where}: {key} is not for one run alone; a comparison takes it from {TAKEN[key]}")
 
 
-def line_of(contestant: Contestant, options: Options, borrowed: str | None = None, text: str | None = None) -> Line:
-    """A model with its settings: files < those tuned for it < the command's words < its own in its text.
+def make_entry(model_spec: ModelSpec, options: Options, borrowed: str | None = None) -> Entry:
+    """Return a model with its settings: files < those tuned for it < the command's words < its own in its text.
 
     Args:
-        contestant: with one candidate.
+        model_spec: with one candidate.
         options: of the command.
         borrowed: a model whose tuned settings are taken where this one has none of its own.
-        text: the line's name, where it is not what the model was written as.
+
+    Raises:
+        ConfigurationError: a setting that belongs to the whole comparison, or no search of this model where one is wanted.
     """
-    own, tuned, note, tried = contestant.candidates[0], {}, "", None
-    _check_taken(own, f"model {contestant.text!r}")
+    candidate, tuned, note, trials = model_spec.candidates[0], {}, "", None
+    _check_taken(candidate, f"model {model_spec.text!r}")
     if options.tuned is not None:
-        tuned, note, tried = read_tuned(options, contestant.name, borrowed)
-    settings = {**options.files, **tuned, **options.words, **own}
+        tuned, note, trials = read_tuned(options, model_spec.name, borrowed)
+    settings = {**options.files, **tuned, **options.words, **candidate}
     settings.setdefault("split_seed", SPLIT_SEED)
-    return Line(text or contestant.text, contestant.name, settings, note, tried)
+    return Entry(model_spec.text, (), note, trials, model_spec.name, settings)
 
 
 def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tuple[dict, str, int | None]:
-    """The settings that a search found for a model, how the report says so, and how many trials it had.
+    """Return the settings that a search found for a model, the report's words for it, and how many trials it had.
 
     Raises:
         ConfigurationError: no search of this model, or one on another data set.
     """
     # VLATTICE+fib+gib is IBMRec, and its search may lie under either name
-    for model in dict.fromkeys(known for one in (name, borrowed) if one for known in (one, one_name(one))):
+    for model in dict.fromkeys(alias for wanted in (name, borrowed) if wanted for alias in (wanted, one_name(wanted))):
         file = options.tuned / model / "best.yaml"
         if not file.is_file():
             continue
@@ -183,52 +173,41 @@ def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tupl
         if trials.is_file():
             with trials.open(encoding="utf-8", newline="") as rows:
                 count = sum(1 for _ in csv.DictReader(rows))
-        of = "" if model in (name, one_name(name)) else f" as {model}"
-        return settings, f"tuned{of}", count
-    here = sorted(path.parent.name for path in options.tuned.glob("*/best.yaml"))
+        searched_as = "" if model in (name, one_name(name)) else f" as {model}"
+        return settings, f"tuned{searched_as}", count
+    available = sorted(path.parent.name for path in options.tuned.glob("*/best.yaml"))
     raise ConfigurationError(
-        f"{options.tuned} holds no {name}/best.yaml.{nearest(name, here)} There: {', '.join(here) or 'none'}. Tune it: recbole-ib tune "
-        f"--model={name} --dataset={options.dataset} --out={options.tuned / name}"
+        f"{options.tuned} holds no {name}/best.yaml.{nearest(name, available)} There: {', '.join(available) or 'none'}. Tune it: "
+        f"recbole-ib tune --model={name} --dataset={options.dataset} --out={options.tuned / name}"
     )
 
 
-def one_name(model: str, bottleneck: str | None = None) -> str:
-    """A model's one name, whatever it was written as; that of a checkout's model is its whole text."""
-    return model if model.lower().startswith(MMREC_PREFIX) else resolve_model(model, bottleneck)
-
-
-def check_lines(lines: list[Line], options: Options) -> dict[str, Callable[[int], Task]]:
-    """Refuse a wrong model, setting or metric before hours of training; for every line, the task of a seed.
-
-    VLATTICE+fib+gib and IBMRec are one model: what was trained under one name is not trained again under the other.
+def plan_jobs(entries: list[Entry], options: Options) -> dict[tuple[str, int], Job]:
+    """Refuse a wrong model, setting or metric before hours of training; return the job of every entry's name and seed.
 
     Raises:
-        ConfigurationError: the line, and what its Config says; or splits that differ.
+        ConfigurationError: the entry, and what its Config says; or splits that differ.
     """
-    splits, known = {}, {}
-    for line in lines:
+    splits, jobs = {}, {}
+    for entry in entries:
         try:
-            config = Config(line.name, options.dataset, None, quoted({**line.settings, "per_user": True}))
+            config = Config(entry.model, options.dataset, None, quoted({**entry.settings, "per_user": True}))
             check_per_user(config)
-            splits[line.text] = split_seed(config)
-            settings = absolute_paths(line.settings, config)
-            known[line.text] = partial(_task, one_name(line.name), options, settings, data_identity(config))
+            splits[entry.name] = split_seed(config)
+            for seed in options.seeds:
+                jobs[entry.name, seed] = configured_job(entry.model, config, entry.settings, seed, options.out / "runs")
         except ConfigurationError as error:
-            raise ConfigurationError(f"model {line.text!r}: {error}") from error
+            raise ConfigurationError(f"model {entry.name!r}: {error}") from error
         computed = [f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]]
         if options.metric not in computed:
             raise ConfigurationError(
-                f"--metric is {options.metric!r}, which {line.text} does not compute.{nearest(options.metric, computed)} "
+                f"--metric is {options.metric!r}, which {entry.name} does not compute.{nearest(options.metric, computed)} "
                 f"Computed: {', '.join(computed)}"
             )
     if len(set(splits.values())) > 1:
-        named = ", ".join(f"{text}: {seed}" for text, seed in splits.items())
+        named = ", ".join(f"{name}: {seed}" for name, seed in splits.items())
         raise ConfigurationError(
             f"the models would be compared on different splits of the data (split_seed of {named}); tune them on one split, or give "
             "--split_seed, knowing that a tuned model may then have seen test interactions in its search"
         )
-    return known
-
-
-def _task(name: str, options: Options, settings: dict, data: str, seed: int) -> Task:
-    return Task.of(name, options.dataset, {**settings, "seed": seed}, options.out / "runs", data)
+    return jobs

@@ -1,4 +1,4 @@
-"""What a report compares: the models, and their runs as their manifests and files of users tell them."""
+"""What a report compares: the models, and their runs as read from their manifests and files of users."""
 
 from __future__ import annotations
 
@@ -25,16 +25,22 @@ CLOSE = 1e-6
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the comparison: its name, the manifests of its runs (one a seed), how its settings were chosen, of how many trials."""
+    """One line of a comparison.
+
+    name: in the report; manifests: of its runs, one per seed; note: how its settings were chosen; trials: among how many; model: what
+    ``run_recbole_ib`` takes; settings: of all its seeds.
+    """
 
     name: str
-    manifests: Sequence[Path]
+    manifests: Sequence[Path] = ()
     note: str = ""
     trials: int | None = None
+    model: str = ""
+    settings: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Lineup:
+class Comparison:
     """A whole comparison.
 
     baseline: the name of the entry that others are compared with; metric: RecBole's name of the one that tests and charts are about;
@@ -52,7 +58,7 @@ class Lineup:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunResult:
     """A finished run: its manifest and, where it was kept, a row for each user of the test set."""
 
     path: Path
@@ -64,23 +70,23 @@ class Run:
         return self.manifest["seed"]
 
     def test(self, metric: str) -> float:
-        """A test metric, from the users where they are kept (RecBole rounds what it returns), NaN where it was not computed."""
+        """Return a test metric, from the users where they are kept (RecBole rounds what it returns); NaN where it was not computed."""
         if self.users is not None and metric in self.users:
             return float(self.users[metric].mean())
         return number(self.manifest["result"]["test"].get(metric))
 
 
 def number(value: object) -> float:
-    """A number of a manifest; what it does not know is NaN."""
+    """Return a number of a manifest, NaN where it has none."""
     return float("nan") if value is None else float(value)
 
 
 @dataclass(frozen=True)
 class Results:
-    """The runs of a lineup. ``runs``: entry -> its runs by seed; entries without a run are in ``missing`` alone."""
+    """The runs of a comparison. ``runs``: entry -> its runs by seed; entries without a run are in ``missing`` alone."""
 
-    lineup: Lineup
-    runs: dict[str, list[Run]]
+    comparison: Comparison
+    runs: dict[str, list[RunResult]]
     missing: list[str]
     metrics: list[str]
     user_metrics: list[str]
@@ -91,7 +97,7 @@ class Results:
         return list(self.runs)
 
     @property
-    def all_runs(self) -> list[Run]:
+    def all_runs(self) -> list[RunResult]:
         return [run for runs in self.runs.values() for run in runs]
 
     @property
@@ -100,84 +106,89 @@ class Results:
 
     @property
     def baseline(self) -> str | None:
-        """The baseline's name, or ``None`` where it has no run, or none is compared with it."""
-        return self.lineup.baseline if self.lineup.baseline in self.runs and len(self.runs) > 1 else None
+        """The baseline's name; ``None`` where it has no run, or no other entry has one."""
+        return self.comparison.baseline if self.comparison.baseline in self.runs and len(self.runs) > 1 else None
 
     def entry(self, name: str) -> Entry:
-        return next(entry for entry in self.lineup.entries if entry.name == name)
+        return next(entry for entry in self.comparison.entries if entry.name == name)
 
     def values(self, name: str, metric: str) -> np.ndarray:
-        """A test metric of an entry, one value a seed."""
+        """Return a test metric of an entry, one value per seed."""
         return np.array([run.test(metric) for run in self.runs[name]], dtype=float)
 
     def mean(self, name: str, metric: str) -> float:
+        """Return the mean of a test metric over the seeds of an entry."""
         return float(self.values(name, metric).mean())
 
     def better_first(self, metric: str) -> list[str]:
-        """The entries that have the metric, best mean first; among equal ones in the order of the lineup."""
+        """Return the entries that have the metric, best mean first; among equal ones in the order of the comparison."""
         sign = 1 if smaller_is_better(metric) else -1
-        found = [name for name in self.runs if not np.isnan(self.mean(name, metric))]
-        return sorted(found, key=lambda name: sign * self.mean(name, metric))
+        names = [name for name in self.runs if not np.isnan(self.mean(name, metric))]
+        return sorted(names, key=lambda name: sign * self.mean(name, metric))
 
 
-def read_results(lineup: Lineup) -> Results:
-    """Read every manifest and file of users of a lineup.
+def read_results(comparison: Comparison) -> Results:
+    """Read every manifest and file of users of a comparison.
 
     Raises:
         ConfigurationError: names that are given twice or unknown, a file that is missing, damaged or of another run, seeds given
             twice, a metric that no run computed, or no run at all.
     """
-    _check_names(lineup)
-    runs = {entry.name: _read_entry(entry, lineup) for entry in lineup.entries if entry.manifests}
-    missing = [entry.name for entry in lineup.entries if not entry.manifests]
+    _check_names(comparison)
+    runs = {entry.name: _read_entry(entry, comparison) for entry in comparison.entries if entry.manifests}
+    missing = [entry.name for entry in comparison.entries if not entry.manifests]
     if not runs:
-        raise ConfigurationError(f"{lineup.title}: no model has a finished run, so there is nothing to report")
-    everything = [run for found in runs.values() for run in found]
-    metrics = list(dict.fromkeys(m for run in everything for m in run.manifest["result"]["test"]))
-    columns = list(dict.fromkeys(c for run in everything if run.users is not None for c in run.users))
+        raise ConfigurationError(f"{comparison.title}: no model has a finished run, so there is nothing to report")
+    all_runs = [run for entry_runs in runs.values() for run in entry_runs]
+    metrics = list(dict.fromkeys(m for run in all_runs for m in run.manifest["result"]["test"]))
+    columns = list(dict.fromkeys(c for run in all_runs if run.users is not None for c in run.users))
     slices = [c for c in columns if ":" in c]
     user_metrics = [c for c in columns if c not in USER_COLUMNS and c not in slices]
-    if lineup.metric not in metrics:
+    if comparison.metric not in metrics:
         raise ConfigurationError(
-            f"the comparison is about {lineup.metric!r}, which no run computed.{nearest(lineup.metric, metrics)} "
+            f"the comparison is about {comparison.metric!r}, which no run computed.{nearest(comparison.metric, metrics)} "
             f"Computed: {', '.join(metrics)}"
         )
-    lacking = [name for name, found in runs.items() if any(lineup.metric not in run.manifest["result"]["test"] for run in found)]
+    lacking = [
+        name
+        for name, entry_runs in runs.items()
+        if any(comparison.metric not in run.manifest["result"]["test"] for run in entry_runs)
+    ]
     if lacking:
         raise ConfigurationError(
-            f"the comparison is about {lineup.metric!r}, and the runs of {first_few(lacking)} did not compute it; give all the same "
+            f"the comparison is about {comparison.metric!r}, and the runs of {first_few(lacking)} did not compute it; give all the same "
             "`metrics` and `topk`"
         )
-    return Results(lineup, runs, missing, metrics, user_metrics, slices)
+    return Results(comparison, runs, missing, metrics, user_metrics, slices)
 
 
-def _check_names(lineup: Lineup) -> None:
-    names = [entry.name for entry in lineup.entries]
+def _check_names(comparison: Comparison) -> None:
+    names = [entry.name for entry in comparison.entries]
     if not names:
-        raise ConfigurationError(f"{lineup.title}: no model is given to compare")
-    double = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if double:
-        raise ConfigurationError(f"{lineup.title}: the name {double[0]!r} is given twice; name the entries apart")
-    if lineup.baseline not in names:
+        raise ConfigurationError(f"{comparison.title}: no model is given to compare")
+    duplicates = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if duplicates:
+        raise ConfigurationError(f"{comparison.title}: the name {duplicates[0]!r} is given twice; name the entries apart")
+    if comparison.baseline not in names:
         raise ConfigurationError(
-            f"the baseline {lineup.baseline!r} is none of the models.{nearest(lineup.baseline, names)} They are {', '.join(names)}"
+            f"the baseline {comparison.baseline!r} is none of the models.{nearest(comparison.baseline, names)} They are {', '.join(names)}"
         )
-    for title, members in (lineup.groups or {}).items():
+    for title, members in (comparison.groups or {}).items():
         for member in members:
             if member not in names:
                 raise ConfigurationError(
                     f"group {title!r} names {member!r}, which is none of the models.{nearest(member, names)}"
                 )
-            if sum(member in others for others in lineup.groups.values()) > 1:
+            if sum(member in others for others in comparison.groups.values()) > 1:
                 raise ConfigurationError(f"{member!r} stands in more than one group")
 
 
-def _read_entry(entry: Entry, lineup: Lineup) -> list[Run]:
+def _read_entry(entry: Entry, comparison: Comparison) -> list[RunResult]:
     runs = sorted((_read_run(Path(path), entry.name) for path in entry.manifests), key=lambda run: run.seed)
     for run in runs:
-        if run.manifest["dataset"] != lineup.dataset:
+        if run.manifest["dataset"] != comparison.dataset:
             raise ConfigurationError(
-                f"{entry.name}: {run.path} is a run on {run.manifest['dataset']!r}, and the comparison is on {lineup.dataset!r}"
+                f"{entry.name}: {run.path} is a run on {run.manifest['dataset']!r}, and the comparison is on {comparison.dataset!r}"
             )
     for one, other in itertools.pairwise(runs):
         if one.seed == other.seed:
@@ -187,7 +198,7 @@ def _read_entry(entry: Entry, lineup: Lineup) -> list[Run]:
     return runs
 
 
-def _read_run(path: Path, name: str) -> Run:
+def _read_run(path: Path, name: str) -> RunResult:
     manifest = read_manifest(path)
     if not (manifest.get("result") or {}).get("test"):
         raise ConfigurationError(f"{name}: {path} holds no test result; was the run interrupted? Train it again")
@@ -195,7 +206,7 @@ def _read_run(path: Path, name: str) -> Run:
     if manifest.get("per_user"):
         users = _read_users(path.with_name(manifest["per_user"]), name)
         _check_same_run(users, manifest, path, name)
-    return Run(path, manifest, users)
+    return RunResult(path, manifest, users)
 
 
 def _read_users(path: Path, name: str) -> pd.DataFrame:
@@ -218,9 +229,9 @@ def _read_users(path: Path, name: str) -> pd.DataFrame:
     if users.empty:
         raise ConfigurationError(f"{name}: {path} holds no user; a run with test data writes one row a user")
     users["user_id"] = users["user_id"].astype(str)
-    double = users["user_id"][users["user_id"].duplicated()]
-    if len(double):
-        raise ConfigurationError(f"{name}: {path} has more than one row for user {first_few(double.unique())}")
+    duplicates = users["user_id"][users["user_id"].duplicated()]
+    if len(duplicates):
+        raise ConfigurationError(f"{name}: {path} has more than one row for user {first_few(duplicates.unique())}")
     for column in users.columns.difference(["user_id"]):
         if not pd.api.types.is_numeric_dtype(users[column]):
             raise ConfigurationError(f"{name}: {path}: column {column} holds {users[column].dtype}, not numbers")
@@ -231,7 +242,7 @@ def _read_users(path: Path, name: str) -> pd.DataFrame:
 
 
 def _check_same_run(users: pd.DataFrame, manifest: dict, path: Path, name: str) -> None:
-    """The means over the users are the metrics of the manifest, up to RecBole's rounding."""
+    """Raise ConfigurationError where the means over the users are not the metrics of the manifest, up to RecBole's rounding."""
     places = (manifest.get("config") or {}).get("metric_decimal_place")
     allowed = CLOSE + (0.5 * 10.0**-places if isinstance(places, int) else 5e-5)
     for metric, value in manifest["result"]["test"].items():

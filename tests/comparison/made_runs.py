@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_ib.experiments.results import Entry, Lineup
+from recbole_ib.experiments.results import Entry, Comparison
 
 TEXT = {
     "encoder": "all-MiniLM-L6-v2, title and overview",
@@ -158,8 +158,8 @@ def plain_entry(folder: Path, name: str, values: dict[int, list[float]], **chang
     return Entry(name, paths)
 
 
-def lineup_of(entries: list[Entry], baseline: str | None = None, **more) -> Lineup:
-    return Lineup("A comparison", "ml-100k", entries, baseline or entries[0].name, **more)
+def comparison_of(entries: list[Entry], baseline: str | None = None, **more) -> Comparison:
+    return Comparison("A comparison", "ml-100k", entries, baseline or entries[0].name, **more)
 
 
 NINE = [

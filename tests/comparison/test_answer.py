@@ -7,11 +7,11 @@ from recbole_ib.experiments.report.headline import answer
 from recbole_ib.experiments.report.tables import main_table
 from recbole_ib.experiments.results import read_results
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
 
 
 def sentences(entries, **more):
-    results = read_results(lineup_of(entries, **more))
+    results = read_results(comparison_of(entries, **more))
     return answer(results, main_table(results), compare_pairs(results))
 
 

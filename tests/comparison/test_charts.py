@@ -11,12 +11,12 @@ from PIL import Image
 
 from recbole_ib.experiments.report import charts
 from recbole_ib.experiments.report.html import picture, png_bytes
-from recbole_ib.experiments.report.style import PALETTE, grouped, looks
+from recbole_ib.experiments.report.style import PALETTE, grouped, styles
 from recbole_ib.experiments.results import read_results
 from recbole_ib.experiments.statistics.efficiency import cost_table, curve_table
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
 from recbole_ib.experiments.statistics.slices import slice_table
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
 
 #: Machado, Oliveira, Fernandes 2009, severity 1: what the eye makes of linear RGB
 SIGHT = {
@@ -45,7 +45,7 @@ def test_any_two_colors_of_the_palette_differ_to_every_eye(sight):
 
 
 def test_every_entry_has_a_look_of_its_own_also_beyond_the_palette():
-    found = looks([f"M{i}" for i in range(3 * len(PALETTE))])
+    found = styles([f"M{i}" for i in range(3 * len(PALETTE))])
     assert len({(look.color, look.hatch) for look in found.values()}) == len(found)
     assert found["M0"].hatch == "" != found[f"M{len(PALETTE)}"].hatch
 
@@ -54,7 +54,7 @@ def test_every_entry_has_a_look_of_its_own_also_beyond_the_palette():
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     makes = [Made("A$1$", epochs=30), Made("B", 0.2, epochs=40, seconds=30), Made("C", 0.3)]
-    return read_results(lineup_of([make_entry(folder, made, [0, 1, 2], 80) for made in makes], groups={"parts": ["C", "B"]}))
+    return read_results(comparison_of([make_entry(folder, made, [0, 1, 2], 80) for made in makes], groups={"parts": ["C", "B"]}))
 
 
 def drawn(results):
@@ -68,7 +68,7 @@ def drawn(results):
 
 
 def test_an_entry_has_its_color_in_every_chart(results):
-    look, figures = looks(results.names), drawn(results)
+    look, figures = styles(results.names), drawn(results)
     bars = figures["bars"].axes[0]
     order = [label.get_text().replace("\\", "").removesuffix(" (baseline)") for label in bars.get_yticklabels()]
     assert order == ["A$1$", "C", "B"]
@@ -122,13 +122,13 @@ def test_a_line_below_is_in_the_file_and_not_left_in_the_chart(results):
 
 def test_colors_are_as_meant_in_the_file(results):
     picture = np.asarray(Image.open(io.BytesIO(png_bytes(charts.draw_bars(results)))).convert("RGB")).reshape(-1, 3).astype(int)
-    for color in (*(look.color for look in looks(results.names).values()), "white"):
+    for color in (*(look.color for look in styles(results.names).values()), "white"):
         meant = np.round(255 * np.array(to_rgb(color))).astype(int)
         assert (np.abs(picture - meant).max(axis=1) <= 2).mean() > 0.01, color
 
 
 def test_what_there_is_nothing_of_is_not_drawn(tmp_path):
-    results = read_results(lineup_of([plain_entry(tmp_path, "A", {0: [0.2, 0.4]}, curve=[], per_user=None)]))
+    results = read_results(comparison_of([plain_entry(tmp_path, "A", {0: [0.2, 0.4]}, curve=[], per_user=None)]))
     assert charts.draw_curves(results, curve_table(results)) is None
     assert charts.draw_pairs(results, compare_pairs(results)) is None
     assert charts.draw_bars(results) is not None

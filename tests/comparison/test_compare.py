@@ -11,10 +11,11 @@ import yaml
 from recbole_ib.cli.main import main
 from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments import ablate, compare
+from recbole_ib.experiments import ablate
+from recbole_ib.experiments import jobs as job_module
 from recbole_ib.experiments import options as option_module
 from recbole_ib.experiments.jobs import train
-from recbole_ib.experiments.model_spec import parse_contestants
+from recbole_ib.experiments.model_spec import parse_models
 from recbole_ib.training.manifest import read_manifest
 from recbole_ib.utils.ray import own_folder
 from tests.conftest import planted, write_dataset
@@ -31,12 +32,12 @@ def here(monkeypatch):
     """Trainings in this process instead of Ray's; the list of those that were asked for."""
     asked = []
 
-    def run_tasks(tasks, cpus, gpus, address, keep_checkpoints, done):
-        for task in tasks:
-            asked.append(task)
-            done(task, *train(task, cpus, keep_checkpoints))
+    def run_jobs(jobs, resources, keep_checkpoints, ended):
+        for job in jobs:
+            asked.append(job)
+            ended(job, *train(job, resources.cpus, keep_checkpoints))
 
-    monkeypatch.setattr(compare, "run_tasks", run_tasks)
+    monkeypatch.setattr(job_module, "run_jobs", run_jobs)
     return asked
 
 
@@ -64,7 +65,7 @@ def test_compare_trains_reports_and_does_not_train_twice(data_path, tmp_path, he
     said = capsys.readouterr().out
     assert "6 runs, 6 of them to be trained" in said
     assert f"report: {out / 'report.html'}" in said
-    digests = {read_manifest(task.manifest())["data"]["test"]["digest"] for task in here}
+    digests = {read_manifest(job.manifest())["data"]["test"]["digest"] for job in here}
     assert len(digests) == 1  # one split, whatever the seed
     # one seed and one model more: those alone are trained
     assert main([*argv[:4], "VBPR:reg_weight=0.1", "FREEDOM", *words(data_path, out, "--seeds=3")]) == 0
@@ -85,7 +86,7 @@ def test_a_failed_model_is_named_and_the_rest_is_reported(data_path, tmp_path, h
     assert "the loss of this test" in (out / "report.html").read_text()
     assert "BPR" in (out / "table.md").read_text()
     monkeypatch.undo()
-    assert {task.settings["seed"] for task in here} == {3, 7}
+    assert {job.settings["seed"] for job in here} == {3, 7}
 
 
 def test_settings_come_in_their_order(data_path, tmp_path):
@@ -100,15 +101,15 @@ def test_settings_come_in_their_order(data_path, tmp_path):
     _, options = option_module.read_options(
         parser, [*words(data_path, tmp_path, f"--tuned={tuned}", "--reg_weight=0.2"), f"--config_files={file}"]
     )
-    (contestant,) = parse_contestants("VBPR:embedding_size=8")
-    line = option_module.line_of(contestant, options)
-    assert line.settings["stopping_step"] == 3  # a file's, below
-    assert line.settings["learning_rate"] == 0.1  # the search's, above the files
-    assert line.settings["reg_weight"] == 0.2  # the command's
-    assert line.settings["embedding_size"] == 8  # the model's own
-    assert line.settings["split_seed"] == 4
-    assert line.tried == 3
-    assert line.note == "tuned"
+    (model_spec,) = parse_models("VBPR:embedding_size=8")
+    entry = option_module.make_entry(model_spec, options)
+    assert entry.settings["stopping_step"] == 3  # a file's, below
+    assert entry.settings["learning_rate"] == 0.1  # the search's, above the files
+    assert entry.settings["reg_weight"] == 0.2  # the command's
+    assert entry.settings["embedding_size"] == 8  # the model's own
+    assert entry.settings["split_seed"] == 4
+    assert entry.trials == 3
+    assert entry.note == "tuned"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_a_search_is_found_under_either_name_and_its_keys_of_one_run_are_left_ou
     _, options = option_module.read_options(
         option_module.parser_of("compare", ""), words(data_path, tmp_path, f"--tuned={tmp_path / 'tuned'}")
     )
-    found = option_module.line_of(parse_contestants(model)[0], options).settings
+    found = option_module.make_entry(parse_models(model)[0], options).settings
     assert found["fib_weight"] == 0.7
     assert not {"per_user", "metric_decimal_place", "seed", "bottleneck", "model"} & set(found)
 
@@ -235,11 +236,11 @@ def test_data_that_changed_are_trained_on_again(data_path, tmp_path, here):
     features = data_path / "tiny" / "text.npy"
     np.save(features, np.load(features) + 1)
     assert main(argv) == 0
-    assert [task.name for task in here[2:]] == ["VBPR"]  # BPR reads no features
+    assert [job.name for job in here[2:]] == ["VBPR"]  # BPR reads no features
     inter = data_path / "tiny" / "tiny.inter"
     inter.write_text("\n".join(inter.read_text().splitlines()[:-1]) + "\n")
     assert main(argv) == 0
-    assert [task.name for task in here[3:]] == ["BPR", "VBPR"]
+    assert [job.name for job in here[3:]] == ["BPR", "VBPR"]
 
 
 @pytest.mark.parametrize(
@@ -261,18 +262,18 @@ def test_data_that_changed_are_trained_on_again(data_path, tmp_path, here):
 )
 def test_variants_of_a_model(model, parts, data_path, tmp_path):
     _, options = option_module.read_options(option_module.parser_of("ablate", ""), words(data_path, tmp_path))
-    (whole,) = parse_contestants(model)
+    (whole,) = parse_models(model)
     variants, groups = ablate.variants(whole, options)
     assert groups[ablate.BOTTLENECKS] == list(parts)
-    by_text = {line.text: line for line in variants}
+    by_text = {entry.name: entry for entry in variants}
     for text, name in parts.items():
-        made = Config(by_text[text].name, "tiny", None, by_text[text].settings)
+        made = Config(by_text[text].model, "tiny", None, by_text[text].settings)
         assert made["model"] == Config(name, "tiny", None, {"data_path": str(data_path)})["model"]
     if model == "MRdIBMGCN":
         assert by_text["w/o KL"].settings["kl_weight"] == 0
         assert by_text["w/o unique"].settings["unique_weight"] == 0
-    alone = [line for line in variants if line.text.endswith(" alone")]
-    assert [line.settings["use_modalities"] for line in alone] == [["text"], ["visual"]] * 2
+    alone = [entry for entry in variants if entry.name.endswith(" alone")]
+    assert [entry.settings["use_modalities"] for entry in alone] == [["text"], ["visual"]] * 2
     shown = groups[ablate.MODALITIES]
     assert shown == [f"{text}, {m} alone" for text in (model, list(parts)[-1]) for m in ("text", "visual")]
     assert {name for names in groups.values() for name in names} == set(by_text)
@@ -283,12 +284,12 @@ def test_variants_take_the_tuned_settings_of_the_whole_model(data_path, tmp_path
     tune(tuned, "IBMRec", {"reg_weight": 0.5, "fib_weight": 3.0}, trials=7)
     tune(tuned, "VLATTICE", {"reg_weight": 0.25}, trials=4)
     _, options = option_module.read_options(option_module.parser_of("ablate", ""), words(data_path, tmp_path, f"--tuned={tuned}"))
-    variants, _ = ablate.variants(parse_contestants("IBMRec")[0], options)
-    by_text = {line.text: line for line in variants}
+    variants, _ = ablate.variants(parse_models("IBMRec")[0], options)
+    by_text = {entry.name: entry for entry in variants}
     assert by_text["w/o GIB"].settings["reg_weight"] == 0.5
-    assert (by_text["w/o GIB"].note, by_text["w/o GIB"].tried) == ("tuned as IBMRec", 7)
+    assert (by_text["w/o GIB"].note, by_text["w/o GIB"].trials) == ("tuned as IBMRec", 7)
     assert by_text["w/o IB (VLATTICE)"].settings["reg_weight"] == 0.25
-    assert (by_text["w/o IB (VLATTICE)"].note, by_text["w/o IB (VLATTICE)"].tried) == ("tuned", 4)
+    assert (by_text["w/o IB (VLATTICE)"].note, by_text["w/o IB (VLATTICE)"].trials) == ("tuned", 4)
 
 
 @pytest.mark.parametrize(

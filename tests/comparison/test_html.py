@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from recbole_ib.experiments.report.style import looks
+from recbole_ib.experiments.report.style import styles
 from recbole_ib.experiments.report.write import find, write_report
-from tests.comparison.made_runs import NINE, Made, lineup_of, make_entry, plain_entry
+from tests.comparison.made_runs import NINE, Made, comparison_of, make_entry, plain_entry
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -39,8 +39,8 @@ def nine(tmp_path_factory):
     """A report of nine models and five seeds."""
     folder = tmp_path_factory.mktemp("nine")
     entries = [make_entry(folder / "runs", made, range(2020, 2025), 942) for made in NINE]
-    lineup = lineup_of(entries, "BPR", command="recbole-ib compare --dataset=ml-100k")
-    return find(lineup), write_report(lineup, folder / "out")
+    comparison = comparison_of(entries, "BPR", command="recbole-ib compare --dataset=ml-100k")
+    return find(comparison), write_report(comparison, folder / "out")
 
 
 def browse(page, profile, *words):
@@ -83,7 +83,7 @@ def parts_of(page):
 
 def numbers_of(findings):
     """Every number that the page must show."""
-    results, metric = findings.results, findings.results.lineup.metric
+    results, metric = findings.results, findings.results.comparison.metric
     shown = {f"{cell.mean:.4f}" for cells in findings.table.cells.values() for cell in cells.values()}
     shown |= {f"± {cell.sd:.4f}" for cells in findings.table.cells.values() for cell in cells.values()}
     tests = findings.tests[findings.tests["metric"] == metric]
@@ -139,7 +139,7 @@ def test_sizes(nine):
 def test_an_entry_has_one_color_on_the_page(nine):
     findings, page = nine
     source = page.read_text()
-    for name, look in looks(findings.results.names).items():
+    for name, look in styles(findings.results.names).items():
         colors = set(re.findall(rf'style="background:([^";]+)"></span>{name}\b', source))
         assert colors == {look.color}
 
@@ -185,8 +185,8 @@ def test_a_browser_shows_it_whole(nine, tmp_path, width):
 
 
 def small(folder, makes, **more):
-    lineup = lineup_of([make_entry(folder / "runs", made, [0, 1], 40) for made in makes], **more)
-    return lineup, write_report(lineup, folder / "out")
+    comparison = comparison_of([make_entry(folder / "runs", made, [0, 1], 40) for made in makes], **more)
+    return comparison, write_report(comparison, folder / "out")
 
 
 def test_unequal_terms_limits_and_failures_are_boxes_on_the_first_screen(tmp_path):
@@ -213,7 +213,7 @@ def test_names_and_texts_are_escaped(tmp_path):
 
 
 def test_one_model_and_one_seed_is_a_page_too(tmp_path):
-    page = write_report(lineup_of([plain_entry(tmp_path, "Only", {0: [0.2, 0.4, 0.4]})]), tmp_path / "out")
+    page = write_report(comparison_of([plain_entry(tmp_path, "Only", {0: [0.2, 0.4, 0.4]})]), tmp_path / "out")
     text = " ".join(parts_of(page).texts)
     assert "with one model there is nothing to compare" in text
     assert "n = 1" in text
@@ -223,7 +223,7 @@ def test_one_model_and_one_seed_is_a_page_too(tmp_path):
 
 def test_what_is_undefined_is_a_dash(tmp_path):
     entries = [plain_entry(tmp_path, name, {0: [0.2, 0.4, 0.4]}) for name in "AB"]
-    text = " ".join(parts_of(write_report(lineup_of(entries), tmp_path / "out")).texts)
+    text = " ".join(parts_of(write_report(comparison_of(entries), tmp_path / "out")).texts)
     assert "every user has the same value under both" in text
     assert not re.search(r"\bnan\b", text.lower())
 

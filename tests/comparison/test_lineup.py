@@ -1,4 +1,4 @@
-"""What a lineup reads, and every input that it refuses: what is wrong, where, and what to do."""
+"""What a comparison reads, and every input that it refuses: what is wrong, where, and what to do."""
 
 import json
 
@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.results import Entry, Lineup, read_results
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from recbole_ib.experiments.results import Entry, Comparison, read_results
+from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
 
 
 def test_runs_are_read_by_seed_with_values_of_all_digits(tmp_path):
     entry = make_entry(tmp_path, Made("A"), [3, 1, 2], 60)
-    results = read_results(lineup_of([entry]))
+    results = read_results(comparison_of([entry]))
     assert [run.seed for run in results.runs["A"]] == [1, 2, 3] == results.seeds
     assert results.metrics == results.user_metrics == [f"{m}@{k}" for m in ("recall", "precision", "ndcg") for k in (10, 20)]
     assert results.slice_columns == ["recall@20:head", "recall@20:tail", "recall@20:cold"]
@@ -28,14 +28,14 @@ def test_without_users_the_manifest_tells_and_unknown_numbers_are_nan(tmp_path):
     manifest = json.loads(path.read_text()) | {"per_user": None}
     manifest["result"]["test"] |= {"gauc": None, "auc": "nan"}
     path.write_text(json.dumps(manifest))
-    results = read_results(lineup_of([entry]))
+    results = read_results(comparison_of([entry]))
     assert results.values("A", "recall@20").tolist() == [0.5]
     assert np.isnan(results.values("A", "gauc")).all()
     assert np.isnan(results.values("A", "auc")).all()
 
 
 def test_an_entry_without_a_run_is_missing_and_not_an_error(tmp_path):
-    results = read_results(lineup_of([Entry("Lost", []), plain_entry(tmp_path, "A", {0: [0.1, 0.2]})]))
+    results = read_results(comparison_of([Entry("Lost", []), plain_entry(tmp_path, "A", {0: [0.1, 0.2]})]))
     assert (results.names, results.missing, results.baseline) == (["A"], ["Lost"], None)
 
 
@@ -78,7 +78,7 @@ def test_a_run_that_cannot_be_read_is_named_and_refused(tmp_path, kind):
     change, message = BROKEN[kind]
     change(entry)
     with pytest.raises(ConfigurationError, match=message) as caught:
-        read_results(lineup_of([plain_entry(tmp_path, "A", {0: [0.1, 0.2]}), entry]))
+        read_results(comparison_of([plain_entry(tmp_path, "A", {0: [0.1, 0.2]}), entry]))
     if kind != "other format":
         assert "Broken" in str(caught.value)
 
@@ -98,13 +98,13 @@ def test_a_run_that_cannot_be_read_is_named_and_refused(tmp_path, kind):
 def test_a_lineup_that_cannot_be_meant_is_refused(tmp_path, change, message):
     good = {"title": "T", "dataset": "ml-100k", "baseline": "VBPR", "metric": "recall@20"}
     entries = [plain_entry(tmp_path, "VBPR", {0: [0.1, 0.2]})]
-    assert read_results(Lineup(entries=entries, **good)).names == ["VBPR"]
+    assert read_results(Comparison(entries=entries, **good)).names == ["VBPR"]
     with pytest.raises(ConfigurationError, match=message):
-        read_results(Lineup(**({"entries": entries} | good | change)))
+        read_results(Comparison(**({"entries": entries} | good | change)))
 
 
 def test_a_metric_that_one_entry_lacks_is_refused(tmp_path):
     entries = [make_entry(tmp_path, Made("A"), [0], 40), plain_entry(tmp_path, "B", {0: [0.1, 0.2]})]
-    assert read_results(lineup_of(entries)).names == ["A", "B"]
+    assert read_results(comparison_of(entries)).names == ["A", "B"]
     with pytest.raises(ConfigurationError, match=r"'ndcg@20', and the runs of B did not compute it"):
-        read_results(lineup_of(entries, metric="ndcg@20"))
+        read_results(comparison_of(entries, metric="ndcg@20"))

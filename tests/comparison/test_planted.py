@@ -7,7 +7,7 @@ import pytest
 
 from recbole_ib.cli.main import main
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.robustness.linear_probe import recovered
+from recbole_ib.experiments.robustness.linear_probe import heldout_r2
 from recbole_ib.experiments.robustness.synthetic import (
     CORE,
     IRRELEVANT,
@@ -51,19 +51,19 @@ def test_each_part_is_told_by_the_modalities_it_is_planted_in(part, level, reque
     for (low, high), features in zip(TOLD[part], (*(data.features[m] for m in MODALITIES), both), strict=True):
         # few noisy columns blur what only their difference tells
         least = 0.8 if part == "synergistic" and low and level == "noisy" else low
-        assert least <= recovered(features, data.factors[part]) <= high
+        assert least <= heldout_r2(features, data.factors[part]) <= high
 
 
 def test_one_modality_tells_of_the_synergistic_factors_what_the_nuisance_leaves(clean):
     # R^2 = var(s) / var(s + n) = 1 / (1 + 9)
-    assert recovered(clean.features["visual"], clean.factors["synergistic"]) == pytest.approx(0.1, abs=0.05)
+    assert heldout_r2(clean.features["visual"], clean.factors["synergistic"]) == pytest.approx(0.1, abs=0.05)
 
 
 def test_irrelevant_factors_are_in_the_features_only_above_level_zero(clean, noisy):
     for modality in MODALITIES:
         part = f"irrelevant_{modality}"
-        assert recovered(clean.features[modality], clean.factors[part]) < 0.05
-        assert recovered(noisy.features[modality], noisy.factors[part]) > 0.98
+        assert heldout_r2(clean.features[modality], clean.factors[part]) < 0.05
+        assert heldout_r2(noisy.features[modality], noisy.factors[part]) > 0.98
 
 
 def test_interactions_depend_on_relevant_factors_and_on_no_irrelevant_ones(clean):
@@ -140,7 +140,7 @@ def test_the_data_set_passes_check_and_truth_belongs_to_its_tokens(tmp_path, cap
     assert f"items {len(tokens)}," in out
     assert "cold items" in out
     assert (folder / "visual.tokens").read_text().split() == tokens
-    assert recovered(np.load(folder / "visual.npy"), truth["unique_visual"]) > 0.95
+    assert heldout_r2(np.load(folder / "visual.npy"), truth["unique_visual"]) > 0.95
 
 
 def test_a_part_of_share_zero_has_no_factors():

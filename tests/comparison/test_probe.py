@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.robustness.linear_probe import _aligned, probe_rows, recovered, share
+from recbole_ib.experiments.robustness.linear_probe import _aligned, probe_rows, heldout_r2, share
 from recbole_ib.experiments.robustness.synthetic import IRRELEVANT, RELEVANT
 
 N = 3000
@@ -18,26 +18,26 @@ def drawn():
 
 def test_a_full_mixture_is_recovered_and_an_independent_one_is_not(drawn):
     factors, other, rng = drawn
-    assert recovered(factors @ rng.standard_normal((3, 8)), factors) > 0.999
-    assert recovered(other, factors) < 0.01
+    assert heldout_r2(factors @ rng.standard_normal((3, 8)), factors) > 0.999
+    assert heldout_r2(other, factors) < 0.01
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
 def test_noise_leaves_one_over_one_plus_its_variance(drawn, sigma):
     factors, other, _ = drawn
-    assert recovered(factors + sigma * other[:, :3], factors) == pytest.approx(1 / (1 + sigma**2), abs=0.03)
+    assert heldout_r2(factors + sigma * other[:, :3], factors) == pytest.approx(1 / (1 + sigma**2), abs=0.03)
 
 
 def test_factors_count_equally(drawn):
     factors, _, _ = drawn
-    assert recovered(factors[:, :1], factors) == pytest.approx(1 / 3, abs=0.01)
+    assert heldout_r2(factors[:, :1], factors) == pytest.approx(1 / 3, abs=0.01)
 
 
 def test_recovery_does_not_see_scale_but_share_does(drawn):
     factors, other, _ = drawn
     latents = np.hstack([1e-2 * factors, other])
-    assert recovered(latents, factors) > 0.99
-    assert recovered(1e6 * latents, factors) == pytest.approx(recovered(latents, factors), abs=1e-6)
+    assert heldout_r2(latents, factors) > 0.99
+    assert heldout_r2(1e6 * latents, factors) == pytest.approx(heldout_r2(latents, factors), abs=1e-6)
     assert share(latents, factors) == pytest.approx(3e-4 / (3e-4 + 5), abs=2e-3)
 
 
@@ -56,15 +56,15 @@ def test_share_of_independent_factors_is_not_lifted_by_their_number():
 
 
 def test_constant_latents_hold_nothing(drawn):
-    assert recovered(np.ones((N, 4)), drawn[0]) == 0
+    assert heldout_r2(np.ones((N, 4)), drawn[0]) == 0
     assert share(np.ones((N, 4)), drawn[0]) == 0
 
 
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ConfigurationError, match="same n"):
-        recovered(np.zeros((20, 2)), np.zeros((19, 2)))
+        heldout_r2(np.zeros((20, 2)), np.zeros((19, 2)))
     with pytest.raises(ConfigurationError, match="at least 10"):
-        recovered(np.zeros((9, 2)), np.zeros((9, 2)))
+        heldout_r2(np.zeros((9, 2)), np.zeros((9, 2)))
     with pytest.raises(ConfigurationError, match="more than 16 rows"):
         share(np.random.default_rng(0).standard_normal((12, 2)), np.random.default_rng(0).standard_normal((12, 15)))
 

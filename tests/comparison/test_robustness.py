@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.model_spec import parse_contestants
+from recbole_ib.experiments.model_spec import parse_models
 from recbole_ib.experiments.robustness import command as robustness
 from recbole_ib.experiments.robustness import curves
 from recbole_ib.experiments.robustness.command import command, widest_graph
@@ -185,19 +185,19 @@ def row(model, candidate, level, seed, valid, test, **more):
 
 
 def test_candidates_are_chosen_by_mean_validation_and_never_by_test():
-    (contestant,) = parse_contestants("VBPR:reg_weight=1|2|3")
+    (model_spec,) = parse_models("VBPR:reg_weight=1|2|3")
     rows = [row("VBPR:reg_weight=1|2|3", "reg_weight=1", 0.5, s, v, 0.9) for s, v in ((0, 0.10), (1, 0.30))]
     rows += [row("VBPR:reg_weight=1|2|3", "reg_weight=2", 0.5, s, v, 0.1) for s, v in ((0, 0.22), (1, 0.20))]
     # the best of all, but not for every seed
     rows += [row("VBPR:reg_weight=1|2|3", "reg_weight=3", 0.5, 0, 0.9, 0.9)]
     rows += [row("VBPR:reg_weight=1|2|3", "reg_weight=3", 0.5, 1, 0.9, 0.9, error="x")]
-    cell = choose(rows, contestant, 0.5, [0, 1])
+    cell = choose(rows, model_spec, 0.5, [0, 1])
     assert cell.candidate == "reg_weight=2"
     np.testing.assert_array_equal(cell.values("test_recall@20"), [0.1, 0.1])
     lower = [{**r, "valid_score_bigger": False} for r in rows]
-    assert choose(lower, contestant, 0.5, [0, 1]).candidate == "reg_weight=1"
-    assert choose(rows, contestant, 0.6, [0, 1]) is None
-    text = markdown(rows, [contestant], Facts("c", "planted", None, None, [0.5], [0, 1]))
+    assert choose(lower, model_spec, 0.5, [0, 1]).candidate == "reg_weight=1"
+    assert choose(rows, model_spec, 0.6, [0, 1]) is None
+    text = markdown(rows, [model_spec], Facts("c", "planted", None, None, [0.5], [0, 1]))
     assert section(text, "Candidates")["VBPR:reg_weight=1|2|3"] == ["reg_weight=2 (of 3)"]
 
 
@@ -211,7 +211,7 @@ def test_relative_change_is_paired():
 
 
 def test_models_are_read_with_settings_and_alternatives():
-    a, b, c, d = parse_contestants("VLATTICE,VBPR+mrdib:kl_weight=0|.1;sizes=[1,2]|3,IBMRecVBPR,mmrec:DRAGON:lr=1")
+    a, b, c, d = parse_models("VLATTICE,VBPR+mrdib:kl_weight=0|.1;sizes=[1,2]|3,IBMRecVBPR,mmrec:DRAGON:lr=1")
     assert (a.name, a.candidates, a.backbone) == ("VLATTICE", ({},), None)
     assert (b.name, b.backbone) == ("VBPR+mrdib", "VBPR")
     assert b.candidates == tuple({"kl_weight": k, "sizes": s} for k, s in product((0, 0.1), ([1, 2], 3)))
@@ -258,9 +258,9 @@ def test_wrong_settings_are_refused_before_training_with_the_models_name(tmp_pat
 
 
 def test_different_budgets_are_named():
-    (text,) = robustness.budget_warnings(parse_contestants("VBPR,VLATTICE:reg_weight=1|2"))
+    (text,) = robustness.budget_warnings(parse_models("VBPR,VLATTICE:reg_weight=1|2"))
     assert "VBPR: 1, VLATTICE:reg_weight=1|2: 2" in text
-    assert robustness.budget_warnings(parse_contestants("VBPR:n=1|2,VLATTICE:reg_weight=1|2")) == []
+    assert robustness.budget_warnings(parse_models("VBPR:n=1|2,VLATTICE:reg_weight=1|2")) == []
 
 
 def test_ready_graphs_are_as_wide_as_the_widest_model_needs():
@@ -279,10 +279,10 @@ def test_missing_matplotlib_is_named_before_anything_runs(tmp_path, monkeypatch)
 
 def test_curves_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
-    contestants = parse_contestants("VBPR,IBMRec")
+    model_specs = parse_models("VBPR,IBMRec")
     rows = [row("VBPR", "-", level, s, 0.1, 0.3 - 0.1 * level + 0.01 * s) for level, s in product((0.0, 0.5), (0, 1))]
     facts = Facts("c", "planted", None, {"width": 64}, [0.0, 0.5], [0, 1])
-    curves.draw(rows, contestants, facts, tmp_path / "recall.png")
+    curves.draw(rows, model_specs, facts, tmp_path / "recall.png")
     assert (tmp_path / "recall.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -293,8 +293,8 @@ def test_help_is_printed(capsys):
 
 def test_a_model_is_compared_with_the_backbone_that_shares_its_settings():
     text = "LATTICE:knn_k=5|10,LATTICE:item_graph=frozen,LATTICE+gib:item_graph=frozen;gib_weight=0|1,LATTICE+fib,IBMRec"
-    contestants = parse_contestants(text)
-    learned, frozen, gib, fib, other = contestants
-    assert plain_one(gib, contestants) is frozen
-    assert plain_one(fib, contestants) is learned
-    assert plain_one(other, contestants) is None
+    model_specs = parse_models(text)
+    learned, frozen, gib, fib, other = model_specs
+    assert plain_one(gib, model_specs) is frozen
+    assert plain_one(fib, model_specs) is learned
+    assert plain_one(other, model_specs) is None

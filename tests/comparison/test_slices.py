@@ -6,7 +6,7 @@ import pytest
 
 from recbole_ib.experiments.results import Entry, read_results
 from recbole_ib.experiments.statistics.slices import COLUMNS, QUARTERS, quarters_of, slice_table
-from tests.comparison.made_runs import Made, lineup_of, make_entry, manifest_of, write_run
+from tests.comparison.made_runs import Made, comparison_of, make_entry, manifest_of, write_run
 
 
 def one_run(folder, users, name="A", seed=0):
@@ -15,7 +15,7 @@ def one_run(folder, users, name="A", seed=0):
 
 def results_of(*tables, folder):
     entries = [Entry(f"M{i}", [one_run(folder / f"{i}", users)]) for i, users in enumerate(tables)]
-    return read_results(lineup_of(entries))
+    return read_results(comparison_of(entries))
 
 
 def users_with(n_train, recall, **more):
@@ -25,7 +25,7 @@ def users_with(n_train, recall, **more):
 
 
 def test_every_slice_is_the_mean_over_its_users_then_over_the_seeds(tmp_path):
-    results = read_results(lineup_of([make_entry(tmp_path, made, [0, 1, 2], 101) for made in (Made("A"), Made("B", 0.3, 0.2))]))
+    results = read_results(comparison_of([make_entry(tmp_path, made, [0, 1, 2], 101) for made in (Made("A"), Made("B", 0.3, 0.2))]))
     table = slice_table(results)
     assert list(table.columns) == list(COLUMNS)
     for name, runs in results.runs.items():
@@ -80,5 +80,5 @@ def test_fewer_users_than_quarters(tmp_path):
 def test_runs_without_users_have_no_slices(tmp_path):
     users = users_with([1, 2], [0.1, 0.2])
     entry = Entry("A", [write_run(tmp_path, manifest_of(Made("A"), users, 0, 2020), None)])
-    table = slice_table(read_results(lineup_of([entry])))
+    table = slice_table(read_results(comparison_of([entry])))
     assert (table["seeds"] == 0).all()

@@ -9,17 +9,17 @@ import pytest
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.report.write import FILES, write_report
-from recbole_ib.experiments.results import Entry, Lineup, read_results
+from recbole_ib.experiments.results import Entry, Comparison, read_results
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     makes = [Made("A", epochs=12), Made("B", 0.3, epochs=9)]
-    lineup = lineup_of([make_entry(folder / "runs", made, [0, 1], 60) for made in makes], failures=["B, seed 9: out of memory"])
-    return lineup, write_report(lineup, folder / "deep" / "out")
+    comparison = comparison_of([make_entry(folder / "runs", made, [0, 1], 60) for made in makes], failures=["B, seed 9: out of memory"])
+    return comparison, write_report(comparison, folder / "deep" / "out")
 
 
 def test_the_folder_holds_every_file_and_no_scratch(written):
@@ -29,8 +29,8 @@ def test_the_folder_holds_every_file_and_no_scratch(written):
 
 
 def test_tables_read_back_as_they_were(written):
-    lineup, page = written
-    results = read_results(lineup)
+    comparison, page = written
+    results = read_results(comparison)
     back = pd.read_csv(page.with_name("tests.csv"), float_precision="round_trip", keep_default_na=True)
     expected = compare_pairs(results)
     assert back["p_t_holm"].tolist() == expected["p_t_holm"].tolist()
@@ -47,9 +47,9 @@ def test_tables_read_back_as_they_were(written):
 
 
 def test_the_users_of_all_runs_stand_in_one_file(written):
-    lineup, page = written
+    comparison, page = written
     users = pd.read_parquet(page.with_name("per_user.parquet"))
-    results = read_results(lineup)
+    results = read_results(comparison)
     assert list(users.columns[:5]) == ["entry", "seed", "user_id", "n_train", "n_test"]
     assert len(users) == 4 * 60
     for run in results.runs["B"]:
@@ -65,8 +65,8 @@ def test_markdown_says_what_was_found_and_what_failed(written):
 
 
 def test_the_same_runs_give_the_same_bytes(written, tmp_path):
-    lineup, page = written
-    again = write_report(lineup, tmp_path)
+    comparison, page = written
+    again = write_report(comparison, tmp_path)
     for name in FILES:
         assert again.with_name(name).read_bytes() == page.with_name(name).read_bytes(), name
 
@@ -77,7 +77,7 @@ def test_other_files_stay_and_charts_of_an_earlier_report_go(tmp_path):
     (out / "runs" / "keep.json").write_text("{}")
     (out / "slices.png").write_text("old")
     (out / "per_user.parquet").write_text("old")
-    write_report(lineup_of([plain_entry(tmp_path, "A", {0: [0.2, 0.4]}, per_user=None)]), out)
+    write_report(comparison_of([plain_entry(tmp_path, "A", {0: [0.2, 0.4]}, per_user=None)]), out)
     left = {path.name for path in out.iterdir()}
     assert "keep.json" in {path.name for path in (out / "runs").iterdir()}
     assert left & {"slices.png", "per_user.parquet", "pairs.png"} == set()
@@ -87,13 +87,13 @@ def test_other_files_stay_and_charts_of_an_earlier_report_go(tmp_path):
 def test_what_is_refused_writes_nothing(tmp_path):
     entry = plain_entry(tmp_path, "A", {0: [0.2, 0.4]})
     with pytest.raises(ConfigurationError):
-        write_report(lineup_of([entry], metric="ndcg@3"), tmp_path / "out")
+        write_report(comparison_of([entry], metric="ndcg@3"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_entry_whose_runs_all_failed_is_among_the_failures(tmp_path):
-    lineup = Lineup("T", "ml-100k", [plain_entry(tmp_path, "A", {0: [0.2, 0.4]}), Entry("Gone", [])], "Gone")
-    page = write_report(lineup, tmp_path / "out")
+    comparison = Comparison("T", "ml-100k", [plain_entry(tmp_path, "A", {0: [0.2, 0.4]}), Entry("Gone", [])], "Gone")
+    page = write_report(comparison, tmp_path / "out")
     assert "Gone has no finished run." in page.read_text()
     assert "**Failed**: Gone has no finished run." in page.with_name("table.md").read_text()
 
@@ -110,7 +110,7 @@ def test_real_runs_are_reported(tmp_path):
         for run in runs:
             manifest = json.loads(Path(run["manifest"]).read_text())
             assert manifest["result"]["test"] == run["test_result"]
-    page = write_report(Lineup("Real", "ml-100k", entries, "BPR"), tmp_path / "out")
+    page = write_report(Comparison("Real", "ml-100k", entries, "BPR"), tmp_path / "out")
     tests = pd.read_csv(page.with_name("tests.csv"))
     assert (tests["users"] == 938).all()
     assert (tests["seeds"] == 2).all()

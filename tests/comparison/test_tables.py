@@ -19,11 +19,11 @@ from recbole_ib.experiments.report.tables import (  # fmt: skip
     percent,
 )
 from recbole_ib.experiments.results import read_results
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
 
 
 def table_of(entries, **more):
-    results = read_results(lineup_of(entries, **more))
+    results = read_results(comparison_of(entries, **more))
     return results, main_table(results)
 
 

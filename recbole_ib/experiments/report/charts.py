@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbole_ib.experiments.metrics import metric_title
-from recbole_ib.experiments.report.style import grouped, legend, log_seconds, looks, plain, tidy
+from recbole_ib.experiments.report.style import grouped, legend, log_seconds, styles, plain, tidy
 from recbole_ib.experiments.results import Results
 from recbole_ib.experiments.statistics.pairwise import of_pair, significant
 from recbole_ib.experiments.statistics.slices import ITEMS, QUARTERS
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def draw_bars(results: Results) -> Figure:
     """The metric of every entry with one standard deviation over the seeds: as bars from zero, and closer, with a dot for each seed."""
-    metric, look = results.lineup.metric, looks(results.names)
+    metric, look = results.comparison.metric, styles(results.names)
     places, headings, at = _places(results)
     figure = new_figure(9.6, 1.0 + 0.34 * at)
     whole, close = figure.subplots(1, 2, sharey=True)
@@ -74,7 +74,7 @@ def draw_curves(results: Results, curves: pd.DataFrame) -> Figure | None:
     """The validation score by epoch and by seconds: a thin line a run, a thick one the mean of the runs as far as all of them go."""
     if curves.empty:
         return None
-    figure, look = new_figure(9.6, 3.9), looks(results.names)
+    figure, look = new_figure(9.6, 3.9), styles(results.names)
     panels = figure.subplots(1, 2, sharey=True)
     for name in results.names:
         own, one = curves[curves["entry"] == name], look[name]
@@ -104,7 +104,7 @@ def draw_curves(results: Results, curves: pd.DataFrame) -> Figure | None:
 
 def draw_slices(results: Results, slices: pd.DataFrame) -> Figure | None:
     """The metric on items of each kind, and for users of each quarter of activity; bars of one standard deviation over the seeds."""
-    metric = results.lineup.metric
+    metric = results.comparison.metric
     kinds = []
     items = slices[(slices["of"] == "items") & (slices["seeds"] > 0)]
     users = slices[(slices["of"] == "users") & (slices["metric"] == metric) & (slices["seeds"] > 0)]
@@ -114,7 +114,7 @@ def draw_slices(results: Results, slices: pd.DataFrame) -> Figure | None:
         kinds.append((users, [part for part in QUARTERS if part in set(users["slice"])], metric, "users"))
     if not kinds:
         return None
-    figure, look = new_figure(9.6, 3.9), looks(results.names)
+    figure, look = new_figure(9.6, 3.9), styles(results.names)
     panels = np.atleast_1d(figure.subplots(1, len(kinds)))
     for axes, (table, parts, of_metric, what) in zip(panels, kinds, strict=True):
         for i, name in enumerate(results.names):
@@ -142,7 +142,7 @@ def draw_slices(results: Results, slices: pd.DataFrame) -> Figure | None:
 
 def draw_cost(results: Results, cost: pd.DataFrame) -> Figure:
     """Seconds of training against the metric, bars of one standard deviation over the seeds."""
-    metric, look = results.lineup.metric, looks(results.names)
+    metric, look = results.comparison.metric, styles(results.names)
     figure = new_figure(7.6, 3.9)
     axes = figure.subplots()
     for row in cost.to_dict("records"):
@@ -166,7 +166,7 @@ def draw_pairs(results: Results, tests: pd.DataFrame) -> Figure | None:
     """Cohen's d_z of the row's model against the column's; a star where both corrected tests find a difference."""
     from matplotlib.colors import TwoSlopeNorm
 
-    metric = results.lineup.metric
+    metric = results.comparison.metric
     names = results.better_first(metric)
     if len(names) < 2 or tests.empty or metric not in set(tests["metric"]):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from recbole_ib.errors import first_few
-from recbole_ib.experiments.results import Results, Run
+from recbole_ib.experiments.results import Results, RunResult
 
 #: settings that decide what a metric means, and how long a model may train
 MEASURING = ("protocol", "metrics", "topk", "eval_args", "repeatable", "defaults")
@@ -42,7 +42,7 @@ def _listed(found: dict[str, list[str]]) -> str:
     return "; ".join([*parts, f"{order[-1]}: {'all others' if many else ', '.join(found[order[-1]])}"])
 
 
-def _differs(results: Results, what: str, value: Callable[[Run], object]) -> list[str]:
+def _differs(results: Results, what: str, value: Callable[[RunResult], object]) -> list[str]:
     found = _by_value((name, value(run)) for name, runs in results.runs.items() for run in runs)
     return [f"{what} ({_listed(found)})."] if len(found) > 1 else []
 
@@ -178,7 +178,7 @@ def _users(results: Results) -> list[str]:
     return [f"Without values of single users, so left out of tests and slices: {first_few(lacking)}."] if lacking else []
 
 
-def stopped_by_limit(run: Run) -> bool:
+def stopped_by_limit(run: RunResult) -> bool:
     """Did the run reach its last epoch before its patience was at an end? Then more epochs could still have raised it."""
     limit, done = (run.manifest.get("config") or {}).get("epochs"), run.manifest["result"]
     last = run.manifest["curve"][-1]["epoch"] if run.manifest.get("curve") else done["epochs"] - 1

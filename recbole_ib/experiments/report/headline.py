@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def answer(results: Results, table: Table, tests: pd.DataFrame) -> list[str]:
     """Which model is best by the metric and by how much, which of its leads are significant, and how large they are."""
-    metric = results.lineup.metric
+    metric = results.comparison.metric
     order = results.better_first(metric)
     cell = table.cells[order[0]][metric]
     if len(order) == 1:
@@ -38,7 +38,7 @@ def answer(results: Results, table: Table, tests: pd.DataFrame) -> list[str]:
 
 
 def _leads(results: Results, table: Table, order: list[str]) -> str:
-    metric, base = results.lineup.metric, results.baseline
+    metric, base = results.comparison.metric, results.baseline
     parts = []
     if not np.isnan(table.lead[metric]):
         parts.append(f"{_share(table.lead[metric])} {order[1]}, the second")
@@ -64,7 +64,7 @@ def _spread(cell: Cell) -> str:
 
 def _significance(results: Results, tests: pd.DataFrame, best: str, others: list[str], whose: str) -> list[str]:
     """Of the leads over the models that do not share the first place."""
-    metric, its = results.lineup.metric, whose[0].upper() + whose[1:]
+    metric, its = results.comparison.metric, whose[0].upper() + whose[1:]
     if tests.empty or metric not in set(tests["metric"]):
         return ["No difference was tested: the values of single users were not kept (per_user)."]
     rows = {name: of_pair(tests, metric, best, name) for name in others}

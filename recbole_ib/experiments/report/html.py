@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_ib.experiments.report import html_tables
-from recbole_ib.experiments.report.style import Look
+from recbole_ib.experiments.report.style import Style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def png_bytes(figure: Figure, foot: str = "") -> bytes:
     return small.getvalue()
 
 
-def render(findings: Findings, pictures: dict[str, Picture], looks: dict[str, Look], beside: list[str]) -> str:
+def render(findings: Findings, pictures: dict[str, Picture], styles: dict[str, Style], beside: list[str]) -> str:
     """The page's text."""
     import jinja2
     import markupsafe
@@ -74,4 +74,4 @@ def render(findings: Findings, pictures: dict[str, Picture], looks: dict[str, Lo
     )
     environment.filters["indexed"] = indexed
     context = html_tables.context(findings)
-    return environment.get_template("report.html.j2").render(**context, charts=pictures, looks=looks, beside=", ".join(beside))
+    return environment.get_template("report.html.j2").render(**context, charts=pictures, styles=styles, beside=", ".join(beside))

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 def context(findings: Findings) -> dict:
     """Everything the template reads but the charts."""
     results = findings.results
-    lineup, runs = results.lineup, results.all_runs
+    comparison, runs = results.comparison, results.all_runs
     sections = [("results", "Results"), ("pairs", "Pairs"), ("slices", "Slices"), ("training", "Training and cost")]
     sections += [("settings", "Settings"), ("provenance", "Provenance")] + [("failures", "Failures")] * bool(findings.failures)
     pairs, slices = _pairs(findings), _slices(findings)
     absent = {i for i, part in (("pairs", pairs), ("slices", slices)) if part is None}
     return {
-        "title": lineup.title,
+        "title": comparison.title,
         "lede": provenance.lede(results),
         "origin": provenance.origin(results),
-        "metric": metric_title(lineup.metric),
+        "metric": metric_title(comparison.metric),
         "baseline": results.baseline,
         "answer": findings.answer,
         "unequal": findings.unequal,
@@ -66,7 +66,7 @@ def _equal(findings: Findings) -> str:
 
 def _main(findings: Findings) -> dict:
     results, found = findings.results, findings.table
-    metric, against = results.lineup.metric, results.baseline is not None
+    metric, against = results.comparison.metric, results.baseline is not None
     head: list = ["Model", *(metric_title(m) for m in found.metrics)]
     if against:
         head.append((metric_title(metric), f"against {results.baseline}"))
@@ -127,7 +127,7 @@ def _range(numbers: list[int]) -> str:
 
 def _pairs(findings: Findings) -> dict | None:
     results, tests = findings.results, findings.tests
-    metric, names = results.lineup.metric, results.better_first(results.lineup.metric)
+    metric, names = results.comparison.metric, results.better_first(results.comparison.metric)
     here = tests[tests["metric"] == metric]
     if here.empty:
         return None
@@ -165,7 +165,7 @@ def _pairs(findings: Findings) -> dict | None:
 
 def _slices(findings: Findings) -> dict | None:
     results, slices = findings.results, findings.slices
-    metric, made = results.lineup.metric, []
+    metric, made = results.comparison.metric, []
     items = slices[slices["of"] == "items"]
     if len(items):
         own = items["metric"].iloc[0]

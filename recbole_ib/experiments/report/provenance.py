@@ -8,7 +8,7 @@ import re
 from recbole_ib.experiments.metrics import metric_title
 from recbole_ib.experiments.report.fairness import OF_THE_RUN, PARTS
 from recbole_ib.experiments.report.html_cells import cell, row, table
-from recbole_ib.experiments.results import Results, Run
+from recbole_ib.experiments.results import Results, RunResult
 from recbole_ib.experiments.statistics.pairwise import split_digest
 
 #: given by the command, not chosen for a model
@@ -33,13 +33,13 @@ def lede(results: Results) -> str:
     """How it was compared, in a line below the title."""
     seeds = results.seeds
     runs = f"{len(results.all_runs)} runs of {len(results.names)}, {'seed' if len(seeds) == 1 else 'seeds'} {_seed_text(seeds)}"
-    return f"Compared by test {metric_title(results.lineup.metric)} on {results.lineup.dataset}: {runs}."
+    return f"Compared by test {metric_title(results.comparison.metric)} on {results.comparison.dataset}: {runs}."
 
 
 def origin(results: Results) -> str:
     """Data, seeds and features, for the captions."""
     features = ", ".join(_modalities(results)) or "none"
-    return f"Data: {results.lineup.dataset}; seeds: {_seed_text(results.seeds)}; features: {features}."
+    return f"Data: {results.comparison.dataset}; seeds: {_seed_text(results.seeds)}; features: {features}."
 
 
 def facts(results: Results) -> list[dict]:
@@ -47,7 +47,7 @@ def facts(results: Results) -> list[dict]:
     data = first["data"]
     counts = ", ".join(f"{title} {data[part]['interactions']:,}" for part, title in PARTS.items() if data.get(part))
     found = [
-        ("Data", results.lineup.dataset, f"{data.get('users', 0):,} users, {data.get('items', 0):,} items"),
+        ("Data", results.comparison.dataset, f"{data.get('users', 0):,} users, {data.get('items', 0):,} items"),
         ("Interactions", f"{sum(data[part]['interactions'] for part in PARTS if data.get(part)):,}", counts),
         ("Seeds", _seed_text(seeds), _split(results)),
         ("Features", ", ".join(_modalities(results)) or "none", "read by the multimodal models" if _modalities(results) else ""),
@@ -80,7 +80,7 @@ def _text(value) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _settings(runs: list[Run], part: str) -> dict[str, str]:
+def _settings(runs: list[RunResult], part: str) -> dict[str, str]:
     """The settings of an entry (``given`` or ``config``); one that differs among its own runs shows all its values."""
     keys = _distinct(key for run in runs for key in run.manifest.get(part) or {} if key not in OF_THE_RUN)
     return {key: " or ".join(_distinct(_text((run.manifest.get(part) or {}).get(key)) for run in runs)) for key in keys}
@@ -121,7 +121,7 @@ def provenance(results: Results) -> dict:
     if _modalities(results):
         tables.append(_features(results))
     return {
-        "command": results.lineup.command,
+        "command": results.comparison.command,
         "provenance": tables,
         "files": [f"{name} {run.seed}: {run.path.name}" for name, runs in results.runs.items() for run in runs],
     }

@@ -20,7 +20,7 @@ HATCHES = ("", "////", "....")
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How an entry is drawn."""
 
     color: str
@@ -29,11 +29,11 @@ class Look:
     hatch: str
 
 
-def looks(names: Sequence[str]) -> dict[str, Look]:
-    """The look of every entry, by its place in the lineup."""
+def styles(names: Sequence[str]) -> dict[str, Style]:
+    """The look of every entry, by its place in the comparison."""
     turn = len(PALETTE)
     return {
-        name: Look(PALETTE[i % turn], SHAPES[i % len(SHAPES)], DASHES[i // turn % len(DASHES)], HATCHES[i // turn % len(HATCHES)])
+        name: Style(PALETTE[i % turn], SHAPES[i % len(SHAPES)], DASHES[i // turn % len(DASHES)], HATCHES[i // turn % len(HATCHES)])
         for i, name in enumerate(names)
     }
 
@@ -45,7 +45,7 @@ def plain(text: str) -> str:
 
 def grouped(results: Results) -> list[tuple[str, list[str]]]:
     """(heading, entries) in the order of the charts; entries of no group come first, under no heading."""
-    groups = results.lineup.groups or {}
+    groups = results.comparison.groups or {}
     placed = {name for names in groups.values() for name in names}
     found = [("", [name for name in results.names if name not in placed])]
     found += [(title, [name for name in names if name in results.runs]) for title, names in groups.items()]

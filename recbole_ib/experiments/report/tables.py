@@ -124,7 +124,7 @@ def latex_text(text: str) -> str:
 
 def latex_table(results: Results, table: Table, caption: str) -> str:
     """A ``table*`` with booktabs; LaTeX's preamble needs ``\\usepackage{booktabs}``."""
-    names, metric = results.names, results.lineup.metric
+    names, metric = results.names, results.comparison.metric
     against = results.baseline is not None
     head = ["Model", *(latex_text(metric_title(m)) for m in table.metrics)]
     if against:

@@ -11,8 +11,8 @@ from recbole_ib.experiments.report.fairness import limited, unequal_terms
 from recbole_ib.experiments.report.findings import Findings
 from recbole_ib.experiments.report.headline import answer
 from recbole_ib.experiments.report.provenance import lede, origin
-from recbole_ib.experiments.report.style import looks
-from recbole_ib.experiments.results import Entry, Lineup, read_results
+from recbole_ib.experiments.report.style import styles
+from recbole_ib.experiments.results import Entry, Comparison, read_results
 from recbole_ib.experiments.robustness.curves import need_matplotlib
 from recbole_ib.experiments.statistics.efficiency import cost_table, curve_table, user_table
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
@@ -29,22 +29,22 @@ FILES = (
 )  # fmt: skip
 
 
-def find(lineup: Lineup) -> Findings:
-    """Read the runs of a lineup and compute all of its report.
+def find(comparison: Comparison) -> Findings:
+    """Read the runs of a comparison and compute all of its report.
 
     Raises:
         ConfigurationError: as :func:`~recbole_ib.experiments.results.read_results`.
     """
-    results = read_results(lineup)
+    results = read_results(comparison)
     table, tests = tables.main_table(results), compare_pairs(results)
-    failures = [f"{name} has no finished run." for name in results.missing] + list(lineup.failures)
+    failures = [f"{name} has no finished run." for name in results.missing] + list(comparison.failures)
     return Findings(
         results, table, tests, slice_table(results), cost_table(results), curve_table(results),
         answer(results, table, tests), unequal_terms(results), limited(results), failures,
     )  # fmt: skip
 
 
-def write_report(lineup: Lineup, out: Path) -> Path:
+def write_report(comparison: Comparison, out: Path) -> Path:
     """Write the report of a comparison into a folder; other files there stay as they are.
 
     Returns:
@@ -54,13 +54,13 @@ def write_report(lineup: Lineup, out: Path) -> Path:
         ConfigurationError: a run that cannot be read, or a name that is unknown; nothing is written then.
     """
     need_matplotlib()
-    findings, out = find(lineup), Path(out)
+    findings, out = find(comparison), Path(out)
     figures = _figures(findings)
     written: dict[str, bytes] = _files(findings)
     written |= {f"{name}.png": html.png_bytes(figure, origin(findings.results)) for name, (figure, _, _) in figures.items()}
     pictures = {name: html.picture(*figure) for name, figure in figures.items()}
     beside = [name for name in FILES if name in written]
-    written["report.html"] = html.render(findings, pictures, looks(findings.results.names), beside).encode()
+    written["report.html"] = html.render(findings, pictures, styles(findings.results.names), beside).encode()
     out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         if name not in written:
@@ -74,12 +74,12 @@ def write_report(lineup: Lineup, out: Path) -> Path:
 
 def _files(findings: Findings) -> dict[str, bytes]:
     results = findings.results
-    metric = metric_title(results.lineup.metric)
+    metric = metric_title(results.comparison.metric)
     seeds = ", ".join(map(str, results.seeds))
     spread = "mean ± standard deviation over the seeds" if len(results.seeds) > 1 else "one seed (n = 1), no spread"
-    caption = f"{results.lineup.title}. Test metrics on {results.lineup.dataset}, {spread.replace('±', 'and')}; seeds {seeds}."
+    caption = f"{results.comparison.title}. Test metrics on {results.comparison.dataset}, {spread.replace('±', 'and')}; seeds {seeds}."
     text = [
-        f"# {results.lineup.title}",
+        f"# {results.comparison.title}",
         lede(results),
         " ".join(findings.answer),
         *(f"**Not on equal terms**: {text}" for text in findings.unequal),
@@ -118,11 +118,11 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 def _figures(findings: Findings) -> dict[str, tuple]:
     """name -> (figure, text for those who do not see it, caption)."""
-    results, metric = findings.results, metric_title(findings.results.lineup.metric)
+    results, metric = findings.results, metric_title(findings.results.comparison.metric)
     several = any(len(runs) > 1 for runs in results.runs.values())
     bars = "Bars: ± 1 standard deviation over the seeds." if several else "One seed: no spread."
-    order = results.better_first(results.lineup.metric)
-    ranked = ", ".join(f"{name} {results.mean(name, results.lineup.metric):.4f}" for name in order)
+    order = results.better_first(results.comparison.metric)
+    ranked = ", ".join(f"{name} {results.mean(name, results.comparison.metric):.4f}" for name in order)
     dashed = f" Dashed: {results.baseline}, the baseline." if results.baseline else ""
     dots = " Ticks: single seeds." if several else ""
     found = {
@@ -155,4 +155,4 @@ def _figures(findings: Findings) -> dict[str, tuple]:
     return {name: figure for name, figure in found.items() if figure[0] is not None}
 
 
-__all__ = ["Entry", "Findings", "Lineup", "find", "write_report"]
+__all__ = ["Entry", "Findings", "Comparison", "find", "write_report"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.metrics import metric_title
-from recbole_ib.experiments.model_spec import Contestant
+from recbole_ib.experiments.model_spec import ModelSpec
 from recbole_ib.experiments.robustness.report import AXES, Facts, cells, metric_of
 from recbole_ib.utils.plotting import new_figure
 
@@ -21,20 +21,20 @@ def need_matplotlib() -> None:
         )
 
 
-def draw(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Facts, path: str | Path) -> None:
+def draw(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts, path: str | Path) -> None:
     """The test metric against the level, one line a model, bars of one standard deviation over the seeds."""
     need_matplotlib()
-    metric, grid = metric_of(rows), cells(rows, contestants, facts)
+    metric, grid = metric_of(rows), cells(rows, model_specs, facts)
     figure = new_figure(7.5, 5.2)
     axes = figure.subplots()
-    for i, contestant in enumerate(contestants):
-        levels = [level for level in facts.levels if grid[contestant.text, level] is not None]
-        values = [grid[contestant.text, level].values(f"test_{metric}") for level in levels]
+    for i, model_spec in enumerate(model_specs):
+        levels = [level for level in facts.levels if grid[model_spec.text, level] is not None]
+        values = [grid[model_spec.text, level].values(f"test_{metric}") for level in levels]
         if levels:
             spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
             means = [v.mean() for v in values]
             axes.errorbar(
-                levels, means, yerr=spread, label=contestant.text, marker="os^Dv<>ph*"[i % 10], capsize=3, linewidth=1.5
+                levels, means, yerr=spread, label=model_spec.text, marker="os^Dv<>ph*"[i % 10], capsize=3, linewidth=1.5
             )
     axes.set_xlabel(AXES[facts.kind])
     axes.set_ylabel(f"test {metric_title(metric)} (fraction, mean over users)")

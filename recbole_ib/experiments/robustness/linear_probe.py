@@ -28,7 +28,7 @@ PARTS = {
 }
 
 
-def recovered(latents: np.ndarray, factors: np.ndarray, seed: int = 0) -> float:
+def heldout_r2(latents: np.ndarray, factors: np.ndarray, seed: int = 0) -> float:
     """Held-out R^2 of ridge regression from latents to factors: how much of the factors a linear read-out recovers.
 
     Five folds over the items; the penalty is chosen inside the four training folds. Latents are centered and divided by their largest
@@ -59,10 +59,10 @@ def share(latents: np.ndarray, factors: np.ndarray) -> float:
     """The part of the latents' total variance that the factors explain linearly, in [0, 1].
 
     R^2 of least squares from factors to latents, dimensions weighted by their variance, adjusted for the k regressors
-    (1 - (1 - R^2)(n - 1) / (n - k - 1)), floored at 0. Unlike :func:`recovered` it sees scale: factors that a latent holds in a direction
+    (1 - (1 - R^2)(n - 1) / (n - k - 1)), floored at 0. Unlike :func:`heldout_r2` it sees scale: factors that a latent holds in a direction
     of little variance count little.
 
-    Args: as of :func:`recovered`.
+    Args: as of :func:`heldout_r2`.
     """
     latents, factors = _checked(latents, factors)
     n, k = factors.shape
@@ -95,7 +95,7 @@ def probe_rows(rows: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) 
         for part, held in PARTS.items():
             factors = np.hstack([truth[h] for h in held])
             if factors.shape[1]:
-                found[f"{name}_r2_{part}"] = recovered(table, factors)
+                found[f"{name}_r2_{part}"] = heldout_r2(table, factors)
                 found[f"{name}_share_{part}"] = share(table, factors)
     return found
 

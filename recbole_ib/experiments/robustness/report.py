@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from recbole_ib.experiments.metrics import metric_title
-from recbole_ib.experiments.model_spec import Contestant, candidate_text
+from recbole_ib.experiments.model_spec import ModelSpec, candidate_text
 from recbole_ib.experiments.robustness.linear_probe import PARTS
 
 #: what the levels of each kind of noise measure, for the axis of the curves
@@ -61,12 +61,12 @@ def metric_of(rows: Sequence[dict]) -> str:
     return PREFERRED if PREFERRED in found or not found else found[0]
 
 
-def choose(rows: Sequence[dict], contestant: Contestant, level: float, seeds: Sequence[int]) -> Cell | None:
+def choose(rows: Sequence[dict], model_spec: ModelSpec, level: float, seeds: Sequence[int]) -> Cell | None:
     """The candidate with the best mean VALIDATION score over all seeds; one that failed for a seed is none. Test scores play no part.
 
     Args:
         rows: of runs.csv.
-        contestant: whose candidates; among equal ones the first written is taken.
+        model_spec: whose candidates; among equal ones the first written is taken.
         level: of the noise.
         seeds: that each candidate must have a finished run of.
 
@@ -74,8 +74,8 @@ def choose(rows: Sequence[dict], contestant: Contestant, level: float, seeds: Se
         The cell, or ``None`` where no candidate has all seeds.
     """
     best, best_score = None, -np.inf
-    here = [row for row in rows if row["model"] == contestant.text and row["level"] == level and not row.get("error")]
-    for candidate in map(candidate_text, contestant.candidates):
+    here = [row for row in rows if row["model"] == model_spec.text and row["level"] == level and not row.get("error")]
+    for candidate in map(candidate_text, model_spec.candidates):
         by_seed = {row["seed"]: row for row in here if row["candidate"] == candidate}
         if any(seed not in by_seed for seed in seeds):
             continue
@@ -83,13 +83,13 @@ def choose(rows: Sequence[dict], contestant: Contestant, level: float, seeds: Se
         sign = 1.0 if chosen[0]["valid_score_bigger"] else -1.0
         score = sign * float(np.mean([row["best_valid_score"] for row in chosen]))
         if score > best_score:
-            best, best_score = Cell(candidate, chosen, len(contestant.candidates)), score
+            best, best_score = Cell(candidate, chosen, len(model_spec.candidates)), score
     return best
 
 
-def cells(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Facts) -> dict[tuple[str, float], Cell | None]:
+def cells(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts) -> dict[tuple[str, float], Cell | None]:
     """The chosen cell of every model and level."""
-    return {(c.text, level): choose(rows, c, level, facts.seeds) for c in contestants for level in facts.levels}
+    return {(c.text, level): choose(rows, c, level, facts.seeds) for c in model_specs for level in facts.levels}
 
 
 def relative_change(model: np.ndarray, backbone: np.ndarray) -> tuple[float, float]:
@@ -107,11 +107,11 @@ def relative_change(model: np.ndarray, backbone: np.ndarray) -> tuple[float, flo
     return change, float(stats.ttest_rel(model, backbone).pvalue)
 
 
-def markdown(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Facts) -> str:
+def markdown(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts) -> str:
     """The whole report."""
     metric = metric_of(rows)
     column, title = f"test_{metric}", metric_title(metric)
-    grid = cells(rows, contestants, facts)
+    grid = cells(rows, model_specs, facts)
     few = "" if len(facts.seeds) > 1 else " One seed: no spread and no test (n < 2)."
     parts = [
         f"# Robustness: {facts.kind} noise, {facts.data()}",
@@ -119,14 +119,14 @@ def markdown(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Fac
         *(f"**Warning**: {text}." for text in facts.warnings),
         f"## Test {title}",
         "Mean ± standard deviation over the seeds.",
-        _table(contestants, facts, lambda c, level: _mean_sd(grid[c.text, level], column)),
+        _table(model_specs, facts, lambda c, level: _mean_sd(grid[c.text, level], column)),
         "## Change with the level",
         f"Mean of the paired relative changes against the model's own result at level {facts.levels[0]:g}.",
-        _table(contestants, facts, lambda c, level: _change(grid[c.text, level], grid[c.text, facts.levels[0]], column, False)),
+        _table(model_specs, facts, lambda c, level: _change(grid[c.text, level], grid[c.text, facts.levels[0]], column, False)),
     ]
-    against = [c for c in contestants if c.backbone is not None]
+    against = [c for c in model_specs if c.backbone is not None]
     if against:
-        compared = {c.text: plain_one(c, contestants) for c in against}
+        compared = {c.text: plain_one(c, model_specs) for c in against}
         present = [c for c in against if compared[c.text] is not None]
         parts += [
             "## Change against the backbone at the same level",
@@ -146,9 +146,9 @@ def markdown(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Fac
     parts += [
         "## Candidates",
         "The settings with the best mean validation score over the seeds, and how many were tried.",
-        _table(contestants, facts, lambda c, level: _chosen(grid[c.text, level], c)),
+        _table(model_specs, facts, lambda c, level: _chosen(grid[c.text, level], c)),
     ]
-    parts += _probe(grid, contestants, facts)
+    parts += _probe(grid, model_specs, facts)
     failed = [row for row in rows if row.get("error")]
     if failed:
         lines = [f"- {r['model']} {r['candidate']}, level {r['level']:g}, seed {r['seed']}: {r['error']}" for r in failed]
@@ -157,21 +157,21 @@ def markdown(rows: Sequence[dict], contestants: Sequence[Contestant], facts: Fac
     return "\n\n".join(parts) + "\n"
 
 
-def plain_one(contestant: Contestant, contestants: Sequence[Contestant]) -> Contestant | None:
-    """The contestant that another is compared with: its backbone, of several the one that shares most settings, then the first."""
+def plain_one(model_spec: ModelSpec, model_specs: Sequence[ModelSpec]) -> ModelSpec | None:
+    """The model_spec that another is compared with: its backbone, of several the one that shares most settings, then the first."""
 
-    def shared(other: Contestant) -> int:
+    def shared(other: ModelSpec) -> int:
         fixed = set.intersection(*(set(map(repr, candidate.items())) for candidate in other.candidates))
-        return len(fixed & set.intersection(*(set(map(repr, candidate.items())) for candidate in contestant.candidates)))
+        return len(fixed & set.intersection(*(set(map(repr, candidate.items())) for candidate in model_spec.candidates)))
 
-    plain = [other for other in contestants if other.name == contestant.backbone]
+    plain = [other for other in model_specs if other.name == model_spec.backbone]
     return max(plain, key=shared, default=None)
 
 
-def _table(contestants: Sequence[Contestant], facts: Facts, cell) -> str:
+def _table(model_specs: Sequence[ModelSpec], facts: Facts, cell) -> str:
     lines = [f"| model | {' | '.join(f'{level:g}' for level in facts.levels)} |", "|---" * (len(facts.levels) + 1) + "|"]
     # a candidate list holds the separator of columns
-    lines += [f"| {_plain(c.text)} | {' | '.join(_plain(cell(c, level)) for level in facts.levels)} |" for c in contestants]
+    lines += [f"| {_plain(c.text)} | {' | '.join(_plain(cell(c, level)) for level in facts.levels)} |" for c in model_specs]
     return "\n".join(lines)
 
 
@@ -198,12 +198,12 @@ def _change(cell: Cell | None, other: Cell | None, column: str, test: bool) -> s
     return text
 
 
-def _chosen(cell: Cell | None, contestant: Contestant) -> str:
-    return "-" if cell is None else f"{cell.candidate} (of {len(contestant.candidates)})"
+def _chosen(cell: Cell | None, model_spec: ModelSpec) -> str:
+    return "-" if cell is None else f"{cell.candidate} (of {len(model_spec.candidates)})"
 
 
-def _probe(grid: dict, contestants: Sequence[Contestant], facts: Facts) -> list[str]:
-    parts, found = [], [(c, level) for c in contestants for level in facts.levels if grid[c.text, level] is not None]
+def _probe(grid: dict, model_specs: Sequence[ModelSpec], facts: Facts) -> list[str]:
+    parts, found = [], [(c, level) for c in model_specs for level in facts.levels if grid[c.text, level] is not None]
     for rows, what in (("latents", "item latents"), ("items", "final item rows")):
         columns = [part for part in PARTS if any(_has(grid[c.text, level], f"{rows}_r2_{part}") for c, level in found)]
         if not columns:

@@ -29,7 +29,7 @@ HEAD = (
 class Run:
     """One training of a grid.
 
-    model: the contestant's text; name: what is trained; candidate: its own settings; settings: those of all runs; data: what the data
+    model: the model_spec's text; name: what is trained; candidate: its own settings; settings: those of all runs; data: what the data
     set was made from, so that a change makes another run; truth: the planted data set's folder, to probe the latents.
     """
 

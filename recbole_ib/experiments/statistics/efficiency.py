@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbole_ib.experiments.results import Results, Run, number
+from recbole_ib.experiments.results import Results, RunResult, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ MEASURES = {
 CURVE_COLUMNS = ("entry", "seed", "epoch", "score", "seconds")
 
 
-def _epoch_seconds(run: Run) -> float | None:
+def _epoch_seconds(run: RunResult) -> float | None:
     """Seconds of training, validation included, over the epochs trained."""
     epochs = run.manifest["result"]["epochs"]
     return run.manifest["seconds"]["train"] / epochs if epochs else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbole_ib.experiments.results import Results, Run
+from recbole_ib.experiments.results import Results, RunResult
 from recbole_ib.experiments.statistics.paired_tests import Paired, holm, paired
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Pair:
         return {"metric": metric, **self.names, **_named(test), **counts, **means, "not_tested": why}
 
 
-def _means(shared: list[tuple[Run, Run]]) -> tuple[list[pd.DataFrame], int]:
+def _means(shared: list[tuple[RunResult, RunResult]]) -> tuple[list[pd.DataFrame], int]:
     """Of each side, the users that both files of a seed have: means over the seeds, users in one order; and how many are in one alone."""
     import pandas as pd
 
@@ -94,7 +94,7 @@ def _means(shared: list[tuple[Run, Run]]) -> tuple[list[pd.DataFrame], int]:
     return [pd.concat(table).groupby(level=0, sort=True).mean() for table in tables], len(lost)
 
 
-def split_digest(run: Run) -> str:
+def split_digest(run: RunResult) -> str:
     """What tells the test set of a run."""
     return str((run.manifest["data"].get("test") or {}).get("digest"))
 

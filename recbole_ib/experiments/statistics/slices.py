@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbole_ib.experiments.results import Results, Run
+from recbole_ib.experiments.results import Results, RunResult
 from recbole_ib.training.per_user import COLD_AT_MOST, HEAD_SHARE
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def slice_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def quarters_of(run: Run) -> list[np.ndarray]:
+def quarters_of(run: RunResult) -> list[np.ndarray]:
     """The rows of the users of each quarter by training interactions, fewest first, as equal in number as can be.
 
     Users with equally many training interactions may stand on both sides of a bound; they are ordered by their token, so every run of
