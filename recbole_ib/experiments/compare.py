@@ -11,7 +11,7 @@ from recbole_ib.experiments.jobs import Job, Resources, run_missing
 from recbole_ib.experiments.model_spec import parse_models
 from recbole_ib.experiments.options import Options, make_entry, parser_of, plan_jobs, read_options
 from recbole_ib.experiments.report.write import FILES, write_report
-from recbole_ib.experiments.results import Entry, Comparison
+from recbole_ib.experiments.results import Comparison, Entry
 from recbole_ib.utils.ray import own_folder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_ib.experiments.results import Entry, Comparison
+from recbole_ib.experiments.results import Comparison, Entry
 
 TEXT = {
     "encoder": "all-MiniLM-L6-v2, title and overview",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recbole_ib.experiments.report.headline import answer
+from recbole_ib.experiments.report.headline import headline
 from recbole_ib.experiments.report.tables import main_table
 from recbole_ib.experiments.results import read_results
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
@@ -12,7 +12,7 @@ from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_en
 
 def sentences(entries, **more):
     results = read_results(comparison_of(entries, **more))
-    return answer(results, main_table(results), compare_pairs(results))
+    return headline(results, main_table(results), compare_pairs(results))
 
 
 def values(mean, size=200, seed=0, spread=0.1):

@@ -10,8 +10,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from recbole_ib.experiments.report.findings import compute_findings
 from recbole_ib.experiments.report.style import styles
-from recbole_ib.experiments.report.write import find, write_report
+from recbole_ib.experiments.report.write import write_report
 from tests.comparison.made_runs import NINE, Made, comparison_of, make_entry, plain_entry
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -40,7 +41,7 @@ def nine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nine")
     entries = [make_entry(folder / "runs", made, range(2020, 2025), 942) for made in NINE]
     comparison = comparison_of(entries, "BPR", command="recbole-ib compare --dataset=ml-100k")
-    return find(comparison), write_report(comparison, folder / "out")
+    return compute_findings(comparison), write_report(comparison, folder / "out")
 
 
 def browse(page, profile, *words):
@@ -101,7 +102,7 @@ def test_the_page_shows_every_entry_and_number_and_asks_for_nothing(nine):
         assert name in parts.texts
     for number in numbers_of(findings):
         assert number in text, number
-    for sentence in findings.answer:
+    for sentence in findings.headline:
         assert sentence.split("Cohen")[0].replace("'", "'") in text
     assert all(address.startswith(("#", "data:")) for address in parts.addresses)
     source = re.sub(r'(?:src|href)="data:[^"]*"', "", page.read_text())
@@ -139,9 +140,9 @@ def test_sizes(nine):
 def test_an_entry_has_one_color_on_the_page(nine):
     findings, page = nine
     source = page.read_text()
-    for name, look in styles(findings.results.names).items():
+    for name, style in styles(findings.results.names).items():
         colors = set(re.findall(rf'style="background:([^";]+)"></span>{name}\b', source))
-        assert colors == {look.color}
+        assert colors == {style.color}
 
 
 @needs_browser

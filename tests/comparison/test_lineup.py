@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.results import Entry, Comparison, read_results
+from recbole_ib.experiments.results import Comparison, Entry, read_results
 from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
 
 

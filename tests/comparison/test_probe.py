@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.robustness.linear_probe import _aligned, probe_rows, heldout_r2, share
+from recbole_ib.experiments.robustness.linear_probe import _aligned, heldout_r2, probe_rows, share
 from recbole_ib.experiments.robustness.synthetic import IRRELEVANT, RELEVANT
 
 N = 3000

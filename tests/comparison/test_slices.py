@@ -25,7 +25,9 @@ def users_with(n_train, recall, **more):
 
 
 def test_every_slice_is_the_mean_over_its_users_then_over_the_seeds(tmp_path):
-    results = read_results(comparison_of([make_entry(tmp_path, made, [0, 1, 2], 101) for made in (Made("A"), Made("B", 0.3, 0.2))]))
+    results = read_results(
+        comparison_of([make_entry(tmp_path, made, [0, 1, 2], 101) for made in (Made("A"), Made("B", 0.3, 0.2))])
+    )
     table = slice_table(results)
     assert list(table.columns) == list(COLUMNS)
     for name, runs in results.runs.items():

@@ -9,7 +9,7 @@ import pytest
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.report.write import FILES, write_report
-from recbole_ib.experiments.results import Entry, Comparison, read_results
+from recbole_ib.experiments.results import Comparison, Entry, read_results
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
 from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
 
@@ -18,7 +18,9 @@ from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_en
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     makes = [Made("A", epochs=12), Made("B", 0.3, epochs=9)]
-    comparison = comparison_of([make_entry(folder / "runs", made, [0, 1], 60) for made in makes], failures=["B, seed 9: out of memory"])
+    comparison = comparison_of(
+        [make_entry(folder / "runs", made, [0, 1], 60) for made in makes], failures=["B, seed 9: out of memory"]
+    )
     return comparison, write_report(comparison, folder / "deep" / "out")
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from recbole_ib.experiments.report.fairness import limited, unequal_terms
+from recbole_ib.experiments.report.fairness import stopped_runs, unequal_conditions
 from recbole_ib.experiments.results import Entry, read_results
 from tests.comparison.made_runs import TEXT, VISUAL, Made, comparison_of, make_entry
 
@@ -16,7 +16,7 @@ def said(folder, *makes, seeds=((0, 1), (0, 1)), change=None, **more):
         manifest = json.loads(path.read_text())
         change(manifest)
         path.write_text(json.dumps(manifest))
-    return unequal_terms(read_results(comparison_of(entries, **more)))
+    return unequal_conditions(read_results(comparison_of(entries, **more)))
 
 
 def test_equal_terms_are_not_warned_of(tmp_path):
@@ -72,7 +72,7 @@ def test_runs_of_one_entry_with_other_settings_are_said(tmp_path):
     one = make_entry(tmp_path, Made("B", given={"reg_weight": 0.1}), [0], 40)
     other = make_entry(tmp_path / "other", Made("B", given={"reg_weight": 1}, model="BPR"), [1], 40)
     entries = [make_entry(tmp_path, Made("A"), [0, 1], 40), Entry("B", [*one.manifests, *other.manifests], trials=12)]
-    (text,) = unequal_terms(read_results(comparison_of(entries)))
+    (text,) = unequal_conditions(read_results(comparison_of(entries)))
     assert text == "The runs of B do not share their settings (model B or BPR, reg_weight 0.1 or 1)."
 
 
@@ -86,7 +86,7 @@ def test_spelling_of_metrics_is_no_difference(tmp_path):
 def test_the_many_are_not_listed(tmp_path):
     makes = [Made(f"M{i}") for i in range(5)] + [Made("odd", trials=3)]
     entries = [make_entry(tmp_path, made, [0], 30) for made in makes]
-    (text,) = unequal_terms(read_results(comparison_of(entries)))
+    (text,) = unequal_conditions(read_results(comparison_of(entries)))
     assert "(3: odd; 12: all others)" in text
 
 
@@ -97,7 +97,7 @@ def test_a_run_whose_best_epoch_was_its_last_possible_one_is_named(tmp_path):
     early = make_entry(tmp_path / "early", Made("C", epochs=20), [1], 30)
     entries.append(Entry("C", [*half.manifests, *early.manifests]))
     entries.append(make_entry(tmp_path, Made("D"), [0, 1], 30))
-    assert limited(read_results(comparison_of(entries))) == [
+    assert stopped_runs(read_results(comparison_of(entries))) == [
         "A, B (every seed): stopped by its epoch limit of 25: could still rise.",
         "C (seed 0): stopped by its epoch limit of 25: could still rise.",
     ]
@@ -108,7 +108,7 @@ def test_data_that_changed_between_the_seeds_of_one_split_are_said(tmp_path):
     manifest = json.loads(entry.manifests[2].read_text())
     manifest["data"]["test"]["digest"] = "ff"
     entry.manifests[2].write_text(json.dumps(manifest))
-    (text,) = unequal_terms(read_results(comparison_of([entry])))
+    (text,) = unequal_conditions(read_results(comparison_of([entry])))
     assert text == "A was tested on different data under one split_seed (2020; seeds 0, 1 and 2): the data have changed."
 
 
@@ -119,4 +119,4 @@ def test_a_run_that_reached_its_limit_before_its_patience_ended_is_named(patienc
     manifest = json.loads(path.read_text())
     manifest["result"]["best_epoch"] = 20
     path.write_text(json.dumps(manifest))
-    assert bool(limited(read_results(comparison_of([entry])))) is named
+    assert bool(stopped_runs(read_results(comparison_of([entry])))) is named

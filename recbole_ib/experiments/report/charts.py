@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbole_ib.experiments.metrics import metric_title
-from recbole_ib.experiments.report.style import grouped, legend, log_seconds, styles, plain, tidy
+from recbole_ib.experiments.report.style import grouped, legend, log_seconds, plain, styles, tidy
 from recbole_ib.experiments.results import Results
 from recbole_ib.experiments.statistics.pairwise import of_pair, significant
 from recbole_ib.experiments.statistics.slices import ITEMS, QUARTERS
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 def draw_bars(results: Results) -> Figure:
-    """The metric of every entry with one standard deviation over the seeds: as bars from zero, and closer, with a dot for each seed."""
-    metric, look = results.comparison.metric, styles(results.names)
-    places, headings, at = _places(results)
-    figure = new_figure(9.6, 1.0 + 0.34 * at)
+    """Draw the metric of every entry with one standard deviation over the seeds: as bars from zero, and closer, with a dot for each seed."""
+    metric, style_of = results.comparison.metric, styles(results.names)
+    places, headings, height = _places(results)
+    figure = new_figure(9.6, 1.0 + 0.34 * height)
     whole, close = figure.subplots(1, 2, sharey=True)
     for name, y in places.items():
-        values, one = results.values(name, metric), look[name]
+        values, style = results.values(name, metric), style_of[name]
         sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        whole.barh(y, values.mean(), 0.66, color=one.color, hatch=one.hatch, edgecolor="white", linewidth=0)
-        close.errorbar(values.mean(), y, xerr=sd or None, fmt=one.marker, color=one.color, markersize=8, capsize=4, linewidth=1.6,
-                       markerfacecolor="white" if one.hatch else one.color)  # fmt: skip
+        whole.barh(y, values.mean(), 0.66, color=style.color, hatch=style.hatch, edgecolor="white", linewidth=0)
+        close.errorbar(values.mean(), y, xerr=sd or None, fmt=style.marker, color=style.color, markersize=8, capsize=4, linewidth=1.6,
+                       markerfacecolor="white" if style.hatch else style.color)  # fmt: skip
         if sd:
             # light under dark, so that the line shows on every color
             for color, width in (("white", 3.2), ("0.15", 1.2)):
                 whole.errorbar(values.mean(), y, xerr=sd, color=color, capsize=width + 1.4, linewidth=width, capthick=width)
-            close.plot(values, np.full(len(values), y + 0.27), "|", markersize=5, color=one.color, markeredgewidth=1.2)
+            close.plot(values, np.full(len(values), y + 0.27), "|", markersize=5, color=style.color, markeredgewidth=1.2)
         whole.annotate(
             f"{values.mean():.4f}", (values.mean() + sd, y), (6, 0), textcoords="offset points", va="center", fontsize=8
         )
@@ -46,7 +46,7 @@ def draw_bars(results: Results) -> Figure:
         tidy(axes, "x")
     labels = [plain(name) + (" (baseline)" if name == results.baseline else "") for name in places]
     whole.set_yticks(list(places.values()), labels, fontsize=9)
-    whole.set_ylim(at - 0.4, -0.6)
+    whole.set_ylim(height - 0.4, -0.6)
     whole.margins(x=0.16)
     close.margins(x=0.08)
     close.tick_params(axis="y", length=0)
@@ -56,39 +56,39 @@ def draw_bars(results: Results) -> Figure:
 
 
 def _places(results: Results) -> tuple[dict[str, float], dict[str, float], float]:
-    """Heights of the entries and of the groups' headings, and the height of all."""
+    """Return the heights of the entries and of the groups' headings, and the height of all."""
     places: dict[str, float] = {}
     headings: dict[str, float] = {}
-    at = 0.0
+    height = 0.0
     for title, names in grouped(results):
         if title:
-            headings[title] = at
-            at += 0.9
+            headings[title] = height
+            height += 0.9
         for name in names:
-            places[name] = at
-            at += 1.0
-    return places, headings, at
+            places[name] = height
+            height += 1.0
+    return places, headings, height
 
 
 def draw_curves(results: Results, curves: pd.DataFrame) -> Figure | None:
-    """The validation score by epoch and by seconds: a thin line a run, a thick one the mean of the runs as far as all of them go."""
+    """Draw the validation score by epoch and by seconds: a thin line a run, a thick one the mean of the runs as far as all of them go."""
     if curves.empty:
         return None
-    figure, look = new_figure(9.6, 3.9), styles(results.names)
+    figure, style_of = new_figure(9.6, 3.9), styles(results.names)
     panels = figure.subplots(1, 2, sharey=True)
     for name in results.names:
-        own, one = curves[curves["entry"] == name], look[name]
-        if own.empty:
+        points, style = curves[curves["entry"] == name], style_of[name]
+        if points.empty:
             continue
-        runs = [run for _, run in own.groupby("seed")]
+        runs = [run for _, run in points.groupby("seed")]
         for run in runs:
             for axes, column in zip(panels, ("epoch", "seconds"), strict=True):
-                axes.plot(run[column], run["score"], color=one.color, linewidth=0.5, alpha=0.35)
+                axes.plot(run[column], run["score"], color=style.color, linewidth=0.5, alpha=0.35)
         shared = set.intersection(*(set(run["epoch"]) for run in runs))
-        mean = own[own["epoch"].isin(shared)].groupby("epoch")[["score", "seconds"]].mean().reset_index()
-        style = {"color": one.color, "linestyle": one.line, "marker": one.marker, "markersize": 4, "linewidth": 1.6}
+        mean = points[points["epoch"].isin(shared)].groupby("epoch")[["score", "seconds"]].mean().reset_index()
+        drawn = {"color": style.color, "linestyle": style.line, "marker": style.marker, "markersize": 4, "linewidth": 1.6}
         for axes, column in zip(panels, ("epoch", "seconds"), strict=True):
-            axes.plot(mean[column], mean["score"], label=plain(name), markevery=(0.1, 0.2), **style)
+            axes.plot(mean[column], mean["score"], label=plain(name), markevery=(0.1, 0.2), **drawn)
     scores = results.all_runs[0].manifest["result"].get("valid_metric") or "score"
     panels[0].set_ylabel(f"validation {metric_title(scores.lower())}", fontsize=9)
     panels[0].set_xlabel("epochs", fontsize=9)
@@ -103,7 +103,7 @@ def draw_curves(results: Results, curves: pd.DataFrame) -> Figure | None:
 
 
 def draw_slices(results: Results, slices: pd.DataFrame) -> Figure | None:
-    """The metric on items of each kind, and for users of each quarter of activity; bars of one standard deviation over the seeds."""
+    """Draw the metric on items of each kind, and for users of each quarter of activity; bars of one standard deviation over the seeds."""
     metric = results.comparison.metric
     kinds = []
     items = slices[(slices["of"] == "items") & (slices["seeds"] > 0)]
@@ -114,15 +114,15 @@ def draw_slices(results: Results, slices: pd.DataFrame) -> Figure | None:
         kinds.append((users, [part for part in QUARTERS if part in set(users["slice"])], metric, "users"))
     if not kinds:
         return None
-    figure, look = new_figure(9.6, 3.9), styles(results.names)
+    figure, style_of = new_figure(9.6, 3.9), styles(results.names)
     panels = np.atleast_1d(figure.subplots(1, len(kinds)))
     for axes, (table, parts, of_metric, what) in zip(panels, kinds, strict=True):
         for i, name in enumerate(results.names):
-            own, one = table[table["entry"] == name].set_index("slice").reindex(parts), look[name]
+            points, style = table[table["entry"] == name].set_index("slice").reindex(parts), style_of[name]
             x = np.arange(len(parts)) + (i - (len(results.names) - 1) / 2) * min(0.09, 0.8 / len(results.names))
             axes.errorbar(
-                x, own["mean"], yerr=own["sd"].fillna(0), fmt=one.marker, color=one.color, markersize=5, capsize=2, linewidth=1,
-                markerfacecolor="white" if one.hatch else one.color, label=plain(name),
+                x, points["mean"], yerr=points["sd"].fillna(0), fmt=style.marker, color=style.color, markersize=5, capsize=2, linewidth=1,
+                markerfacecolor="white" if style.hatch else style.color, label=plain(name),
             )  # fmt: skip
         axes.set_xticks(
             range(len(parts)), [part.replace(" ", "\n", 1) if what == "users" else part for part in parts], fontsize=8
@@ -141,16 +141,16 @@ def draw_slices(results: Results, slices: pd.DataFrame) -> Figure | None:
 
 
 def draw_cost(results: Results, cost: pd.DataFrame) -> Figure:
-    """Seconds of training against the metric, bars of one standard deviation over the seeds."""
-    metric, look = results.comparison.metric, styles(results.names)
+    """Draw seconds of training against the metric, bars of one standard deviation over the seeds."""
+    metric, style_of = results.comparison.metric, styles(results.names)
     figure = new_figure(7.6, 3.9)
     axes = figure.subplots()
     for row in cost.to_dict("records"):
-        values, one = results.values(row["entry"], metric), look[row["entry"]]
+        values, style = results.values(row["entry"], metric), style_of[row["entry"]]
         axes.errorbar(
-            row["seconds_train"], values.mean(), color=one.color, fmt=one.marker, markersize=8, capsize=2, linewidth=1,
+            row["seconds_train"], values.mean(), color=style.color, fmt=style.marker, markersize=8, capsize=2, linewidth=1,
             xerr=np.nan_to_num(row["seconds_train_sd"]), yerr=values.std(ddof=1) if len(values) > 1 else 0,
-            markerfacecolor="white" if one.hatch else one.color, label=plain(row["entry"]),
+            markerfacecolor="white" if style.hatch else style.color, label=plain(row["entry"]),
         )  # fmt: skip
     seconds = cost["seconds_train"]
     if seconds.min() > 0 and seconds.max() / seconds.min() > 10:
@@ -163,7 +163,7 @@ def draw_cost(results: Results, cost: pd.DataFrame) -> Figure:
 
 
 def draw_pairs(results: Results, tests: pd.DataFrame) -> Figure | None:
-    """Cohen's d_z of the row's model against the column's; a star where both corrected tests find a difference."""
+    """Draw Cohen's d_z of the row's model against the column's; a star where both corrected tests find a difference."""
     from matplotlib.colors import TwoSlopeNorm
 
     metric = results.comparison.metric

@@ -11,48 +11,48 @@ from recbole_ib.experiments.results import Results, RunResult
 MEASURING = ("protocol", "metrics", "topk", "eval_args", "repeatable", "defaults")
 BUDGET = ("epochs", "stopping_step", "eval_step", "valid_metric")
 #: settings that differ from run to run by nature, name places of a machine, or say what is printed
-OF_THE_RUN = {
+RUN_SETTINGS = {
     "seed", "split_seed", "model", "dataset", "checkpoint_dir", "data_path", "feature_path", "mmrec_path", "per_user", "show_progress",
     "state", "save_last", "log_wandb", "wandb_project",
 }  # fmt: skip
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 
 
-def unequal_terms(results: Results) -> list[str]:
-    """What a reader must know before comparing the numbers; empty where all entries were run alike."""
+def unequal_conditions(results: Results) -> list[str]:
+    """Return what a reader must take into account before comparing the numbers; empty where all entries were run alike."""
     checks = (_within, _trials, _seeds, _data, _features, _measuring, _budget, _versions, _machines, _users)
     return [text for check in checks for text in check(results)]
 
 
 def _by_value(values: Iterable[tuple[str, object]]) -> dict[str, list[str]]:
-    """value -> the entries that have it, in their order."""
-    found: dict[str, list[str]] = {}
+    """Return value -> the entries that have it, in their order."""
+    groups: dict[str, list[str]] = {}
     for name, value in values:
-        names = found.setdefault(str(value), [])
+        names = groups.setdefault(str(value), [])
         if name not in names:
             names.append(name)
-    return found
+    return groups
 
 
-def _listed(found: dict[str, list[str]]) -> str:
-    """``10: A, B; 3: all others``: the largest group last, without its names where they are many."""
-    order = sorted(found, key=lambda value: len(found[value]))
-    parts = [f"{value}: {', '.join(found[value])}" for value in order[:-1]]
-    many = len(found[order[-1]]) > 3 and len(order) > 1
-    return "; ".join([*parts, f"{order[-1]}: {'all others' if many else ', '.join(found[order[-1]])}"])
+def _listed(groups: dict[str, list[str]]) -> str:
+    """Return ``10: A, B; 3: all others``: the largest group last, without its names where they are many."""
+    order = sorted(groups, key=lambda value: len(groups[value]))
+    parts = [f"{value}: {', '.join(groups[value])}" for value in order[:-1]]
+    many = len(groups[order[-1]]) > 3 and len(order) > 1
+    return "; ".join([*parts, f"{order[-1]}: {'all others' if many else ', '.join(groups[order[-1]])}"])
 
 
 def _differs(results: Results, what: str, value: Callable[[RunResult], object]) -> list[str]:
-    found = _by_value((name, value(run)) for name, runs in results.runs.items() for run in runs)
-    return [f"{what} ({_listed(found)})."] if len(found) > 1 else []
+    groups = _by_value((name, value(run)) for name, runs in results.runs.items() for run in runs)
+    return [f"{what} ({_listed(groups)})."] if len(groups) > 1 else []
 
 
 def _within(results: Results) -> list[str]:
-    """Runs of one entry that are not one model with one set of settings: their spread is not that of the seeds alone."""
+    """Return the entries whose runs are not one model with one set of settings: their spread is not that of the seeds alone."""
     texts = []
     for name, runs in results.runs.items():
         settings = [{"model": run.manifest["model"]} | (run.manifest.get("config") or {}) for run in runs]
-        keys = dict.fromkeys(key for one in settings for key in one if key == "model" or key not in OF_THE_RUN)
+        keys = dict.fromkeys(key for one in settings for key in one if key == "model" or key not in RUN_SETTINGS)
         differing = [key for key in keys if len({str(one.get(key)) for one in settings}) > 1]
         if differing:
             values = [f"{key} {' or '.join(dict.fromkeys(str(one.get(key)) for one in settings))}" for key in differing]
@@ -64,24 +64,24 @@ def _trials(results: Results) -> list[str]:
     counts = {name: results.entry(name).trials for name in results.names}
     if len(set(counts.values())) < 2:
         return []
-    found = _by_value((name, "unknown or none" if count is None else count) for name, count in counts.items())
-    return [f"Settings were chosen from different numbers of trials ({_listed(found)}). More trials find better settings."]
+    groups = _by_value((name, "unknown or none" if count is None else count) for name, count in counts.items())
+    return [f"Settings were chosen from different numbers of trials ({_listed(groups)}). More trials find better settings."]
 
 
 def _seeds(results: Results) -> list[str]:
-    found = _by_value((name, ", ".join(str(run.seed) for run in runs)) for name, runs in results.runs.items())
-    return [f"Entries were run with different seeds ({_listed(found)})."] if len(found) > 1 else []
+    groups = _by_value((name, ", ".join(str(run.seed) for run in runs)) for name, runs in results.runs.items())
+    return [f"Entries were run with different seeds ({_listed(groups)})."] if len(groups) > 1 else []
 
 
 def _data(results: Results) -> list[str]:
     differing: dict[str, list[str]] = {}
     for seed in results.seeds:
-        at = [(name, run) for name, runs in results.runs.items() for run in runs if run.seed == seed]
+        named_runs = [(name, run) for name, runs in results.runs.items() for run in runs if run.seed == seed]
         for part, title in PARTS.items():
-            found = _by_value((name, (run.manifest["data"].get(part) or {}).get("digest")) for name, run in at)
-            if len(found) > 1:
-                most = max(found.values(), key=len)
-                odd = [name for names in found.values() if names is not most for name in names]
+            digests = _by_value((name, (run.manifest["data"].get(part) or {}).get("digest")) for name, run in named_runs)
+            if len(digests) > 1:
+                most = max(digests.values(), key=len)
+                odd = [name for names in digests.values() if names is not most for name in names]
                 differing.setdefault(f"{title} data of {', '.join(odd)} differ from those of {', '.join(most)}", []).append(
                     str(seed)
                 )
@@ -91,10 +91,13 @@ def _data(results: Results) -> list[str]:
     ]
     for name, runs in results.runs.items():
         for split in dict.fromkeys(run.manifest["split_seed"] for run in runs):
-            here = [run for run in runs if run.manifest["split_seed"] == split]
-            found = _by_value((str(run.seed), (run.manifest["data"].get("test") or {}).get("digest")) for run in here)
-            if len(found) > 1:
-                seeds = " and ".join(", ".join(same) for same in found.values())
+            digests = _by_value(
+                (str(run.seed), (run.manifest["data"].get("test") or {}).get("digest"))
+                for run in runs
+                if run.manifest["split_seed"] == split
+            )
+            if len(digests) > 1:
+                seeds = " and ".join(", ".join(same) for same in digests.values())
                 texts.append(
                     f"{name} was tested on different data under one split_seed ({split}; seeds {seeds}): the data have changed."
                 )
@@ -133,7 +136,7 @@ def _settings(results: Results, keys: Iterable[str], what: str) -> list[str]:
 
 
 def _plain(value: object) -> str:
-    """Settings as text: ``[Recall, NDCG]`` and ``['recall', 'ndcg']`` name the same metrics."""
+    """Return settings as text: ``[Recall, NDCG]`` and ``['recall', 'ndcg']`` name the same metrics."""
     if isinstance(value, (list, tuple)):
         return ", ".join(_plain(v) for v in value)
     if isinstance(value, dict):
@@ -179,24 +182,24 @@ def _users(results: Results) -> list[str]:
 
 
 def stopped_by_limit(run: RunResult) -> bool:
-    """Did the run reach its last epoch before its patience was at an end? Then more epochs could still have raised it."""
-    limit, done = (run.manifest.get("config") or {}).get("epochs"), run.manifest["result"]
-    last = run.manifest["curve"][-1]["epoch"] if run.manifest.get("curve") else done["epochs"] - 1
-    if not isinstance(limit, int) or done["epochs"] < limit or done["best_epoch"] is None:
+    """Return whether the run reached its last epoch before its patience was at an end: more epochs could have raised it."""
+    limit, result = (run.manifest.get("config") or {}).get("epochs"), run.manifest["result"]
+    last = run.manifest["curve"][-1]["epoch"] if run.manifest.get("curve") else result["epochs"] - 1
+    if not isinstance(limit, int) or result["epochs"] < limit or result["best_epoch"] is None:
         return False
     # in evaluations, as RecBole counts its patience
     config = run.manifest["config"]
-    waited = (last - done["best_epoch"]) / max(1, config.get("eval_step") or 1)
+    waited = (last - result["best_epoch"]) / max(1, config.get("eval_step") or 1)
     return waited <= (config.get("stopping_step") or 0)
 
 
-def limited(results: Results) -> list[str]:
-    """``A, B (every seed): stopped by the epoch limit of 300: could still rise``, for the entries with such runs."""
-    found: dict[str, list[str]] = {}
+def stopped_runs(results: Results) -> list[str]:
+    """Return ``A, B (every seed): stopped by its epoch limit of 300: could still rise.``, for the entries with such runs."""
+    entries: dict[str, list[str]] = {}
     for name, runs in results.runs.items():
         stopped = [run for run in runs if stopped_by_limit(run)]
         if stopped:
             which = "every seed" if len(stopped) == len(runs) else f"seed {', '.join(str(run.seed) for run in stopped)}"
             limit = max(run.manifest["config"]["epochs"] for run in stopped)
-            found.setdefault(f"({which}): stopped by its epoch limit of {limit}: could still rise.", []).append(name)
-    return [f"{', '.join(names)} {text}" for text, names in found.items()]
+            entries.setdefault(f"({which}): stopped by its epoch limit of {limit}: could still rise.", []).append(name)
+    return [f"{', '.join(names)} {text}" for text, names in entries.items()]

@@ -1,4 +1,4 @@
-"""What a comparison found, in two or three sentences that claim no more than the tests do."""
+"""The result of a comparison in two or three sentences that claim no more than the tests do."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def answer(results: Results, table: Table, tests: pd.DataFrame) -> list[str]:
-    """Which model is best by the metric and by how much, which of its leads are significant, and how large they are."""
+def headline(results: Results, table: Table, tests: pd.DataFrame) -> list[str]:
+    """Return sentences: the best model by the metric and its lead, which leads are significant, and how large they are."""
     metric = results.comparison.metric
     order = results.better_first(metric)
     cell = table.cells[order[0]][metric]
@@ -30,11 +30,11 @@ def answer(results: Results, table: Table, tests: pd.DataFrame) -> list[str]:
         first = f"{_and(shared)} share the best test {metric_title(metric)}: {_spread(cell)}."
     else:
         first = f"{order[0]} has the best test {metric_title(metric)}, {_spread(cell)}{_leads(results, table, order)}."
-    rest = [name for name in order[1:] if name not in shared]
-    if not rest:
+    others = [name for name in order[1:] if name not in shared]
+    if not others:
         return [first]
-    whose = "its" if len(shared) == 1 else f"{order[0]}'s"
-    return [first, *_significance(results, tests, order[0], rest, whose)]
+    owner = "its" if len(shared) == 1 else f"{order[0]}'s"
+    return [first, *_significance(results, tests, order[0], others, owner)]
 
 
 def _leads(results: Results, table: Table, order: list[str]) -> str:
@@ -62,9 +62,9 @@ def _spread(cell: Cell) -> str:
     return f"{cell.mean:.{DIGITS}f} ± {cell.sd:.{DIGITS}f} (mean ± standard deviation over {cell.seeds} seeds)"
 
 
-def _significance(results: Results, tests: pd.DataFrame, best: str, others: list[str], whose: str) -> list[str]:
-    """Of the leads over the models that do not share the first place."""
-    metric, its = results.comparison.metric, whose[0].upper() + whose[1:]
+def _significance(results: Results, tests: pd.DataFrame, best: str, others: list[str], owner: str) -> list[str]:
+    """Return which leads over the models that do not share the first place are significant, ``owner`` being its name in the text."""
+    metric, title = results.comparison.metric, owner[0].upper() + owner[1:]
     if tests.empty or metric not in set(tests["metric"]):
         return ["No difference was tested: the values of single users were not kept (per_user)."]
     rows = {name: of_pair(tests, metric, best, name) for name in others}
@@ -72,10 +72,10 @@ def _significance(results: Results, tests: pd.DataFrame, best: str, others: list
     if not tested:
         reasons = sorted({row["not_tested"] for row in rows.values() if row["not_tested"]})
         return [f"No difference between {best} and the others could be tested: {'; '.join(reasons)}."]
-    made = int(tests[tests["metric"] == metric]["p_t"].notna().sum())
+    count = int(tests[tests["metric"] == metric]["p_t"].notna().sum())
     users = sorted({int(row["users"]) for row in tested.values()})
     over = f"{users[0]} users" if len(users) == 1 else f"{users[0]} to {users[-1]} users"
-    one_pair = "" if made == 1 else f", Holm's correction over {made} pairs"
+    one_pair = "" if count == 1 else f", Holm's correction over {count} pairs"
     how = f"paired t-test and Wilcoxon test over {over}{one_pair}, p < {LEVEL:g} in both".replace("0.", ".")
     # a lead over the users that were compared; with different splits it may point the other way than the means of the table
     sign = -1 if smaller_is_better(metric) else 1
@@ -85,13 +85,13 @@ def _significance(results: Results, tests: pd.DataFrame, best: str, others: list
     untested = [name for name in others if name not in tested]
     if not won and not lost:
         text = (
-            f"None of {whose} leads is significant ({how}): this comparison does not establish that {best} is better than "
+            f"None of {owner} leads is significant ({how}): this comparison does not establish that {best} is better than "
             f"{_and(open_ones) if len(open_ones) < 4 else 'the others'}."
         )
     elif not open_ones and not lost:
-        text = f"{its} lead over {_all_of(won, len(tested))} is significant ({how})."
+        text = f"{title} lead over {_all_of(won, len(tested))} is significant ({how})."
     else:
-        text = f"{its} lead over {_and(won)} is significant ({how})" if won else f"No lead of its own is significant ({how})"
+        text = f"{title} lead over {_and(won)} is significant ({how})" if won else f"No lead of its own is significant ({how})"
         text += f"; over {_and(open_ones)} it is not established" if open_ones else ""
         text += f"; among the users compared {_and(lost)} is significantly better" if lost else ""
         text += "."

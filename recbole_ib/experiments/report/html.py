@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recbole_ib.experiments.report import html_tables
+from recbole_ib.experiments.metrics import metric_title
+from recbole_ib.experiments.report import html_tables, provenance
 from recbole_ib.experiments.report.style import Style
+from recbole_ib.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +35,7 @@ class Picture:
 
 
 def picture(figure: Figure, alt: str, caption: str) -> Picture:
-    """A figure as a data URI. PNG: with few colors it is shorter than SVG, from three models on and for every chart of these."""
+    """Return a figure as a data URI. PNG: with few colors it is shorter than SVG, from three models on and for every chart of these."""
     uri = f"data:image/png;base64,{base64.b64encode(png_bytes(figure)).decode('ascii')}"
     width, height = figure.get_size_inches()
     return Picture(uri, round(width * PIXELS), round(height * PIXELS), alt, caption)
@@ -47,7 +49,7 @@ def _lay_out(figure: Figure) -> None:
 
 
 def png_bytes(figure: Figure, foot: str = "") -> bytes:
-    """A figure as PNG of at most 256 colors, chosen by how much they are used: a third of the bytes; ``foot``: a line below it."""
+    """Return a figure as PNG of at most 256 colors, chosen by how much they are used: a third of the bytes; ``foot``: a line below it."""
     from PIL import Image
 
     _lay_out(figure)
@@ -61,17 +63,62 @@ def png_bytes(figure: Figure, foot: str = "") -> bytes:
 
 
 def render(findings: Findings, pictures: dict[str, Picture], styles: dict[str, Style], beside: list[str]) -> str:
-    """The page's text."""
+    """Return the page's text."""
     import jinja2
     import markupsafe
 
     def indexed(text: str) -> markupsafe.Markup:
-        """``d_z`` as it is written in mathematics."""
+        """Return a text with ``d_z`` as it is written in mathematics."""
         return markupsafe.Markup(str(markupsafe.escape(text)).replace("d_z", "<i>d</i><sub>z</sub>"))
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["indexed"] = indexed
-    context = html_tables.context(findings)
+    context = page_context(findings)
     return environment.get_template("report.html.j2").render(**context, charts=pictures, styles=styles, beside=", ".join(beside))
+
+
+def page_context(findings: Findings) -> dict:
+    """Return everything that the template reads but the charts."""
+    results = findings.results
+    comparison, runs = results.comparison, results.all_runs
+    sections = [("results", "Results"), ("pairs", "Pairs"), ("slices", "Slices"), ("training", "Training and cost")]
+    sections += [("settings", "Settings"), ("provenance", "Provenance")] + [("failures", "Failures")] * bool(findings.failures)
+    pairs, slices = html_tables.pair_tables(findings), html_tables.slice_tables(findings)
+    absent = {i for i, part in (("pairs", pairs), ("slices", slices)) if part is None}
+    return {
+        "title": comparison.title,
+        "lede": provenance.lede(results),
+        "origin": provenance.origin(results),
+        "metric": metric_title(comparison.metric),
+        "baseline": results.baseline,
+        "headline": findings.headline,
+        "unequal": findings.unequal,
+        "stopped": findings.stopped,
+        "failures": findings.failures,
+        "equal": _equal(findings),
+        "facts": provenance.facts(results),
+        "sections": [(i, name) for i, name in sections if i not in absent],
+        "several_seeds": any(len(entry_runs) > 1 for entry_runs in results.runs.values()),
+        "main": html_tables.main_table(findings),
+        "pairs": pairs,
+        "slices": slices,
+        "cost": html_tables.efficiency_table(findings),
+        **provenance.settings(results),
+        **provenance.provenance(results),
+        "version": __version__,
+        "finished": max((str(run.manifest.get("finished") or "") for run in runs), default=""),
+    }
+
+
+def _equal(findings: Findings) -> str:
+    """Return what is the same for all entries; empty where something was not, or where there is one entry."""
+    results = findings.results
+    if findings.unequal or len(results.names) < 2:
+        return ""
+    recorded = results.entry(results.names[0]).trials is not None
+    text = "seeds, data, features, metrics, training budget, versions and machine are the same for all."
+    if recorded:
+        return f"Trials of tuning, {text}"
+    return f"{text.capitalize()} How many trials the settings were chosen from is not on record."

@@ -1,73 +1,50 @@
-"""What the page shows, as plain rows and cells: no HTML here, no numbers in the template."""
+"""The page's tables as plain dicts of rows and cells that the template reads: no HTML here, no numbers there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recbole_ib.experiments.metrics import metric_title
-from recbole_ib.experiments.report import provenance
-from recbole_ib.experiments.report.html_cells import cell, row, table
 from recbole_ib.experiments.report.style import grouped
 from recbole_ib.experiments.report.tables import BEST, DIGITS, LEAD, SECOND, percent
 from recbole_ib.experiments.statistics.pairwise import LEVEL, of_pair, significant
 from recbole_ib.experiments.statistics.slices import ITEMS, QUARTERS
-from recbole_ib.version import __version__
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from recbole_ib.experiments.report.findings import Findings
 
 
-def context(findings: Findings) -> dict:
-    """Everything the template reads but the charts."""
-    results = findings.results
-    comparison, runs = results.comparison, results.all_runs
-    sections = [("results", "Results"), ("pairs", "Pairs"), ("slices", "Slices"), ("training", "Training and cost")]
-    sections += [("settings", "Settings"), ("provenance", "Provenance")] + [("failures", "Failures")] * bool(findings.failures)
-    pairs, slices = _pairs(findings), _slices(findings)
-    absent = {i for i, part in (("pairs", pairs), ("slices", slices)) if part is None}
-    return {
-        "title": comparison.title,
-        "lede": provenance.lede(results),
-        "origin": provenance.origin(results),
-        "metric": metric_title(comparison.metric),
-        "baseline": results.baseline,
-        "answer": findings.answer,
-        "unequal": findings.unequal,
-        "limited": findings.limited,
-        "failures": findings.failures,
-        "equal": _equal(findings),
-        "facts": provenance.facts(results),
-        "sections": [(i, name) for i, name in sections if i not in absent],
-        "several_seeds": any(len(found) > 1 for found in results.runs.values()),
-        "main": _main(findings),
-        "pairs": pairs,
-        "slices": slices,
-        "cost": _cost(findings),
-        **provenance.settings(results),
-        **provenance.provenance(results),
-        "version": __version__,
-        "finished": max((str(run.manifest.get("finished") or "") for run in runs), default=""),
-    }
+def cell(text: str, value: float | None = None, **more) -> dict:
+    """Return a cell: ``value`` is what its column is sorted by (NaN last)."""
+    key = None if value is None else "" if np.isnan(value) else repr(float(value))
+    return {"text": text, "value": key, "mark": "", "sub": "", "entry": None, "left": False} | more
 
 
-def _equal(findings: Findings) -> str:
-    """What was found the same for all entries; empty where something was not, or where there is one entry."""
-    results = findings.results
-    if findings.unequal or len(results.names) < 2:
-        return ""
-    known = results.entry(results.names[0]).trials is not None
-    text = "seeds, data, features, metrics, training budget, versions and machine are the same for all."
-    if known:
-        return f"Trials of tuning, {text}"
-    return f"{text.capitalize()} How many trials the settings were chosen from is not on record."
+def table(label: str, head: Sequence[str | tuple], rows: Iterable[dict], parts: Sequence[dict] | None = None) -> dict:
+    """Return a table; ``head``: texts, or (text, unit), or (text, unit, True) for a column of text."""
+    heads = [(h, "", False) if isinstance(h, str) else (*h, False)[:3] for h in head]
+    columns = [{"text": text, "unit": unit, "left": left} for text, unit, left in heads]
+    return {"label": label, "head": columns, "parts": parts if parts is not None else [{"title": "", "rows": list(rows)}]}
 
 
-def _main(findings: Findings) -> dict:
-    results, found = findings.results, findings.table
+def row(cells: list[dict], mark: str = "") -> dict:
+    """Return a row; ``mark``: its CSS class."""
+    return {"cells": cells, "mark": mark}
+
+
+# -- main table --------------------------------------------------------------------------------------------------------
+
+
+def main_table(findings: Findings) -> dict:
+    """Return the test metrics of all entries."""
+    results, metrics = findings.results, findings.table
     metric, against = results.comparison.metric, results.baseline is not None
-    head: list = ["Model", *(metric_title(m) for m in found.metrics)]
+    head: list = ["Model", *(metric_title(m) for m in metrics.metrics)]
     if against:
         head.append((metric_title(metric), f"against {results.baseline}"))
     parts = []
@@ -75,18 +52,18 @@ def _main(findings: Findings) -> dict:
         rows = []
         for name in names:
             cells = [cell(name, entry=name)]
-            for c in found.cells[name].values():
+            for c in metrics.cells[name].values():
                 mark = "best" if c.rank == BEST else "second" if c.rank == SECOND else ""
                 text = "-" if np.isnan(c.mean) else f"{c.mean:.{DIGITS}f}"
                 spread = f"± {c.sd:.{DIGITS}f}" if c.seeds > 1 and not np.isnan(c.sd) else "n = 1" if not np.isnan(c.mean) else ""
                 cells.append(cell(text, c.mean, sub=spread, mark=mark))
             if against:
-                change = found.cells[name][metric].change
+                change = metrics.cells[name][metric].change
                 cells.append(cell(percent(change), change))
             rows.append(row(cells, "base" if against and name == results.baseline else ""))
         parts.append({"title": title, "rows": rows})
     if len(results.names) > 1:
-        sums = [cell(LEAD.capitalize()), *(cell(percent(found.lead[m])) for m in found.metrics)] + [cell("")] * against
+        sums = [cell(LEAD.capitalize()), *(cell(percent(metrics.lead[m])) for m in metrics.metrics)] + [cell("")] * against
         parts[-1]["rows"].append(row(sums, "sum"))
     return table("Test metrics", head, [], parts)
 
@@ -100,24 +77,25 @@ HEAD_PAIR = [
 
 
 def p_text(p: float) -> str:
+    """Return a p value as people write it: ``.012``, ``< .001``, a dash for NaN."""
     return "-" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
 def _signed(value: float, digits: int) -> str:
-    """``+0.12``; what rounds to nothing has no sign."""
+    """Return ``+0.12``; what rounds to nothing has no sign."""
     return "-" if np.isnan(value) else f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
 
 
-def _pair_cells(found: dict) -> list[dict]:
-    interval = "" if np.isnan(found["ci95_low"]) else f"[{found['ci95_low']:+.4f}, {found['ci95_high']:+.4f}]"
-    mark = "sig" if significant(found) else ""
+def _pair_cells(pair: dict) -> list[dict]:
+    interval = "" if np.isnan(pair["ci95_low"]) else f"[{pair['ci95_low']:+.4f}, {pair['ci95_high']:+.4f}]"
+    mark = "sig" if significant(pair) else ""
     return [
-        cell(_signed(found["mean_difference"], DIGITS), found["mean_difference"], sub=interval or found["not_tested"], mark=mark),
-        cell(p_text(found["p_t_holm"]), found["p_t_holm"], mark="sig" if found["p_t_holm"] < LEVEL else ""),
-        cell(p_text(found["p_wilcoxon_holm"]), found["p_wilcoxon_holm"], mark="sig" if found["p_wilcoxon_holm"] < LEVEL else ""),
-        cell(_signed(found["cohen_d_z"], 2), found["cohen_d_z"]),
-        cell(_signed(found["rank_biserial"], 2), found["rank_biserial"]),
-        cell(str(found["users"]), found["users"], sub=str(found["users_equal"])),
+        cell(_signed(pair["mean_difference"], DIGITS), pair["mean_difference"], sub=interval or pair["not_tested"], mark=mark),
+        cell(p_text(pair["p_t_holm"]), pair["p_t_holm"], mark="sig" if pair["p_t_holm"] < LEVEL else ""),
+        cell(p_text(pair["p_wilcoxon_holm"]), pair["p_wilcoxon_holm"], mark="sig" if pair["p_wilcoxon_holm"] < LEVEL else ""),
+        cell(_signed(pair["cohen_d_z"], 2), pair["cohen_d_z"]),
+        cell(_signed(pair["rank_biserial"], 2), pair["rank_biserial"]),
+        cell(str(pair["users"]), pair["users"], sub=str(pair["users_equal"])),
     ]
 
 
@@ -125,21 +103,22 @@ def _range(numbers: list[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
-def _pairs(findings: Findings) -> dict | None:
+def pair_tables(findings: Findings) -> dict | None:
+    """Return the tests of all pairs, and how they were made; ``None`` where there is no pair."""
     results, tests = findings.results, findings.tests
     metric, names = results.comparison.metric, results.better_first(results.comparison.metric)
-    here = tests[tests["metric"] == metric]
-    if here.empty:
+    pairs = tests[tests["metric"] == metric]
+    if pairs.empty:
         return None
-    title, best, count = metric_title(metric), names[0], len(here)
+    title, best, count = metric_title(metric), names[0], len(pairs)
     rows = [of_pair(tests, metric, a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     against = [row([cell(r["b"], entry=r["b"]), *_pair_cells(r)]) for r in rows if r["a"] == best]
     every = [row([cell(r["a"], entry=r["a"]), cell(r["b"], entry=r["b"], left=True), *_pair_cells(r)]) for r in rows]
-    left_out, seeds, made = int(here["users_left_out"].max()), sorted(set(here["seeds"])), int(here["p_t"].notna().sum())
+    left_out, seeds, tested = int(pairs["users_left_out"].max()), sorted(set(pairs["seeds"])), int(pairs["p_t"].notna().sum())
     how = (
         f"Paired over users, by test {title}: a user's value is the mean over {_range(seeds)} {'seed' if seeds == [1] else 'seeds'}. "
         "Two-sided paired t-test and Wilcoxon signed-rank test (users without a difference left out, zero_method=wilcox; normal "
-        f"approximation for many users), p corrected by Holm's step-down over the {made} {'pair' if made == 1 else 'pairs'} tested by "
+        f"approximation for many users), p corrected by Holm's step-down over the {tested} {'pair' if tested == 1 else 'pairs'} tested by "
         f"this metric. Bold: below {f'{LEVEL:g}'.removeprefix('0')}; a difference is called significant where both are."
     )
     if left_out:
@@ -163,18 +142,19 @@ def _pairs(findings: Findings) -> dict | None:
 # -- slices and cost --------------------------------------------------------------------------------------------------
 
 
-def _slices(findings: Findings) -> dict | None:
-    results, slices = findings.results, findings.slices
-    metric, made = results.comparison.metric, []
+def slice_tables(findings: Findings) -> dict | None:
+    """Return the tables of items and of users, and how to read them; ``None`` where no users' metrics were kept."""
+    slices, metric = findings.slices, findings.results.comparison.metric
+    tables = []
     items = slices[slices["of"] == "items"]
     if len(items):
-        own = items["metric"].iloc[0]
-        made.append(_slice_table(findings, items, ITEMS, f"Items: test {metric_title(own)} on a part of the items"))
+        cut_off = items["metric"].iloc[0]
+        tables.append(_slice_table(findings, items, ITEMS, f"Items: test {metric_title(cut_off)} on a part of the items"))
     users = slices[(slices["of"] == "users") & (slices["metric"] == metric)]
     if len(users):
         parts = dict.fromkeys(QUARTERS, "")
-        made.append(_slice_table(findings, users, parts, f"Users by activity: test {metric_title(metric)}"))
-    if not made:
+        tables.append(_slice_table(findings, users, parts, f"Users by activity: test {metric_title(metric)}"))
+    if not tables:
         return None
     how = " ".join(
         [
@@ -186,35 +166,36 @@ def _slices(findings: Findings) -> dict | None:
             "Slices are described, not tested.",
         ]
     )  # fmt: skip
-    return {"how": how, "tables": made}
+    return {"how": how, "tables": tables}
 
 
-def _slice_table(findings: Findings, slices, parts: dict, label: str) -> dict:
+def _slice_table(findings: Findings, slices: pd.DataFrame, parts: Mapping[str, str], label: str) -> dict:
     shown = [part for part in parts if part in set(slices["slice"])]
     head: list = ["Model"]
     for part in shown:
-        here = slices[slices["slice"] == part]
-        low, high = int(here["users_min"].min()), int(here["users_max"].max())
+        members = slices[slices["slice"] == part]
+        low, high = int(members["users_min"].min()), int(members["users_max"].max())
         users = f"{low} users" if low == high else f"{low} to {high} users"
-        bounds = next((b for b in here["bounds"] if b), "") if here["of"].iloc[0] == "users" else ""
+        bounds = next((b for b in members["bounds"] if b), "") if members["of"].iloc[0] == "users" else ""
         head.append((part.capitalize(), f"{bounds.replace(' training interactions', ' in training, ')}{users}"))
     body = []
     for name in findings.results.names:
         cells = [cell(name, entry=name)]
         for part in shown:
-            found = slices[(slices["slice"] == part) & (slices["entry"] == name)]
-            one = found.iloc[0] if len(found) else None
-            if one is None or np.isnan(one["mean"]):
+            rows = slices[(slices["slice"] == part) & (slices["entry"] == name)]
+            value = rows.iloc[0] if len(rows) else None
+            if value is None or np.isnan(value["mean"]):
                 cells.append(cell("-", np.nan))
             else:
-                spread = f"± {one['sd']:.{DIGITS}f}" if one["seeds"] > 1 else "n = 1"
-                best = slices[(slices["slice"] == part)]["mean"].round(DIGITS).max() == round(one["mean"], DIGITS)
-                cells.append(cell(f"{one['mean']:.{DIGITS}f}", one["mean"], sub=spread, mark="best" if best else ""))
+                spread = f"± {value['sd']:.{DIGITS}f}" if value["seeds"] > 1 else "n = 1"
+                best = slices[(slices["slice"] == part)]["mean"].round(DIGITS).max() == round(value["mean"], DIGITS)
+                cells.append(cell(f"{value['mean']:.{DIGITS}f}", value["mean"], sub=spread, mark="best" if best else ""))
         body.append(row(cells))
     return table(label, head, body)
 
 
-def _cost(findings: Findings) -> dict:
+def efficiency_table(findings: Findings) -> dict:
+    """Return the means over the seeds of seconds, epochs, memory and parameters."""
     cost = findings.cost
     gpu = bool(cost["gpu_peak_bytes"].notna().any())
     head: list = [
@@ -222,16 +203,16 @@ def _cost(findings: Findings) -> dict:
         ("Peak memory", "GB"), *[("GPU memory", "GB")] * gpu, ("Parameters", "millions"),
     ]  # fmt: skip
     rows = []
-    for one in cost.to_dict("records"):
-        cells = [cell(one["entry"], entry=one["entry"])]
-        cells += [cell(_seconds(one["seconds_epoch"]), one["seconds_epoch"])]
-        spread = f"± {_seconds(one['seconds_train_sd'])}" if one["seeds"] > 1 else "n = 1"
-        cells += [cell(_seconds(one["seconds_train"]), one["seconds_train"], sub=spread)]
-        cells += [cell(_seconds(one[f"seconds_{part}"]), one[f"seconds_{part}"]) for part in ("set_up", "test")]
-        cells += [cell(_number(one["epochs"], 0), one["epochs"], sub=_number(one["best_epoch"], 0))]
-        cells += [cell(_number(one["peak_bytes"] / 1e9, 2), one["peak_bytes"])]
-        cells += [cell(_number(one["gpu_peak_bytes"] / 1e9, 2), one["gpu_peak_bytes"])] * gpu
-        cells += [cell(_number(one["parameters"] / 1e6, 3), one["parameters"])]
+    for record in cost.to_dict("records"):
+        cells = [cell(record["entry"], entry=record["entry"])]
+        cells += [cell(_seconds(record["seconds_epoch"]), record["seconds_epoch"])]
+        spread = f"± {_seconds(record['seconds_train_sd'])}" if record["seeds"] > 1 else "n = 1"
+        cells += [cell(_seconds(record["seconds_train"]), record["seconds_train"], sub=spread)]
+        cells += [cell(_seconds(record[f"seconds_{part}"]), record[f"seconds_{part}"]) for part in ("set_up", "test")]
+        cells += [cell(_number(record["epochs"], 0), record["epochs"], sub=_number(record["best_epoch"], 0))]
+        cells += [cell(_number(record["peak_bytes"] / 1e9, 2), record["peak_bytes"])]
+        cells += [cell(_number(record["gpu_peak_bytes"] / 1e9, 2), record["gpu_peak_bytes"])] * gpu
+        cells += [cell(_number(record["parameters"] / 1e6, 3), record["parameters"])]
         rows.append(row(cells))
     return table("What it cost", head, rows)
 

@@ -31,6 +31,7 @@ class Cell:
 
     @property
     def text(self) -> str:
+        """Mean and standard deviation as the tables print them."""
         if np.isnan(self.mean):
             return "-"
         return f"{self.mean:.{DIGITS}f}" + (f" ± {self.sd:.{DIGITS}f}" if self.seeds > 1 else "")
@@ -46,7 +47,7 @@ class Table:
 
 
 def main_table(results: Results) -> Table:
-    """All test metrics of all entries.
+    """Return all test metrics of all entries.
 
     Best and second are judged by what is shown (4 digits): entries that look equal share their place, and where several are best there is
     no second. Changes are ratios of the means over the seeds, minus 1.
@@ -82,11 +83,12 @@ def _ranks(means: dict[str, float], smaller: bool) -> tuple[dict[str, int], floa
 
 
 def percent(change: float) -> str:
+    """Return a relative change in percent, a dash for NaN."""
     return "-" if np.isnan(change) else f"{100 * change:+.1f} %"
 
 
 def markdown_table(results: Results, table: Table) -> str:
-    """Two tables: the metrics (best bold, second underlined), and the changes against the baseline."""
+    """Return two tables: the metrics (best bold, second underlined), and the changes against the baseline."""
     head = [metric_title(m) for m in table.metrics]
     rows = [[_md(name), *(_mark_md(cell) for cell in cells.values())] for name, cells in table.cells.items()]
     rows.append([LEAD, *(percent(table.lead[m]) for m in table.metrics)])
@@ -119,11 +121,12 @@ LATEX = {
 
 
 def latex_text(text: str) -> str:
+    """Return a text that LaTeX prints as it is."""
     return "".join(LATEX.get(letter, letter) for letter in text)
 
 
 def latex_table(results: Results, table: Table, caption: str) -> str:
-    """A ``table*`` with booktabs; LaTeX's preamble needs ``\\usepackage{booktabs}``."""
+    """Return a ``table*`` with booktabs; LaTeX's preamble needs ``\\usepackage{booktabs}``."""
     names, metric = results.names, results.comparison.metric
     against = results.baseline is not None
     head = ["Model", *(latex_text(metric_title(m)) for m in table.metrics)]
@@ -161,7 +164,7 @@ def _mark_latex(cell: Cell) -> str:
 
 
 def csv_table(table: Table) -> pd.DataFrame:
-    """table.csv: a row an entry, all digits: ``METRIC_mean``, ``_sd``, ``_change``; the last row, :data:`LEAD`, has changes alone."""
+    """Return table.csv: a row per entry, all digits: ``METRIC_mean``, ``_sd``, ``_change``; the last row, :data:`LEAD`, has changes alone."""
     import pandas as pd
 
     rows: list[dict] = []

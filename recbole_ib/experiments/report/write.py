@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_ib.experiments.metrics import metric_title
 from recbole_ib.experiments.report import charts, html, tables
-from recbole_ib.experiments.report.fairness import limited, unequal_terms
-from recbole_ib.experiments.report.findings import Findings
-from recbole_ib.experiments.report.headline import answer
+from recbole_ib.experiments.report.findings import Findings, compute_findings
 from recbole_ib.experiments.report.provenance import lede, origin
 from recbole_ib.experiments.report.style import styles
-from recbole_ib.experiments.results import Entry, Comparison, read_results
-from recbole_ib.experiments.robustness.curves import need_matplotlib
-from recbole_ib.experiments.statistics.efficiency import cost_table, curve_table, user_table
-from recbole_ib.experiments.statistics.pairwise import compare_pairs
-from recbole_ib.experiments.statistics.slices import slice_table
+from recbole_ib.experiments.results import Comparison
+from recbole_ib.experiments.statistics.efficiency import user_table
 from recbole_ib.utils.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 #: what a report may hold; a file of an earlier report that this one does not write again is removed
 FILES = (
     "report.html", "table.md", "table.csv", "table.tex", "tests.csv", "slices.csv", "cost.csv", "curves.csv", "per_user.parquet",
     "bars.png", "curves.png", "slices.png", "cost.png", "pairs.png",
 )  # fmt: skip
-
-
-def find(comparison: Comparison) -> Findings:
-    """Read the runs of a comparison and compute all of its report.
-
-    Raises:
-        ConfigurationError: as :func:`~recbole_ib.experiments.results.read_results`.
-    """
-    results = read_results(comparison)
-    table, tests = tables.main_table(results), compare_pairs(results)
-    failures = [f"{name} has no finished run." for name in results.missing] + list(comparison.failures)
-    return Findings(
-        results, table, tests, slice_table(results), cost_table(results), curve_table(results),
-        answer(results, table, tests), unequal_terms(results), limited(results), failures,
-    )  # fmt: skip
 
 
 def write_report(comparison: Comparison, out: Path) -> Path:
@@ -53,37 +35,39 @@ def write_report(comparison: Comparison, out: Path) -> Path:
     Raises:
         ConfigurationError: a run that cannot be read, or a name that is unknown; nothing is written then.
     """
-    need_matplotlib()
-    findings, out = find(comparison), Path(out)
+    findings, out = compute_findings(comparison), Path(out)
     figures = _figures(findings)
-    written: dict[str, bytes] = _files(findings)
-    written |= {f"{name}.png": html.png_bytes(figure, origin(findings.results)) for name, (figure, _, _) in figures.items()}
+    contents = _files(findings)
+    contents |= {f"{name}.png": html.png_bytes(figure, origin(findings.results)) for name, (figure, _, _) in figures.items()}
     pictures = {name: html.picture(*figure) for name, figure in figures.items()}
-    beside = [name for name in FILES if name in written]
-    written["report.html"] = html.render(findings, pictures, styles(findings.results.names), beside).encode()
+    beside = [name for name in FILES if name in contents]
+    contents["report.html"] = html.render(findings, pictures, styles(findings.results.names), beside).encode()
     out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        if name not in written:
+        if name not in contents:
             (out / name).unlink(missing_ok=True)
     # the page last: where it is, all that it names is
     for name in (*beside, "report.html"):
         with atomic_write(out / name) as scratch:
-            scratch.write_bytes(written[name])
+            scratch.write_bytes(contents[name])
     return out / "report.html"
 
 
 def _files(findings: Findings) -> dict[str, bytes]:
+    """Return the contents of the tables, by file name."""
     results = findings.results
     metric = metric_title(results.comparison.metric)
     seeds = ", ".join(map(str, results.seeds))
     spread = "mean ± standard deviation over the seeds" if len(results.seeds) > 1 else "one seed (n = 1), no spread"
-    caption = f"{results.comparison.title}. Test metrics on {results.comparison.dataset}, {spread.replace('±', 'and')}; seeds {seeds}."
+    caption = (
+        f"{results.comparison.title}. Test metrics on {results.comparison.dataset}, {spread.replace('±', 'and')}; seeds {seeds}."
+    )
     text = [
         f"# {results.comparison.title}",
         lede(results),
-        " ".join(findings.answer),
+        " ".join(findings.headline),
         *(f"**Not on equal terms**: {text}" for text in findings.unequal),
-        *(f"**Not trained to the end**: {text}" for text in findings.limited),
+        *(f"**Not trained to the end**: {text}" for text in findings.stopped),
         *(f"**Failed**: {text}" for text in findings.failures),
         f"Test metrics, {spread}; bold: best, underlined: second. Tests and charts: {metric}. {origin(results)}",
         tables.markdown_table(results, findings.table),
@@ -97,11 +81,11 @@ def _files(findings: Findings) -> dict[str, bytes]:
         "cost.csv": _csv(findings.cost),
         "curves.csv": _csv(findings.curves),
     }
-    written = {name: content.encode() for name, content in files.items()}
+    contents = {name: content.encode() for name, content in files.items()}
     users = user_table(results)
     if users is not None:
-        written["per_user.parquet"] = _parquet(users)
-    return written
+        contents["per_user.parquet"] = _parquet(users)
+    return contents
 
 
 def _csv(table: pd.DataFrame) -> str:
@@ -109,15 +93,13 @@ def _csv(table: pd.DataFrame) -> str:
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
-    import io
-
     content = io.BytesIO()
     table.to_parquet(content, index=False, compression="zstd", compression_level=9)
     return content.getvalue()
 
 
-def _figures(findings: Findings) -> dict[str, tuple]:
-    """name -> (figure, text for those who do not see it, caption)."""
+def _figures(findings: Findings) -> dict[str, tuple[Figure, str, str]]:
+    """Return name -> (figure, text in its place for those who do not see it, caption), without the charts that have nothing to show."""
     results, metric = findings.results, metric_title(findings.results.comparison.metric)
     several = any(len(runs) > 1 for runs in results.runs.values())
     bars = "Bars: ± 1 standard deviation over the seeds." if several else "One seed: no spread."
@@ -125,7 +107,7 @@ def _figures(findings: Findings) -> dict[str, tuple]:
     ranked = ", ".join(f"{name} {results.mean(name, results.comparison.metric):.4f}" for name in order)
     dashed = f" Dashed: {results.baseline}, the baseline." if results.baseline else ""
     dots = " Ticks: single seeds." if several else ""
-    found = {
+    figures = {
         "bars": (
             charts.draw_bars(results),
             f"Bar chart of test {metric}, best first: {ranked}",
@@ -152,7 +134,4 @@ def _figures(findings: Findings) -> dict[str, tuple]:
             f"Test {metric} against what its training took: further left is cheaper, further up better. {bars}",
         ),
     }
-    return {name: figure for name, figure in found.items() if figure[0] is not None}
-
-
-__all__ = ["Entry", "Findings", "Comparison", "find", "write_report"]
+    return {name: figure for name, figure in figures.items() if figure[0] is not None}
