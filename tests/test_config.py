@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import inspect
 import itertools
 import os
 import re
@@ -18,13 +17,17 @@ from recbole.utils import argument_list, get_model
 
 from recbole_ib.config import layers
 from recbole_ib.config.argv import parse_arguments, parse_value
-from recbole_ib.config.checks import RUN_KEYS, our_keys, recbole_keys, unread_settings
+from recbole_ib.config.checks import RUN_KEYS, our_keys, unread_settings
 from recbole_ib.config.config import PAIRS_SCORED_ONE_BY_ONE, Config
-from recbole_ib.config.layers import RECBOLE_PROPERTIES, model_yaml, our_yaml, properties_folder
+from recbole_ib.config.declared import model_defaults
+from recbole_ib.config.layers import RECBOLE_PROPERTIES, our_yaml, properties_folder
+from recbole_ib.config.recbole_keys import CODE_KEYS, UNREAD_KEYS, recbole_keys
 from recbole_ib.config.serialize import DERIVED_KEYS, config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model import registry
+from recbole_ib.model.backbones.vbpr import VBPR
 from recbole_ib.model.registry import list_models, recbole_models, register_model
+from recbole_ib.model.settings import Override
 from recbole_ib.utils.yaml import read_yaml
 
 QUIET = ["pytest"]
@@ -73,13 +76,14 @@ def set_key(path, key, value):
     path.write_text(yaml.safe_dump(content))
 
 
-def config_with(present, key, properties):
+def config_with(present, key, properties, monkeypatch):
     """A Config of VBPR on ``mine`` where each present layer gives ``key`` the value 1 + its number."""
     value = {layer: LAYERS.index(layer) + 1 if layer in present else None for layer in LAYERS}
     Path("data/mine").mkdir(parents=True)
+    if "model" in present:
+        monkeypatch.setattr(VBPR, "settings", (*VBPR.settings, Override(key, default=value["model"])))
     for layer, path in {
         "overall": properties / "overall.yaml",
-        "model": properties / "model" / "VBPR.yaml",
         "dataset": properties / "dataset" / "mine.yaml",
         "folder": Path("data/mine/mine.yaml"),
         "file": Path("first.yaml"),
@@ -94,19 +98,19 @@ def config_with(present, key, properties):
 
 
 @pytest.mark.parametrize("top", LAYERS)
-def test_a_layer_wins_over_all_below_it(top, own_properties):
+def test_a_layer_wins_over_all_below_it(top, own_properties, monkeypatch):
     present = LAYERS[: LAYERS.index(top) + 1]
-    assert config_with(present, "stopping_step", own_properties)["stopping_step"] == LAYERS.index(top) + 1
+    assert config_with(present, "stopping_step", own_properties, monkeypatch)["stopping_step"] == LAYERS.index(top) + 1
 
 
 @pytest.mark.parametrize(("lower", "upper"), list(itertools.pairwise(LAYERS)))
-def test_a_layer_wins_over_the_next_one(lower, upper, own_properties):
-    assert config_with({lower, upper}, "stopping_step", own_properties)["stopping_step"] == LAYERS.index(upper) + 1
+def test_a_layer_wins_over_the_next_one(lower, upper, own_properties, monkeypatch):
+    assert config_with({lower, upper}, "stopping_step", own_properties, monkeypatch)["stopping_step"] == LAYERS.index(upper) + 1
 
 
-def test_recboles_default_lies_below_ours(own_properties):
+def test_recboles_default_lies_below_ours(own_properties, monkeypatch):
     recboles = yaml.safe_load((RECBOLE_PROPERTIES / "overall.yaml").read_text())["stopping_step"]
-    assert config_with(set(), "stopping_step", own_properties)["stopping_step"] == recboles
+    assert config_with(set(), "stopping_step", own_properties, monkeypatch)["stopping_step"] == recboles
 
 
 def test_a_list_replaces_the_list_of_a_lower_layer():
@@ -410,6 +414,19 @@ def test_every_key_that_recboles_code_reads_is_valid():
     assert keys <= recbole_keys() | RUN_KEYS
 
 
+def test_the_kept_list_of_keys_is_no_longer_than_it_must_be():
+    """Every one of them stands in RecBole's sources, and in neither its yaml files nor its lists of arguments."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(recbole.__file__).parent.rglob("*.py"))
+    assert [key for key in sorted(CODE_KEYS) if f'"{key}"' not in sources and f"'{key}'" not in sources] == []
+    files = [path for path in RECBOLE_PROPERTIES.rglob("*.yaml") if path.stem not in ("url", "kg_url")]
+    listed = {
+        key for name in ("general", "training", "evaluation", "dataset") for key in getattr(argument_list, f"{name}_arguments")
+    }
+    assert {key for path in files for key in read_yaml(path)} & CODE_KEYS == set()
+    assert listed & CODE_KEYS == set()
+    assert listed - keys_read_by_recbole() >= UNREAD_KEYS
+
+
 @pytest.mark.parametrize("model", recbole_models())
 def test_every_key_of_a_model_of_recbole_is_valid(model):
     try:
@@ -424,7 +441,7 @@ def test_every_key_of_a_model_of_recbole_is_valid(model):
 
 @pytest.mark.parametrize("model", list_models())
 def test_every_key_of_a_model_of_ours_is_valid(model):
-    own = model_yaml(get_model(model))
+    own = model_defaults(get_model(model))
     config = Config(model, "ml-100k", config_dict=own)
     assert own
     if own.pop("train_neg_sample_args", own) is None:
@@ -437,8 +454,8 @@ def test_every_key_of_a_model_of_ours_is_valid(model):
 def test_a_catalog_model_has_our_defaults(model):
     config = Config(model, "ml-100k")
     assert (config["metrics"], config["topk"], config["valid_metric"]) == (["Recall", "Precision", "NDCG"], [10, 20], "Recall@20")
-    of_model = model_yaml(get_model(model))
-    backbone = our_yaml(f"model/{of_model.get('backbone')}")
+    of_model = model_defaults(get_model(model))
+    backbone = model_defaults(get_model(of_model["backbone"])) if "backbone" in of_model else {}
     above = {**backbone, **of_model, **our_yaml("dataset/ml-100k")}
     defaults = {key: value for key, value in our_yaml("overall").items() if key not in above}
     defaults["bottleneck"] = ",".join(get_model(model).bottlenecks) or None
@@ -563,10 +580,14 @@ def test_other_kinds_of_models_keep_recboles_settings(model):
 
 OWN_MODEL = '''
 from recbole_ib.model.backbones.vbpr import VBPR
+from recbole_ib.model.settings import Override, Setting
+from recbole_ib.utils.validate import Number
 
 
 class {name}(VBPR):
     """A model with a key of its own."""
+
+    {settings}
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -574,14 +595,32 @@ class {name}(VBPR):
 '''
 
 
-@pytest.fixture
-def own_model(tmp_path, monkeypatch):
+DECLARED = (
+    'settings = (Setting("hinge_margin", 0.1, "margin of the hinge", Number(above=0)), Override("reg_weight", default=0.5))'
+)
+
+
+def make_own_model(folder, monkeypatch, settings):
     """A registered subclass of VBPR in a module of its own."""
     name = "ConfigTestModel"
-    (tmp_path / "config_test_model.py").write_text(OWN_MODEL.format(name=name))
-    monkeypatch.syspath_prepend(tmp_path)
+    (folder / "config_test_model.py").write_text(OWN_MODEL.format(name=name, settings=settings))
+    monkeypatch.syspath_prepend(folder)
     importlib.invalidate_caches()
-    model_class = register_model(getattr(importlib.import_module("config_test_model"), name))
+    return register_model(getattr(importlib.import_module("config_test_model"), name))
+
+
+@pytest.fixture
+def own_model(tmp_path, monkeypatch):
+    """One that declares what it reads."""
+    model_class = make_own_model(tmp_path, monkeypatch, DECLARED)
+    yield model_class
+    forget(model_class)
+
+
+@pytest.fixture
+def silent_model(tmp_path, monkeypatch):
+    """One that declares nothing."""
+    model_class = make_own_model(tmp_path, monkeypatch, "")
     yield model_class
     forget(model_class)
 
@@ -607,12 +646,28 @@ def forget(model_class):
 def test_own_model_may_read_a_key_of_its_own(by, own_model):
     config = Config(own_model if by == "class" else own_model.__name__, "ml-100k", argv=["--hinge_margin=0.2"])
     assert (config["hinge_margin"], config["model"], config.model_class) == (0.2, "ConfigTestModel", own_model)
-    assert "hinge_margin" in inspect.getsource(own_model)
 
 
-def test_own_model_has_the_settings_of_its_base(own_model):
-    config, base = Config(own_model, "ml-100k"), Config("VBPR", "ml-100k")
+def test_own_model_has_the_settings_of_its_base(silent_model):
+    config, base = Config(silent_model, "ml-100k"), Config("VBPR", "ml-100k")
     assert {**config.final_config_dict, "model": "VBPR"} == base.final_config_dict
+
+
+def test_own_model_adds_and_changes_settings(own_model):
+    config, base = Config(own_model, "ml-100k"), Config("VBPR", "ml-100k")
+    own = {"model": "ConfigTestModel", "hinge_margin": 0.1, "reg_weight": 0.5}
+    assert config.final_config_dict == {**base.final_config_dict, **own}
+    with pytest.raises(ConfigurationError, match=r"hinge_margin is -1; it takes a number above 0\. Its default is 0\.1: margin"):
+        Config(own_model, "ml-100k", argv=["--hinge_margin=-1"])
+
+
+def test_a_model_that_declares_nothing_may_read_any_key(silent_model):
+    with pytest.warns(UserWarning, match=r"unknown setting 'hinge_margin'.*\n.*ConfigTestModel declares no settings"):
+        config = Config(silent_model, "ml-100k", argv=["--hinge_margin=0.2"])
+    assert config["hinge_margin"] == 0.2
+    # a wrong value of a key that its base declares is wrong still
+    with pytest.raises(ConfigurationError, match="reg_weight is -1; it takes a number, 0 or more"):
+        Config(silent_model, "ml-100k", argv=["--reg_weight=-1"])
 
 
 def test_own_models_key_is_unknown_to_other_models_and_misspelt(own_model):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-import sys
+import warnings
 from functools import cache
 from pathlib import Path
 
-import recbole.data.utils
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType
 
-from recbole_ib.config.layers import RECBOLE_PROPERTIES, dataset_folder_yaml, model_yaml, our_yaml, properties_folder
+from recbole_ib.config.declared import check_values, declared_keys, model_settings, undeclared_classes
+from recbole_ib.config.layers import RECBOLE_PROPERTIES, dataset_folder_yaml, our_yaml, properties_folder
+from recbole_ib.config.recbole_keys import recbole_keys
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.model.registry import (
     backbone_class,
@@ -31,67 +30,61 @@ INNER_KEYS = {
 RUN_KEYS = {"model", "dataset", "config_files", "nproc", "ip", "port", "world_size", "group_offset", "local_rank", "offset"}
 
 
-# -- checks -----------------------------------------------------------------------------------------------------------
-
-
-@cache
-def recbole_keys() -> frozenset[str]:
-    """Every key of RecBole's yaml files, and every key that its code reads from a Config."""
-    keys = set()
-    for path in RECBOLE_PROPERTIES.rglob("*.yaml"):
-        if path.stem not in ("url", "kg_url"):
-            keys.update(read_yaml(path))
-    read = re.compile(r"""config(?:_dict)?\[\s*["'](\w+)["']\s*\]""")
-    for path in Path(recbole.__file__).parent.rglob("*.py"):
-        keys.update(read.findall(path.read_text(encoding="utf-8", errors="ignore")))
-    return frozenset(keys)
-
-
 @cache
 def our_keys() -> frozenset[str]:
-    """Every key of our yaml files."""
-    return frozenset(key for path in properties_folder().rglob("*.yaml") for key in read_yaml(path))
+    """Return every key that the models and bottlenecks of this package declare, and every key of our yaml of runs and data sets."""
+    files = [properties_folder() / "overall.yaml", *(properties_folder() / "dataset").glob("*.yaml")]
+    return declared_keys() | {key for path in files for key in read_yaml(path)}
 
 
 def class_keys(model_class: type) -> set[str]:
-    """The keys of a bridged model, and the words quoted in the source of a user's own model class: what it may read."""
-    words = set(model_class.bridged_keys()) if hasattr(model_class, "bridged_keys") else set()
-    for cls in model_class.__mro__:
-        if cls.__module__.split(".")[0] in ("recbole", "recbole_ib", "torch", "builtins"):
-            continue
-        try:
-            words.update(re.findall(r"""["'](\w+)["']""", inspect.getsource(sys.modules[cls.__module__])))
-        except (OSError, TypeError, KeyError):
-            continue
-    return words
+    """Return the keys that a model class itself declares, or its checkout's class reads."""
+    bridged = model_class.bridged_keys() if hasattr(model_class, "bridged_keys") else ()
+    return {*model_settings(model_class), *bridged}
 
 
 def check_keys(config: RecBoleConfig, external: dict) -> None:
-    """Raise ConfigurationError for settings that nothing reads, naming the nearest keys that exist."""
+    """Check that somebody reads every setting, and that it has a value which its declaration allows.
+
+    A user's own model class that declares no ``settings`` may read any key: a key that nothing else reads is a warning then.
+
+    Raises:
+        ConfigurationError: settings that nothing reads, with the nearest keys that exist, or wrong values.
+    """
     folder_yaml = dataset_folder_yaml(config.dataset, {"data_path": str(Path(config["data_path"]).parent)})
     given = {**folder_yaml, **external}
-    allowed = recbole_keys() | our_keys() | RUN_KEYS | class_keys(config.model_class)
+    classes = [config.model_class]
     if is_wrapper(config.model_class):
-        allowed |= class_keys(backbone_class(config["backbone"]))
+        classes.append(backbone_class(config["backbone"]))
+    allowed = recbole_keys() | our_keys() | RUN_KEYS
+    allowed = allowed.union(*map(class_keys, classes))
     # one value may set many columns: RecBole lets field names be keys inside dicts, never at the top
     unknown = [key for key in given if key not in allowed]
+    undeclared = [cls for model_class in classes for cls in undeclared_classes(model_class)]
     if unknown:
         relevant = {*config.internal_config_dict, *RUN_KEYS} - set(unknown)
         lines = [f"unknown setting {key!r}.{nearest(key, relevant) or nearest(key, allowed)}" for key in unknown]
-        raise ConfigurationError("\n".join(lines) + "\nNothing reads it, so the run would not be the one you mean.")
+        if not undeclared:
+            raise ConfigurationError("\n".join(lines) + "\nNothing reads it, so the run would not be the one you mean.")
+        warnings.warn(
+            "\n".join(lines) + f"\n{undeclared[0].__name__} declares no settings, so whether it reads this is not known. Give the class "
+            "settings = (Setting(...), ...), see recbole_ib.model.settings, and its keys and values are checked",
+            stacklevel=2,
+        )
     for key, inner in INNER_KEYS.items():
         for name in given.get(key) or {} if isinstance(given.get(key), dict) else ():
             if name not in inner:
                 raise ConfigurationError(f"{key}: unknown key {name!r}.{nearest(name, inner)} Allowed: {', '.join(inner)}")
+    check_values(config.model_class, config.final_config_dict)
 
 
 def unread_settings(config: RecBoleConfig) -> list[str]:
     """Settings of the user's that only OTHER models of ours read: one config file may serve several, so they are no error."""
     if not is_multimodal(config.model_class):
         return []
-    read = {*our_yaml("overall"), *model_yaml(config.model_class), *recbole_keys(), *RUN_KEYS, *class_keys(config.model_class)}
+    read = {*our_yaml("overall"), *recbole_keys(), *RUN_KEYS, *class_keys(config.model_class)}
     if is_wrapper(config.model_class):
-        read |= {*model_yaml(backbone_class(config["backbone"])), *class_keys(backbone_class(config["backbone"]))}
+        read |= class_keys(backbone_class(config["backbone"]))
     return [key for key in config.external_config_dict if key in our_keys() and key not in read]
 
 

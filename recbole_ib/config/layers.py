@@ -8,15 +8,10 @@ import recbole
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
+from recbole_ib.config.declared import model_defaults
 from recbole_ib.data.protocol import RECBOLE, protocol_settings
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.base import backbone_of
-from recbole_ib.model.registry import (
-    CATALOG,
-    backbone_class,
-    is_multimodal,
-    is_wrapper,
-)
+from recbole_ib.model.registry import backbone_class, is_multimodal, is_wrapper
 from recbole_ib.utils.yaml import read_yaml
 
 DEFAULTS = ("recbole_ib", "recbole")
@@ -54,12 +49,13 @@ def layered_internal_config(config, model, model_class, dataset) -> None:
     above.update(brought if ours or general else {})
     if with_ours:
         if is_wrapper(model_class):
-            above.update(model_yaml(_backbone_of(model_class, dataset, {**internal, **above}, external)))
-        if ours:
-            above.update(model_yaml(model_class))
+            above.update(model_defaults(_backbone_of(model_class, dataset, {**internal, **above}, external)))
+        above.update(model_defaults(model_class))
         if hasattr(model_class, "bridged_settings"):
             above.update(model_class.bridged_settings(external))
         above.update(our_yaml(f"dataset/{dataset}"))
+    else:
+        above.update(model_defaults(model_class))
     internal.update(above)
     folder = dataset_folder_yaml(dataset, {**internal, **external})
     if folder.get("bottleneck"):
@@ -72,24 +68,6 @@ def layered_internal_config(config, model, model_class, dataset) -> None:
     config.overall_defaults = {key: value for key, value in overall.items() if key not in replaced}
 
 
-def model_yaml(model_class: type) -> dict:
-    """The settings of a model class: backbone < its bottlenecks < its own yaml, or that of the nearest class it inherits from."""
-    bottlenecks = getattr(model_class, "bottlenecks", ())
-    own = _nearest_yaml(model_class)
-    backbone = _nearest_yaml(backbone_of(model_class)) if bottlenecks else own
-    layers = [backbone, *(f"bottleneck/{name}" for name in bottlenecks), own if own != backbone else None]
-    merged = {}
-    for layer in layers:
-        merged.update(our_yaml(layer) if layer else {})
-    return merged
-
-
-def _nearest_yaml(model_class: type) -> str | None:
-    """The yaml of the nearest class of the catalog; one with a bottleneck need not have any."""
-    found = next((cls.__name__ for cls in model_class.__mro__ if cls.__name__ in CATALOG), None)
-    return found and f"model/{found}"
-
-
 def _protocol(dataset: str, below: dict, external: dict) -> str:
     """The key ``protocol``, which the data set's yaml may set too."""
     folder = dataset_folder_yaml(dataset, {**below, **our_yaml(f"dataset/{dataset}"), **external})
@@ -98,7 +76,7 @@ def _protocol(dataset: str, below: dict, external: dict) -> str:
 
 def _backbone_of(model_class: type, dataset: str, below: dict, external: dict) -> type:
     """The class that the settings name as a plug-in's ``backbone``, given those below the plug-in's and the user's own."""
-    above = {**model_yaml(model_class), **our_yaml(f"dataset/{dataset}")}
+    above = {**model_defaults(model_class), **our_yaml(f"dataset/{dataset}")}
     folder = dataset_folder_yaml(dataset, {**below, **above, **external})
     return backbone_class({**above, **folder, **external}.get("backbone"))
 

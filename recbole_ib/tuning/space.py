@@ -15,9 +15,9 @@ from recbole.utils.argument_list import dataset_arguments
 
 from recbole_ib.config.checks import class_keys
 from recbole_ib.config.config import Config
-from recbole_ib.config.layers import RECBOLE_PROPERTIES, model_yaml, our_yaml, properties_folder
+from recbole_ib.config.declared import model_space
+from recbole_ib.config.layers import RECBOLE_PROPERTIES, our_yaml, properties_folder
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.model.base import backbone_of
 from recbole_ib.model.registry import DATASET_KEYS, backbone_class, is_multimodal, is_wrapper
 from recbole_ib.utils.yaml import read_yaml
 
@@ -212,7 +212,7 @@ def data_keys() -> set[str]:
 
 
 def shipped_space(config: Config) -> Space:
-    """The space of a configuration's model: its own file, or backbone < bottlenecks; a plug-in's with its backbone's.
+    """The space of a configuration's model, as its classes declare it; a plug-in's with its backbone's.
 
     Raises:
         ConfigurationError: the package has none.
@@ -231,16 +231,11 @@ def shipped_space(config: Config) -> Space:
 
 
 def _entries(model_class: type) -> dict:
-    own = _file(model_class.__name__)
-    if own:
-        return own
-    bottlenecks = getattr(model_class, "bottlenecks", ())
-    if not bottlenecks:
-        return next((found for cls in model_class.__mro__[1:] if (found := _file(cls.__name__))), {})
-    merged = dict(_entries(backbone_of(model_class)))
-    for name in bottlenecks:
-        merged.update(_file(f"bottleneck/{name}"))
-    return merged
+    declared = {key: search.plain() for key, search in model_space(model_class).items()}
+    if declared:
+        return declared
+    # RecBole's own models declare nothing: their spaces are files
+    return next((entries for cls in model_class.__mro__ if (entries := _file(cls.__name__))), {})
 
 
 def _file(name: str) -> dict:
@@ -284,11 +279,8 @@ def read_keys(config: Config) -> set[str]:
     """The settings that training a configuration's model reads."""
     model_class = config.model_class
     keys = {*our_yaml("overall"), *read_yaml(RECBOLE_PROPERTIES / "overall.yaml"), *class_keys(model_class)}
-    if is_multimodal(model_class):
-        keys |= set(model_yaml(model_class))
-    else:
+    if not is_multimodal(model_class):
         keys |= set(read_yaml(RECBOLE_PROPERTIES / "model" / f"{config['model']}.yaml", missing_ok=True))
     if is_wrapper(model_class):
-        backbone = backbone_class(config["backbone"])
-        keys |= {*model_yaml(backbone), *class_keys(backbone)}
+        keys |= class_keys(backbone_class(config["backbone"]))
     return keys

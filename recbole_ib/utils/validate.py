@@ -1,54 +1,295 @@
-"""Values of yaml keys, checked while a model is built: a wrong one is named before any training."""
+"""What values a setting may take: kinds of values, and the checks of a configuration's values by them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from os import PathLike
+from typing import Any, Protocol
 
-from recbole_ib.errors import ConfigurationError
+from recbole_ib.errors import ConfigurationError, nearest
 
 
-def choice(config, key: str, allowed: tuple[str, ...]) -> str:
-    """The value of a key that takes one of a few words."""
+class Kind(Protocol):
+    """A set of values. ``what``: what a message says behind the value, such as ``it takes a number above 0``."""
+
+    @property
+    def what(self) -> str: ...
+
+    @property
+    def short(self) -> str:
+        """The values in a few characters, for tables and the comments of yaml files."""
+        ...
+
+    def contains(self, value: object) -> bool:
+        """Return whether a value belongs to the set."""
+        ...
+
+
+@dataclass(frozen=True)
+class Integer:
+    """Whole numbers, ``least`` or more; 2.0 counts as one, a truth value does not."""
+
+    least: int | None = 0
+
+    @property
+    def what(self) -> str:
+        return "it takes a whole number" + ("" if self.least is None else f", {self.least} or more")
+
+    @property
+    def short(self) -> str:
+        return "int" if self.least is None else f"int >= {self.least}"
+
+    def contains(self, value: object) -> bool:
+        if not _is_number(value) or float(value) != math.floor(value):  # type: ignore[arg-type]
+            return False
+        return self.least is None or value >= self.least  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Number:
+    """Finite numbers within bounds: ``least`` and ``most`` belong to the set, ``above`` and ``below`` do not."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def what(self) -> str:
+        low = None if self.least is None else f"from {self.least:g}"
+        high = None if self.most is None else f"to {self.most:g}"
+        if low and self.below is not None:
+            return f"it takes a number {low} to below {self.below:g}"
+        if low:
+            return f"it takes a number {low} {high}" if high else f"it takes a number, {self.least:g} or more"
+        parts = [f"above {self.above:g}"] if self.above is not None else []
+        parts += [f"below {self.below:g}"] if self.below is not None else []
+        parts += [f"not above {self.most:g}"] if self.most is not None else []
+        return " ".join(["it takes a number", " and ".join(parts)]).strip()
+
+    @property
+    def short(self) -> str:
+        parts = [
+            f"{sign} {bound:g}"
+            for sign, bound in ((">=", self.least), (">", self.above), ("<=", self.most), ("<", self.below))
+            if bound is not None
+        ]
+        return " ".join(["float", ", ".join(parts)]).strip()
+
+    def contains(self, value: object) -> bool:
+        if not _is_number(value):
+            return False
+        number = float(value)  # type: ignore[arg-type]
+        return (
+            (self.least is None or number >= self.least)
+            and (self.most is None or number <= self.most)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+        )
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A few words."""
+
+    words: tuple[str, ...]
+
+    def __init__(self, *words: str) -> None:
+        object.__setattr__(self, "words", words)
+
+    @property
+    def what(self) -> str:
+        return f"allowed: {', '.join(self.words)}"
+
+    @property
+    def short(self) -> str:
+        return " | ".join(self.words)
+
+    def contains(self, value: object) -> bool:
+        return isinstance(value, str) and value in self.words
+
+
+@dataclass(frozen=True)
+class Bool:
+    """True and False; 1 and 0 stand for them."""
+
+    @property
+    def what(self) -> str:
+        return "allowed: True, False"
+
+    @property
+    def short(self) -> str:
+        return "bool"
+
+    def contains(self, value: object) -> bool:
+        return isinstance(value, (bool, int)) and value in (True, False)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Any text but an empty one; ``of`` says what it names."""
+
+    of: str = "a text"
+
+    @property
+    def what(self) -> str:
+        return f"it takes {self.of}"
+
+    @property
+    def short(self) -> str:
+        return "str"
+
+    def contains(self, value: object) -> bool:
+        return isinstance(value, str) and value != ""
+
+
+@dataclass(frozen=True)
+class FilePath:
+    """Paths, as text or as an object of pathlib."""
+
+    @property
+    def what(self) -> str:
+        return "it takes a path"
+
+    @property
+    def short(self) -> str:
+        return "path"
+
+    def contains(self, value: object) -> bool:
+        return isinstance(value, (str, PathLike)) and value != ""
+
+
+@dataclass(frozen=True)
+class MappingOf:
+    """Mappings of names to values of one kind; ``example`` is one, as a message writes it."""
+
+    values: Kind
+    example: str
+
+    @property
+    def what(self) -> str:
+        return f"it takes a mapping such as {self.example}"
+
+    @property
+    def short(self) -> str:
+        return "mapping"
+
+    def contains(self, value: object) -> bool:
+        return isinstance(value, Mapping) and len(value) > 0 and all(self.values.contains(part) for part in value.values())
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """The values of several kinds. ``what`` replaces the text that is made of theirs."""
+
+    kinds: tuple[Kind, ...]
+    text: str = ""
+
+    def __init__(self, *kinds: Kind, what: str = "") -> None:
+        object.__setattr__(self, "kinds", kinds)
+        object.__setattr__(self, "text", what)
+
+    @property
+    def what(self) -> str:
+        first, *rest = (kind.what for kind in self.kinds)
+        return self.text or ", or ".join([first, *(_without_verb(text) for text in rest)])
+
+    @property
+    def short(self) -> str:
+        return " | ".join(kind.short for kind in self.kinds)
+
+    def contains(self, value: object) -> bool:
+        return any(kind.contains(value) for kind in self.kinds)
+
+
+@dataclass(frozen=True)
+class Unset:
+    """No value: a key that may stay without one."""
+
+    @property
+    def what(self) -> str:
+        return "it takes none"
+
+    @property
+    def short(self) -> str:
+        return "none"
+
+    def contains(self, value: object) -> bool:
+        return value is None
+
+
+@dataclass(frozen=True)
+class Anything:
+    """Every value: a key that another part of the program checks. ``short`` says what it usually is."""
+
+    short: str = "any"
+
+    @property
+    def what(self) -> str:
+        return "it takes any value"
+
+    def contains(self, value: object) -> bool:
+        return True
+
+
+def refusal(key: str, value: object, kind: Kind) -> str | None:
+    """Return why a key may not have a value, in one sentence; ``None`` where it may."""
+    if kind.contains(value):
+        return None
+    near = nearest(value, kind.words) if isinstance(kind, OneOf) and isinstance(value, str) else ""
+    return f"{key} is {value!r}; {kind.what}" + (f".{near}" if near else "")
+
+
+def check(config: Any, key: str, kind: Kind) -> Any:
+    """Return the value of a key.
+
+    Raises:
+        ConfigurationError: it is of another kind.
+    """
     value = config[key]
-    if value not in allowed:
-        raise ConfigurationError(f"{key} is {value!r}; allowed: {', '.join(allowed)}")
+    reason = refusal(key, value, kind)
+    if reason is not None:
+        raise ConfigurationError(reason)
     return value
 
 
-def count(config, key: str, least: int = 0) -> int:
-    """The value of a key that takes a whole number, ``least`` or more."""
-    value = config[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < least:
-        raise ConfigurationError(f"{key} is {value!r}; it takes a whole number, {least} or more")
-    return int(value)
+def one_of(config: Any, key: str, allowed: tuple[str, ...]) -> str:
+    """Return the value of a key that takes one of a few words."""
+    return check(config, key, OneOf(*allowed))
 
 
-def positive(config, key: str) -> float:
-    """The value of a key that takes a number above 0, such as a temperature."""
-    value = _number(config, key)
-    if not value > 0:
-        raise ConfigurationError(f"{key} is {value!r}; it takes a number above 0")
-    return value
+def integer(config: Any, key: str, least: int = 0) -> int:
+    """Return the value of a key that takes a whole number, ``least`` or more."""
+    return int(check(config, key, Integer(least)))
 
 
-def weight(config, key: str) -> float:
-    """The value of a key that weighs a loss term: a number, 0 or more."""
-    value = _number(config, key)
-    if value < 0:
-        raise ConfigurationError(f"{key} is {value!r}; it takes a number, 0 or more")
-    return value
+def positive(config: Any, key: str) -> float:
+    """Return the value of a key that takes a number above 0, such as a temperature."""
+    return float(check(config, key, Number(above=0)))
 
 
-def share(config, key: str) -> float:
-    """The value of a key that takes a part of 1, such as a dropout: 0 <= x < 1."""
-    value = _number(config, key)
-    if not 0 <= value < 1:
-        raise ConfigurationError(f"{key} is {value!r}; it takes a number from 0 to below 1")
-    return value
+def non_negative(config: Any, key: str) -> float:
+    """Return the value of a key that weighs a loss term: a number, 0 or more."""
+    return float(check(config, key, Number(least=0)))
 
 
-def _number(config, key: str) -> float:
-    value = config[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigurationError(f"{key} is {value!r}; it takes a number")
-    return float(value)
+def fraction(config: Any, key: str) -> float:
+    """Return the value of a key that takes a part of 1, such as a dropout: 0 <= x < 1."""
+    return float(check(config, key, Number(least=0, below=1)))
+
+
+#: the names of 0.1.0
+choice, count, weight, share = one_of, integer, non_negative, fraction
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _without_verb(text: str) -> str:
+    for verb in ("it takes ", "allowed: "):
+        text = text.removeprefix(verb)
+    return text

@@ -15,7 +15,7 @@ from recbole.utils import get_model
 
 from recbole_ib.config.checks import unread_settings
 from recbole_ib.config.config import Config
-from recbole_ib.config.layers import model_yaml
+from recbole_ib.config.declared import model_defaults
 from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.backbones.lattice import LATTICE
@@ -88,8 +88,8 @@ def test_a_backbone_with_bottlenecks_is_the_class_with_a_name(name):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_settings_are_the_backbones_and_the_bottlenecks(backbone, bottleneck):
     config = Config(backbone, "ml-100k", config_dict={"bottleneck": bottleneck})
-    own = model_yaml(get_model(backbone))
-    extra = model_yaml(config.model_class)
+    own = model_defaults(get_model(backbone))
+    extra = model_defaults(config.model_class)
     assert set(own) < set(extra)
     # nothing of the backbone's changes but what a named class's own yaml says (MRdIBMMGCN projects all modalities)
     changed = {key for key in own if extra[key] != own[key]}

@@ -216,13 +216,13 @@ def test_tuned_features_are_trained_on_the_rows_of_the_batch_alone(build):
 
 @pytest.mark.parametrize("value", [-0.1, 1.5])
 def test_image_weight_outside_its_range_is_refused(build, value):
-    with pytest.raises(ConfigurationError, match=rf"image_weight must lie in \[0, 1\], got {value}"):
+    with pytest.raises(ConfigurationError, match=f"image_weight is {value}; it takes a number from 0 to 1"):
         build("FREEDOM", image_weight=value)
 
 
 @pytest.mark.parametrize("value", [1.0, 2.0])
 def test_dropping_all_edges_is_refused_before_training(build, value):
-    with pytest.raises(ConfigurationError, match=f"edge_dropout.*below 1.*{value}"):
+    with pytest.raises(ConfigurationError, match=f"edge_dropout is {value}; it takes a number below 1"):
         build("FREEDOM", edge_dropout=value)
 
 

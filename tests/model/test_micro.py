@@ -251,7 +251,7 @@ def test_a_wrong_word_names_the_allowed_ones(build, key):
 
 
 def test_wrong_numbers_are_refused(build):
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 1.5"):
+    with pytest.raises(ValueError, match=r"static_weight is 1.5; it takes a number from 0 to 1"):
         build("MICRO", static_weight=1.5)
     with pytest.raises(ConfigurationError, match=r"cl_temperature is 0.0; it takes a number above 0"):
         build("MICRO", **SMALL, cl_temperature=0.0)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from recbole_ib.config.config import Config
-from recbole_ib.config.layers import our_yaml
+from recbole_ib.config.declared import model_defaults
 from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.registry import backbone_class, is_wrapper, register_model
@@ -124,7 +124,7 @@ def test_a_users_own_backbone():
     register_model(OwnBackbone)
     assert backbone_class("OwnBackbone") is OwnBackbone
     config = Config("SGFD", "ml-100k", config_dict={"backbone": "OwnBackbone"})
-    assert config["reg_weight"] == our_yaml("model/VBPR")["reg_weight"]
+    assert config["reg_weight"] == model_defaults(backbone_class("VBPR"))["reg_weight"]
 
 
 def test_which_classes_are_plugins():

@@ -65,13 +65,13 @@ def test_an_item_with_fewer_entries_gives_its_last_one():
     ("settings", "message"),
     [
         ({"sgfd_labels": "kid"}, "fields kind, path, price. Did you mean kind"),
-        ({"sgfd_labels": "none"}, "sgfd_labels is None; the data set's items have the fields"),
+        ({"sgfd_labels": "none"}, "sgfd_labels is None; it takes a field of the item file, or kmeans"),
         ({"sgfd_labels": "price"}, "the field 'price' is a float"),
         ({"sgfd_labels": "path", "label_position": 0}, "'path' gives fewer than two classes of at least 10 items"),
         ({"sgfd_labels": "path", "label_position": 2}, "'path' gives fewer than two classes"),
-        ({"sgfd_labels": "path", "label_position": -1}, "label_position counts from 0"),
+        ({"sgfd_labels": "path", "label_position": -1}, "label_position is -1; it takes a whole number, 0 or more"),
         ({"n_classes": 1}, "n_classes is 1"),
-        ({"sgfd_temperature": 0}, "sgfd_temperature is 0.0; it takes a number above 0"),
+        ({"sgfd_temperature": 0}, "sgfd_temperature is 0; it takes a number above 0"),
         ({"teacher_activation": "tanh"}, "teacher_activation is 'tanh'; allowed: linear, relu"),
     ],
 )

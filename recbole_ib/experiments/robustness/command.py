@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from recbole_ib.config.config import Config
-from recbole_ib.config.layers import model_yaml
+from recbole_ib.config.declared import model_defaults
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.model_spec import Contestant
 from recbole_ib.experiments.robustness import corrupted_dataset, curves, report
@@ -132,7 +132,7 @@ def widest_graph(plan: Plan) -> int:
         from recbole_ib.model.registry import _registered
 
         named = {part for c in plan.contestants for part in (c.name, c.backbone) if part in _registered}
-        found += [model_yaml(_registered[name]).get("knn_k", 1) for name in named]
+        found += [model_defaults(_registered[name]).get("knn_k", 1) for name in named]
     if any(not isinstance(k, int) or isinstance(k, bool) or k < 1 for k in found):
         raise ConfigurationError(f"knn_k must be a whole number from 1 on, got {', '.join(map(str, found))}")
     return max(found, default=10)

@@ -13,8 +13,10 @@ from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder, batch_items, is_tuned
 from recbole_ib.model.losses import unsquared_norms
+from recbole_ib.model.settings import Override, Search, Setting
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE, RAW_FEATURES, searched_rate
 from recbole_ib.model.types import Encoded
-from recbole_ib.utils.validate import count, share
+from recbole_ib.utils.validate import Number, count, share
 
 
 class BM3(MultimodalRecommender):
@@ -30,6 +32,38 @@ class BM3(MultimodalRecommender):
 
     Yaml: ``embedding_size``, ``n_layers``, ``target_dropout`` p, ``reg_weight`` (of the unsquared norms), ``cl_weight``, ``raw_features``.
     """
+
+    settings = (
+        PUBLISHED_PATIENCE,
+        Override(
+            "train_neg_sample_args",
+            default=None,
+            doc="BM3 learns from pairs alone; no negative item is drawn: leave it, negatives would be drawn and not read",
+        ),
+        EMBEDDING_SIZE.but(doc="width d of the embeddings, also of T_m", source="paper: 64"),
+        N_LAYERS.but(
+            default=1, source="paper: Baby 1, Sports 1, Electronics 2", search=Search.choice(1, 2, source="paper's grid")
+        ),
+        Setting(
+            "target_dropout",
+            0.5,
+            "p, of the targets",
+            Number(least=0, below=1),
+            source="paper: Baby .5, Sports .5, Electronics .3",
+            search=Search.choice(0.3, 0.5, source="paper's grid"),
+        ),
+        Setting(
+            "reg_weight",
+            0.1,
+            "of the unsquared norms",
+            Number(least=0),
+            source="paper: Baby .1, Sports .01, Electronics .1",
+            search=Search.choice(0.1, 0.01, source="paper's grid"),
+        ),
+        Setting("cl_weight", 2.0, "of the modality alignment", Number(least=0), source="paper"),
+        RAW_FEATURES,
+        searched_rate("around the default, which the paper fixes at 1e-3"),
+    )
 
     latents_in_score = False
 

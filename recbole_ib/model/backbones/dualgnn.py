@@ -14,9 +14,11 @@ from recbole_ib.graph.user_graph import AGGREGATIONS
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.settings import Override, Search, Setting
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE
 from recbole_ib.model.types import Encoded
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import choice, count
+from recbole_ib.utils.validate import Integer, Number, OneOf, choice, count
 
 
 class DualGNN(MultimodalRecommender):
@@ -29,6 +31,33 @@ class DualGNN(MultimodalRecommender):
 
     Yaml: ``embedding_size``, ``hidden_dim`` of W1, ``n_layers`` L, ``user_knn``, ``user_aggregation``, ``reg_weight``.
     """
+
+    settings = (
+        PUBLISHED_PATIENCE,
+        EMBEDDING_SIZE.but(doc="width of a modality's preferences T_m and of its projected features g"),
+        Setting("hidden_dim", 256, "width of the first projection layer, W1", Integer(1), source="release"),
+        N_LAYERS.but(doc="L, user-item layers", source="release"),
+        Setting("user_knn", 40, "users that share most items, at most", Integer(1), source="release"),
+        Setting(
+            "user_aggregation",
+            "softmax",
+            "their weights: softmax of the numbers of shared items; mean: equal",
+            OneOf(*AGGREGATIONS),
+        ),
+        Setting(
+            "reg_weight",
+            0.1,
+            "of the mean squares of preferences and weights",
+            Number(least=0),
+            source="release",
+            search=Search.choice(1.0e-1, 1.0e-2, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"),
+        ),
+        Override(
+            "learning_rate",
+            source="release: 1e-4",
+            search=Search.choice(1.0e-1, 1.0e-2, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"),
+        ),
+    )
 
     row_mean_losses = True
 

@@ -23,8 +23,19 @@ from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import modality_graphs, modality_weights, training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder, batch_items, is_tuned
 from recbole_ib.model.losses import bpr
+from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.shared_settings import (
+    EMBEDDING_SIZE,
+    KNN_K,
+    MODALITY_WEIGHTS,
+    N_ITEM_LAYERS,
+    N_LAYERS,
+    PUBLISHED_PATIENCE,
+    RAW_FEATURES,
+    searched_rate,
+)
 from recbole_ib.model.types import Encoded
-from recbole_ib.utils.validate import count
+from recbole_ib.utils.validate import Number, count
 
 
 class FREEDOM(MultimodalRecommender):
@@ -37,6 +48,41 @@ class FREEDOM(MultimodalRecommender):
     Yaml: ``embedding_size``, ``n_layers``, ``n_item_layers`` n, ``knn_k`` K, ``image_weight`` w, ``modality_weights``,
     ``edge_dropout`` rho, ``raw_features``, ``reg_weight``.
     """
+
+    settings = (
+        PUBLISHED_PATIENCE,
+        EMBEDDING_SIZE.but(doc="width d of the embeddings, also of T_m", source="paper: 64"),
+        N_LAYERS,
+        N_ITEM_LAYERS,
+        KNN_K,
+        Setting(
+            "edge_dropout",
+            0.8,
+            "rho, the share of user-item edges left out in an epoch; 0 or less: training on all edges",
+            Number(below=1),
+            search=Search.choice(0.8, 0.9, source="paper"),
+        ),
+        Setting(
+            "reg_weight",
+            1.0e-3,
+            "of the modalities' BPR terms",
+            Number(least=0),
+            search=Search.choice(0.0, 1.0e-5, 1.0e-4, 1.0e-3, source="paper"),
+        ),
+        Setting(
+            "image_weight",
+            0.1,
+            "w, the share of the pictures' graph",
+            Number(least=0, most=1),
+            source="paper: fixed at .1",
+            search=Search.choice(0.1, 0.3, 0.5, 0.7, 0.9, source="from .1 to .9"),
+        ),
+        MODALITY_WEIGHTS.but(
+            default=None, doc="a weight per modality, equal or learned; comes before image_weight. Not set: image_weight"
+        ),
+        RAW_FEATURES,
+        searched_rate("around the default, which the paper fixes at 1e-3"),
+    )
 
     latents_in_score = False
     item_graph_kind = "shared"

@@ -13,9 +13,11 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph, EdgeStructure, edge_scores, edge_softmax
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.settings import Override, Search, Setting
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE
 from recbole_ib.model.types import Encoded
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import choice, count
+from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, choice, count
 
 EDGE_WEIGHTS = ("confidence", "max", "mean")
 FUSIONS = ("concat", "mean", "id")
@@ -43,6 +45,52 @@ class GRCN(MultimodalRecommender):
     Yaml: ``embedding_size``, ``feature_dim`` C, ``n_layers``, ``routing_rounds``, ``legacy_routing``, ``edge_weight``, ``pruning``,
     ``fusion``, ``reg_weight``.
     """
+
+    settings = (
+        PUBLISHED_PATIENCE,
+        EMBEDDING_SIZE.but(doc="d, of ids"),
+        Setting("feature_dim", 64, "C, of each modality; fusion: mean needs that of embedding_size", Integer(1)),
+        N_LAYERS.but(doc="layers of the ids on the refined graph", source="release"),
+        Setting(
+            "routing_rounds",
+            3,
+            "how often a user's preference moves toward the items taken",
+            Integer(),
+            source="release",
+        ),
+        Setting(
+            "legacy_routing",
+            False,
+            "True: no routing, which is what the released code computes; see docs/models/grcn.md",
+            Bool(),
+        ),
+        Setting(
+            "edge_weight",
+            "confidence",
+            "confidence: max over the modalities of attention x trained confidence; max, mean: of the attention alone",
+            OneOf("confidence", "max", "mean"),
+        ),
+        Setting("pruning", True, "edges of negative weight are cut, the relu of E", Bool()),
+        Setting(
+            "fusion",
+            "concat",
+            "concat: ids beside the modalities; mean of both; id: ids alone",
+            OneOf("concat", "mean", "id"),
+        ),
+        Setting(
+            "reg_weight",
+            1.0e-3,
+            "of the mean squares of ids and preferences",
+            Number(least=0),
+            source="release searches 1e-4 .. 1e-1",
+            search=Search.choice(1.0e-1, 1.0e-2, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"),
+        ),
+        Override(
+            "learning_rate",
+            source="release: 1e-4",
+            search=Search.choice(1.0e-1, 1.0e-2, 1.0e-3, 1.0e-4, source="the benchmarks' grid on Amazon"),
+        ),
+    )
 
     row_mean_losses = True
 

@@ -14,8 +14,20 @@ from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned
 from recbole_ib.model.layers.item_graph import ItemGraphLayer
+from recbole_ib.model.settings import Override, Search, Setting
+from recbole_ib.model.shared_settings import (
+    EMBEDDING_SIZE,
+    ITEM_GRAPH,
+    KNN_K,
+    MODALITY_WEIGHTS,
+    N_ITEM_LAYERS,
+    N_LAYERS,
+    RAW_FEATURES,
+    RELEASED_DECAY,
+    STATIC_WEIGHT,
+)
 from recbole_ib.model.types import Encoded
-from recbole_ib.utils.validate import choice, count
+from recbole_ib.utils.validate import Integer, Number, OneOf, choice, count
 
 
 class LATTICE(MultimodalRecommender):
@@ -29,6 +41,33 @@ class LATTICE(MultimodalRecommender):
     ``modality_weights`` a, ``item_graph`` (``learned``: as published; ``frozen``: lam = 1, no W_m), ``raw_features`` (``tuned``: F_m
     is trained too, as released), ``ui_norm`` (``row``: as released; ``sym``), ``reg_weight``.
     """
+
+    settings = (
+        RELEASED_DECAY,
+        EMBEDDING_SIZE,
+        Setting("feature_dim", 64, "width of the transformed features F_m W_m (item_graph: learned)", Integer(1)),
+        N_LAYERS,
+        Setting(
+            "ui_norm",
+            "row",
+            "row: D^-1 (A + I), as released; sym: D^-1/2 A D^-1/2; mean: D^-1 A",
+            OneOf(*NORMALIZATIONS),
+        ),
+        Setting(
+            "reg_weight",
+            1.0e-4,
+            "of the squared final rows",
+            Number(least=0),
+            search=Search.choice(0.0, 1.0e-5, 1.0e-4, 1.0e-3, source="the benchmarks on Amazon"),
+        ),
+        N_ITEM_LAYERS,
+        KNN_K.but(search=Search.choice(5, 10, 15, 20, source="paper")),
+        MODALITY_WEIGHTS,
+        ITEM_GRAPH,
+        STATIC_WEIGHT,
+        RAW_FEATURES,
+        Override("learning_rate", search=Search.choice(1.0e-4, 5.0e-4, 1.0e-3, 5.0e-3, source="the benchmarks on Amazon")),
+    )
 
     latents_train_every_step = False
     item_graph_kind = "shared"

@@ -21,8 +21,19 @@ from recbole_ib.model.graphs import modality_graphs
 from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned
 from recbole_ib.model.layers.fusion import BehaviorGate, ViewAttention, collect_for_users, user_item_block
 from recbole_ib.model.losses import bpr, in_batch_contrast
+from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.shared_settings import (
+    CL_TEMPERATURE,
+    EMBEDDING_SIZE,
+    KNN_K,
+    N_ITEM_LAYERS,
+    N_LAYERS,
+    RAW_FEATURES,
+    RELEASED_DECAY,
+    searched_rate,
+)
 from recbole_ib.model.types import Encoded, Joined
-from recbole_ib.utils.validate import count, positive
+from recbole_ib.utils.validate import Number, count, positive
 
 
 class MGCN(MultimodalRecommender):
@@ -37,6 +48,32 @@ class MGCN(MultimodalRecommender):
     Yaml: ``embedding_size``, ``n_layers``, ``n_item_layers`` n, ``knn_k``, ``reg_weight``, ``cl_weight``,
     ``cl_temperature``, ``raw_features``.
     """
+
+    settings = (
+        RELEASED_DECAY,
+        EMBEDDING_SIZE.but(doc="width d of the embeddings, also of T_m"),
+        N_LAYERS,
+        N_ITEM_LAYERS,
+        Setting(
+            "cl_weight",
+            0.01,
+            "of the contrast of side and behavior; 0 leaves the term out",
+            Number(least=0),
+            search=Search.choice(0.001, 0.01, 0.1, source="paper"),
+        ),
+        CL_TEMPERATURE.but(source="release"),
+        Setting(
+            "reg_weight",
+            1.0e-4,
+            "of the squared final rows",
+            Number(least=0),
+            source="release",
+            search=Search.loguniform(1.0e-5, 1.0e-2, source="around the release's value"),
+        ),
+        KNN_K.but(search=Search.choice(5, 10, 15, 20, source="around the release's value")),
+        RAW_FEATURES,
+        searched_rate("around the release's value"),
+    )
 
     item_graph_kind = "modality"
 

@@ -14,9 +14,11 @@ from recbole_ib.model.backbones.lattice import LATTICE
 from recbole_ib.model.graphs import modality_graphs
 from recbole_ib.model.layers.fusion import ViewAttention
 from recbole_ib.model.layers.item_graph import ItemGraphLayer
+from recbole_ib.model.settings import Dropped, Override, Search, Setting
+from recbole_ib.model.shared_settings import CL_TEMPERATURE, PUBLISHED_PATIENCE
 from recbole_ib.model.types import BatchPass, Encoded, Joined
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import choice, count, positive
+from recbole_ib.utils.validate import Number, OneOf, choice, count, positive
 
 CONTRAST_ITEMS = ("all", "batch")
 #: beside the modalities' own rows in what the loss reads; no modality is named like this
@@ -57,6 +59,40 @@ class MICRO(LATTICE):
     Yaml: those of LATTICE without ``modality_weights``; ``cl_weight`` beta, ``cl_temperature``, ``cl_items`` (``all``: as published;
     ``batch``: the batch's distinct positive items, a cheaper variant of ours).
     """
+
+    settings = (
+        PUBLISHED_PATIENCE,
+        Dropped("modality_weights"),
+        Override(
+            "reg_weight",
+            default=1.0e-5,
+            source="release",
+            search=Search.choice(0.0, 1.0e-5, 1.0e-4, 1.0e-3, source="LATTICE's"),
+        ),
+        Override("knn_k", source="release", search=Search.choice(5, 10, 15, 20, source="LATTICE's")),
+        Override("static_weight", source="release"),
+        Setting(
+            "cl_weight",
+            0.03,
+            "beta, of the contrast; 0 leaves it out",
+            Number(least=0),
+            source="release",
+            search=Search.choice(0.01, 0.03, 0.05, 0.1, source="our range, around the release"),
+        ),
+        CL_TEMPERATURE.but(default=0.5, source="release"),
+        Setting(
+            "cl_items",
+            "all",
+            "all: the contrast runs over all items, as released; batch: over the batch's distinct positives, far cheaper",
+            OneOf("all", "batch"),
+        ),
+        Override(
+            "learning_rate",
+            source="release: 5e-4 at batches of 1024",
+            search=Search.choice(1.0e-4, 5.0e-4, 1.0e-3, 5.0e-3, source="LATTICE's"),
+        ),
+    )
+    search_order = ("cl_weight", "reg_weight", "knn_k", "learning_rate")
 
     item_graph_kind = "modality"
 

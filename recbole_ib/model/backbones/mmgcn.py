@@ -14,10 +14,12 @@ from recbole_ib.graph import SparseMatrix
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.settings import Override, Search, Setting
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE
 from recbole_ib.model.types import Encoded, Joined
 from recbole_ib.ops.linear import Linear, linear
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import choice, count
+from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, choice, count
 
 COMBINE = ("concat", "sum")
 
@@ -91,6 +93,38 @@ class MMGCN(MultimodalRecommender):
     Yaml: ``embedding_size`` d, ``feature_dim`` and ``project_above``: modalities wider than this are projected to that, ``n_layers``,
     ``combine``, ``train_tables``, ``reg_weight``.
     """
+
+    settings = (
+        PUBLISHED_PATIENCE,
+        EMBEDDING_SIZE.but(doc="d, of ids and of all layers' outputs"),
+        Setting("feature_dim", 256, "width to which wide modalities are projected", Integer(1), source="release"),
+        Setting(
+            "project_above",
+            512,
+            "modalities wider than this are projected, others enter raw; 0: all are. As released for widths 4096, 384",
+            Integer(),
+        ),
+        N_LAYERS.but(
+            default=3,
+            doc="user-item layers: the first gives all modalities one width; the release computes three, whatever its n_layers says",
+            kind=Integer(1),
+        ),
+        Setting("combine", "concat", "how a layer joins neighbors and own row", OneOf("concat", "sum")),
+        Setting("train_tables", True, "False: ids and preferences stay at their initial values, as released", Bool()),
+        Setting(
+            "reg_weight",
+            1.0e-4,
+            "of the mean squares of ids and preferences",
+            Number(least=0),
+            source="release, MovieLens",
+            search=Search.choice(0.0, 1.0e-5, 1.0e-4, 1.0e-3, 1.0e-2, 1.0e-1, source="the benchmarks' grid on Amazon"),
+        ),
+        Override(
+            "learning_rate",
+            source="release: 1e-4 (MovieLens), 5e-4",
+            search=Search.choice(1.0e-4, 5.0e-4, 1.0e-3, 5.0e-3, 1.0e-2, source="the benchmarks' grid on Amazon"),
+        ),
+    )
 
     row_mean_losses = True
 

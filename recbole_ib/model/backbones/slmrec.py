@@ -13,8 +13,10 @@ from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.losses import in_batch_contrast
+from recbole_ib.model.settings import Override, Search, Setting
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS
 from recbole_ib.model.types import Encoded
-from recbole_ib.utils.validate import choice, count, positive, share
+from recbole_ib.utils.validate import Number, OneOf, choice, count, positive, share
 
 TASKS = ("fac", "fd", "fm")
 FUSIONS = ("concat", "mean")
@@ -38,6 +40,52 @@ class SLMRec(MultimodalRecommender):
     Yaml: ``embedding_size``, ``n_layers``, ``fusion``, ``temperature``, ``ssl_task``, ``ssl_weight``,
     ``ssl_temperature``, ``ssl_dropout`` (fd).
     """
+
+    settings = (
+        Override("stopping_step", default=20, source="published tables; release 50"),
+        Override(
+            "train_neg_sample_args",
+            default=None,
+            doc="the other items of a batch are the negatives; none is drawn",
+        ),
+        Override(
+            "learning_rate",
+            default=0.01,
+            source="release",
+            search=Search.choice(1.0e-4, 1.0e-3, 1.0e-2, 1.0e-1, source="the benchmarks' grid on Amazon"),
+        ),
+        Override("weight_decay", default=1.0e-4, source="release"),
+        EMBEDDING_SIZE.but(source="release: 64"),
+        N_LAYERS.but(default=3, source="release"),
+        Setting(
+            "fusion", "concat", "concat: a linear map of all branches; mean", OneOf("concat", "mean"), source="release: concat"
+        ),
+        Setting("temperature", 0.2, "of the main loss", Number(above=0), source="release"),
+        Setting(
+            "ssl_task",
+            "fac",
+            "fine and coarse, feature dropout or feature masking",
+            OneOf("fac", "fd", "fm"),
+            source="release: fac",
+        ),
+        Setting(
+            "ssl_temperature",
+            0.2,
+            "of the task",
+            Number(above=0),
+            source="release",
+            search=Search.choice(0.1, 0.2, 0.5, 1.0, source="the benchmarks' grid on Amazon"),
+        ),
+        Setting(
+            "ssl_weight",
+            0.1,
+            "of the task; 0: no task, and none of its layers",
+            Number(least=0),
+            source="release",
+            search=Search.choice(0.01, 0.05, 0.1, 0.5, 1.0, source="the benchmarks' grid on Amazon"),
+        ),
+        Setting("ssl_dropout", 0.3, "of ssl_task fd", Number(least=0, below=1), source="release"),
+    )
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

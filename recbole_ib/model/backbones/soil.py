@@ -21,8 +21,10 @@ from recbole_ib.model.backbones.mgcn import MGCN
 from recbole_ib.model.graphs import modality_graphs
 from recbole_ib.model.layers.fusion import user_item_block
 from recbole_ib.model.losses import bpr, in_batch_contrast
+from recbole_ib.model.settings import Dropped, Override, Search, Setting
+from recbole_ib.model.shared_settings import searched_rate
 from recbole_ib.model.types import Encoded
-from recbole_ib.utils.validate import count
+from recbole_ib.utils.validate import Integer, Number, count
 
 #: as released, no stored entry of a normalized graph falls below it
 SMALLEST_ENTRY = 1e-7
@@ -42,6 +44,50 @@ class SOIL(MGCN):
     Yaml: those of MGCN without ``reg_weight``, and ``interest_k`` k_i, ``second_order_k`` k_a, ``second_order_scale``, ``cl_weight``
     lam_ii, ``user_item_cl_weight`` lam_ui.
     """
+
+    settings = (
+        Dropped("reg_weight"),
+        Override("knn_k", search=None, source="release"),
+        Override(
+            "cl_weight",
+            doc="lam_ii, of the contrast of side and behavior; 0 leaves the term out",
+            source="paper: Baby .01, Sports .1, Clothing .01",
+            search=Search.choice(0.001, 0.01, 0.1, 1.0, source="paper"),
+        ),
+        Setting(
+            "user_item_cl_weight",
+            0.01,
+            "lam_ui, of the contrast of users and items; 0 leaves the term out",
+            Number(least=0),
+            source="paper: Baby .01, Sports .01, Clothing .001",
+            search=Search.choice(0.001, 0.01, 0.1, 1.0, source="paper"),
+        ),
+        Setting(
+            "interest_k",
+            10,
+            "k_i, items of interest per user and modality",
+            Integer(1),
+            source="paper: Baby 10, Sports 5, Clothing 5",
+            search=Search.choice(5, 10, 15, 20, source="paper"),
+        ),
+        Setting(
+            "second_order_k",
+            2,
+            "k_a, second-order interactions per user; 0: R_a = R",
+            Integer(),
+            source="paper: Baby 2, Sports 6, Clothing 3",
+            search=Search.integers(1, 10, source="paper"),
+        ),
+        Setting(
+            "second_order_scale",
+            0.5,
+            "weight of the second-order graph; .5 as released, 1 in the paper's formula",
+            Number(),
+        ),
+        Override("raw_features", default="frozen", doc="frozen: as released; tuned: the features are trained too"),
+        searched_rate("around the default, which the paper fixes"),
+    )
+    search_order = ("cl_weight", "user_item_cl_weight", "interest_k", "second_order_k", "learning_rate")
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

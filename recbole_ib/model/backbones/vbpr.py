@@ -12,8 +12,11 @@ from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.losses import unsquared_batch_norms
+from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, NORMALIZE_FEATURES, searched_rate
 from recbole_ib.model.types import Encoded
 from recbole_ib.ops.linear import linear
+from recbole_ib.utils.validate import Number
 
 
 class VBPR(MultimodalRecommender):
@@ -24,6 +27,20 @@ class VBPR(MultimodalRecommender):
 
     Yaml: ``embedding_size`` d, ``reg_weight``, ``normalize_features``.
     """
+
+    settings = (
+        EMBEDDING_SIZE.but(doc="d, of ids and of the content part; user rows are 2d"),
+        Setting(
+            "reg_weight",
+            1.0,
+            "of the unsquared norms",
+            Number(least=0),
+            source="chosen on amazon-baby and ml-100k, validation",
+            search=Search.choice(2.0, 1.0, 0.1, 0.01, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"),
+        ),
+        NORMALIZE_FEATURES.but(default=False),
+        searched_rate("around the default"),
+    )
 
     LATENT = "content"
     row_mean_losses = True

@@ -9,6 +9,8 @@ from torch import Tensor
 from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.backbones.vlightgcn import VLightGCN
 from recbole_ib.model.layers.item_graph import ItemGraphLayer
+from recbole_ib.model.settings import Override, Search
+from recbole_ib.model.shared_settings import ITEM_GRAPH, KNN_K, MODALITY_WEIGHTS, N_ITEM_LAYERS, STATIC_WEIGHT, searched_rate
 from recbole_ib.model.types import Encoded
 
 
@@ -21,6 +23,25 @@ class VLATTICE(VLightGCN):
     Yaml: those of VLightGCN and ``n_item_layers`` L_ii, ``knn_k``, ``modality_weights`` a, ``item_graph`` (``frozen``: S is built once
     from the raw features, Algorithm 1 line 1; ``learned``: rebuilt each epoch from Z with ``static_weight``).
     """
+
+    settings = (
+        Override("n_layers", search=None),
+        Override(
+            "reg_weight",
+            search=Search.loguniform(1.0e-5, 1.0e-2, source="around the default; the paper states no range"),
+        ),
+        N_ITEM_LAYERS,
+        KNN_K.but(search=Search.choice(5, 10, 15, 20, source="LATTICE's; the paper states no range")),
+        MODALITY_WEIGHTS,
+        ITEM_GRAPH.but(
+            default="frozen",
+            doc="frozen: once, from the raw features; learned: rebuilt each epoch from Z",
+            source="paper, Algorithm 1: frozen",
+        ),
+        STATIC_WEIGHT.but(doc="item_graph: learned only: the share of the raw features' graph"),
+        searched_rate("around the default; the paper states no range"),
+    )
+    search_order = ("reg_weight", "knn_k", "learning_rate")
 
     item_graph_kind = "shared"
     row_mean_losses = True

@@ -11,8 +11,10 @@ from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, NORMALIZE_FEATURES, searched_rate
 from recbole_ib.model.types import Encoded
-from recbole_ib.utils.validate import count
+from recbole_ib.utils.validate import Number, count
 
 
 class VLightGCN(MultimodalRecommender):
@@ -23,6 +25,22 @@ class VLightGCN(MultimodalRecommender):
 
     Yaml: ``embedding_size`` d, ``n_layers`` L, ``reg_weight``, ``normalize_features``, ``init_std``.
     """
+
+    settings = (
+        EMBEDDING_SIZE.but(doc="d, of ids and of each modality", source="paper: 64"),
+        N_LAYERS.but(search=Search.choice(1, 2, 3, source="as LightGCN is searched on Amazon")),
+        Setting(
+            "reg_weight",
+            1.0e-3,
+            "lambda, of the layer-0 rows",
+            Number(least=0),
+            source="chosen on amazon-baby, validation",
+            search=Search.loguniform(1.0e-5, 1.0e-2, source="as LightGCN is searched on Amazon"),
+        ),
+        NORMALIZE_FEATURES,
+        Setting("init_std", 0.01, "embeddings start from N(0, init_std^2)", Number(least=0), source="paper: .01"),
+        searched_rate("around the default"),
+    )
 
     row_mean_losses = True
 

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.shared_settings import backbone_setting
 from recbole_ib.model.wrappers.base import BackboneWrapper
 from recbole_ib.ops.linear import Linear, linear
-from recbole_ib.utils.validate import count
+from recbole_ib.utils.validate import Integer, Number, count
 
 REDRAWN_STD = 0.01
 NO_BIAS = 1e-6
@@ -38,6 +40,50 @@ class InvRL(BackboneWrapper):
     ``environment_repeats``, ``variant_weight``, ``mask_epochs``, ``mask_learning_rate``, ``mask_noise``, ``invariance_weight`` (alpha),
     ``mask_weight`` (lambda); alpha and lambda grow by 5 % a round.
     """
+
+    settings = (
+        backbone_setting("release: UltraGCN; IBMRec's tables: LATTICE"),
+        Setting("pretrain_epochs", 50, "of the backbone whose weights the mask is learned with", Integer()),
+        Setting("invrl_rounds", 2, "rounds of environments and mask; the cheap preset", Integer(1), source="release: 5"),
+        Setting(
+            "n_environments",
+            10,
+            "E",
+            Integer(1),
+            source="release: 10",
+            search=Search.choice(2, 5, 10, source="around the release's value"),
+        ),
+        Setting("environment_epochs", 20, "of every environment's backbone", Integer(1), source="release: 20"),
+        Setting(
+            "environment_repeats", 3, "at most, until the environments stand; the cheap preset", Integer(1), source="release: 10"
+        ),
+        Setting(
+            "variant_weight",
+            0.01,
+            "of mean|W * m|, which pushes the environments' backbones outside the mask",
+            Number(least=0),
+            source="release: 0.01",
+        ),
+        Setting("mask_epochs", 40, "epochs of the mask", Integer(1), source="release: 40"),
+        Setting("mask_learning_rate", 0.001, "of W and mu, by Adam", Number(above=0), source="release: 0.001"),
+        Setting("mask_noise", 0.01, "of the mask's gate", Number(least=0), source="release: 0.01"),
+        Setting(
+            "invariance_weight",
+            1.0,
+            "alpha, of the gradients' disagreement",
+            Number(least=0),
+            source="release: 1",
+            search=Search.choice(0.1, 1.0, 10.0, source="around the release's value; none for Amazon is published"),
+        ),
+        Setting(
+            "mask_weight",
+            0.1,
+            "lambda, of |mu|^2",
+            Number(least=0),
+            source="release: 0.1",
+            search=Search.choice(0.01, 0.1, 1.0, source="around the release's value; none for Amazon is published"),
+        ),
+    )
 
     trainer_class = "recbole_ib.training.invrl_trainer.InvRLTrainer"
 

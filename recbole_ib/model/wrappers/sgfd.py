@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.shared_settings import backbone_setting
 from recbole_ib.model.types import NamedLosses
 from recbole_ib.model.wrappers.base import BackboneWrapper
 from recbole_ib.model.wrappers.item_labels import KMEANS, UNKNOWN, item_labels
 from recbole_ib.ops.linear import Linear
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import choice, positive
+from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, Text, choice, positive
 
 #: between the layers of a teacher
 ACTIVATIONS = ("linear", "relu")
@@ -36,6 +38,52 @@ class SGFD(BackboneWrapper):
     ``label_position`` (see :func:`recbole_ib.model.wrappers.item_labels.item_labels`), ``teacher_activation``, ``detach_teacher`` (the distillation
     terms train the students alone), ``legacy_softmax`` (class = CE of p(h_m) taken for logits, as released).
     """
+
+    settings = (
+        backbone_setting("paper: BM3, GRCN, MAML; IBMRec's tables: LATTICE"),
+        Setting(
+            "ce_weight",
+            0.1,
+            "of the class and fusion terms",
+            Number(least=0),
+            search=Search.choice(0.01, 0.1, 1.0, source="around the release's value; none for Amazon is published"),
+        ),
+        Setting(
+            "kd_weight",
+            0.1,
+            "of the response and feature terms",
+            Number(least=0),
+            search=Search.choice(0.01, 0.1, 1.0, source="around the release's value; none for Amazon is published"),
+        ),
+        Setting(
+            "sgfd_temperature",
+            10.0,
+            "T, of the response term",
+            Number(above=0),
+            search=Search.choice(5.0, 10.0, 50.0, 100.0, source="around the release's value; none for Amazon is published"),
+        ),
+        Setting(
+            "sgfd_labels",
+            KMEANS,
+            "a token or token_seq field of the item file, or kmeans: clusters of the features instead of categories",
+            Text("a field of the item file, or kmeans"),
+        ),
+        Setting("n_classes", 50, "kmeans: clusters, at most one for ten items; also tried: 20", Integer(2)),
+        Setting(
+            "label_position",
+            1,
+            "token_seq: which entry, from 0; 1 is the second level of a category path",
+            Integer(),
+        ),
+        Setting(
+            "teacher_activation",
+            "linear",
+            "linear: as released; relu: between the teacher's layers",
+            OneOf("linear", "relu"),
+        ),
+        Setting("detach_teacher", False, "True: the response and feature terms train the students alone", Bool()),
+        Setting("legacy_softmax", False, "True: the class term reads softmaxed outputs as logits, as released", Bool()),
+    )
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -1,0 +1,121 @@
+"""What the declarations of the models say about a run: defaults, keys, values, spaces, symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recbole.utils import get_model
+
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.bottleneck import BOTTLENECKS
+from recbole_ib.model.bottleneck_settings import BOTTLENECK_SETTINGS, COMBINATION_SEARCH_ORDER, COMBINATION_SETTINGS
+from recbole_ib.model.registry import CATALOG, backbone_class, is_wrapper
+from recbole_ib.model.settings import Declaration, Search, Setting, compose, declared_by, declares, settings_of, space_of
+from recbole_ib.model.shared_settings import GENERAL_SETTINGS
+from recbole_ib.utils.validate import refusal
+
+#: packages whose classes are no user's
+OTHERS = ("recbole", "recbole_ib", "torch", "builtins", "abc", "typing")
+
+
+def _of_bottleneck(name: str) -> tuple[Declaration, ...]:
+    """Return what a bottleneck declares: its class, or the constants that stand for it."""
+    return BOTTLENECK_SETTINGS.get(name) or declared_by(BOTTLENECKS[name])
+
+
+def _of_class(owner: type) -> tuple[Declaration, ...]:
+    own = declared_by(owner)
+    named = owner.__module__.startswith("recbole_ib.") and not own
+    return COMBINATION_SETTINGS.get(owner.__name__, ()) if named else own
+
+
+def model_settings(model_class: type) -> dict[str, Setting]:
+    """Return every setting that a model class reads, by key: backbone < its bottlenecks < the named combination.
+
+    A class of RecBole's, which declares nothing, has none. A wrapper has its own; those of its backbone are :func:`run_settings`'.
+    """
+    return settings_of(model_class, of_bottleneck=_of_bottleneck, of_class=_of_class, general=GENERAL_SETTINGS)
+
+
+def bottleneck_settings(name: str) -> dict[str, Setting]:
+    """Return the settings of one bottleneck, by key."""
+    return compose([(f"the bottleneck {name}", _of_bottleneck(name))], GENERAL_SETTINGS)
+
+
+def run_settings(model_class: type, config: Any) -> dict[str, Setting]:
+    """Return :func:`model_settings`, of a wrapper above those of the backbone that a configuration names."""
+    below = model_settings(backbone_class(config["backbone"])) if is_wrapper(model_class) else {}
+    return {**below, **model_settings(model_class)}
+
+
+def defaults(settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """Return the values of a layer of settings; general keys without another default stay with ``overall.yaml``."""
+    return {key: setting.default for key, setting in settings.items() if not setting.general}
+
+
+def model_defaults(model_class: type) -> dict[str, Any]:
+    """Return the values that a model class brings along."""
+    return defaults(model_settings(model_class))
+
+
+def general_settings() -> dict[str, Setting]:
+    """Return the declared settings of every run, by key."""
+    return {setting.key: setting for setting in GENERAL_SETTINGS}
+
+
+def declared_keys() -> frozenset[str]:
+    """Return every key that a model of the catalog, a bottleneck or every run reads."""
+    keys = set(general_settings())
+    for name in CATALOG:
+        keys.update(model_settings(get_model(name)))
+    for name in BOTTLENECKS:
+        keys.update(bottleneck_settings(name))
+    return frozenset(keys)
+
+
+def undeclared_classes(model_class: type) -> list[type]:
+    """Return the classes of a user's model that say nothing of their settings: what these read is unknown."""
+    if hasattr(model_class, "bridged_keys"):
+        return []
+    own = [cls for cls in model_class.__mro__ if cls.__module__.split(".")[0] not in OTHERS]
+    return [] if any(declares(cls) for cls in own) else own
+
+
+def model_space(model_class: type) -> dict[str, Search]:
+    """Return what a search tries for a model class; of a wrapper, its own part."""
+    order = getattr(model_class, "search_order", ())
+    order = next((COMBINATION_SEARCH_ORDER[cls.__name__] for cls in model_class.__mro__ if _has_order(cls)), order)
+    return space_of(model_settings(model_class), order)
+
+
+def _has_order(owner: type) -> bool:
+    return owner.__module__.startswith("recbole_ib.") and owner.__name__ in COMBINATION_SEARCH_ORDER
+
+
+def symbols() -> dict[str, str]:
+    """Return the papers' symbols of the settings that have one, by key."""
+    known: dict[str, str] = {}
+    models = [model_settings(get_model(name)) for name in CATALOG]
+    for settings in [*models, *map(bottleneck_settings, BOTTLENECKS)]:
+        known.update({key: setting.symbol for key, setting in settings.items() if setting.symbol})
+    return known
+
+
+def check_values(model_class: type, config: Mapping[str, Any]) -> None:
+    """Check the value of every declared setting of a run.
+
+    Raises:
+        ConfigurationError: all values of the wrong type or outside their bounds, each with what is allowed and the default.
+    """
+    general = {key: setting for key, setting in general_settings().items() if key in config}
+    settings = {**general, **run_settings(model_class, config)}
+    lines = []
+    for key, setting in settings.items():
+        reason = refusal(key, config.get(key), setting.kind)
+        if reason is not None:
+            full = reason if reason.endswith("?") else f"{reason}."
+            lines.append(f"{full} Its default is {setting.default!r}: {setting.doc}")
+    if lines:
+        raise ConfigurationError("\n".join(lines))
+
