@@ -67,7 +67,8 @@ def check_keys(config: RecBoleConfig, external: dict) -> None:
         if not undeclared:
             raise ConfigurationError("\n".join(lines) + "\nNothing reads it, so the run would not be the one you mean.")
         warnings.warn(
-            "\n".join(lines) + f"\n{undeclared[0].__name__} declares no settings, so whether it reads this is not known. Give the class "
+            "\n".join(lines)
+            + f"\n{undeclared[0].__name__} declares no settings, so whether it reads this is not known. Give the class "
             "settings = (Setting(...), ...), see recbole_ib.model.settings, and its keys and values are checked",
             stacklevel=2,
         )

@@ -118,4 +118,3 @@ def check_values(model_class: type, config: Mapping[str, Any]) -> None:
             lines.append(f"{full} Its default is {setting.default!r}: {setting.doc}")
     if lines:
         raise ConfigurationError("\n".join(lines))
-

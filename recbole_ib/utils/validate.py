@@ -43,9 +43,8 @@ class Integer:
         return "int" if self.least is None else f"int >= {self.least}"
 
     def contains(self, value: object) -> bool:
-        if not _is_number(value) or float(value) != math.floor(value):  # type: ignore[arg-type]
-            return False
-        return self.least is None or value >= self.least  # type: ignore[operator]
+        number = _finite(value)
+        return number is not None and number.is_integer() and (self.least is None or number >= self.least)
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,8 @@ class Number:
         return " ".join(["float", ", ".join(parts)]).strip()
 
     def contains(self, value: object) -> bool:
-        if not _is_number(value):
-            return False
-        number = float(value)  # type: ignore[arg-type]
-        return (
+        number = _finite(value)
+        return number is not None and (
             (self.least is None or number >= self.least)
             and (self.most is None or number <= self.most)
             and (self.above is None or number > self.above)
@@ -285,8 +282,15 @@ def fraction(config: Any, key: str) -> float:
 choice, count, weight, share = one_of, integer, non_negative, fraction
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+def _finite(value: object) -> float | None:
+    """Return a finite number as a float; ``None`` for anything else, a truth value among it."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _without_verb(text: str) -> str:

@@ -121,7 +121,10 @@ def test_a_layer_that_is_not_there_is_explained(build):
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [({"combine": "max"}, "combine is 'max'; allowed: concat, sum"), ({"n_layers": 0}, "n_layers is 0; it takes a whole number, 1 or more")],
+    [
+        ({"combine": "max"}, "combine is 'max'; allowed: concat, sum"),
+        ({"n_layers": 0}, "n_layers is 0; it takes a whole number, 1 or more"),
+    ],
 )
 def test_wrong_settings_are_named(build, setting, message):
     with pytest.raises(ConfigurationError, match=message):
