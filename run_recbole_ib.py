@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_ib.cli.main import main
+from recbole_ib_cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,6 @@
 
 import sys
 
-from recbole_ib.cli.main import main
+from recbole_ib_cli.main import main
 
 sys.exit(main())

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from recbole_ib import list_models
-from recbole_ib.cli import main
 from recbole_ib.config.argv import split_arguments
 from recbole_ib.config.config import Config
 from recbole_ib.errors import CheckpointError, FeatureError
 from recbole_ib.model.registry import recbole_models
 from recbole_ib.training import run
+from recbole_ib_cli import main
 
 RESULT = {
     "model": "VBPR",

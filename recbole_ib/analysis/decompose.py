@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -379,31 +378,3 @@ def _mean_and_sd(draws: Sequence[Mapping[str, float]]) -> tuple[dict[str, float]
     values = {metric: [draw[metric] for draw in draws] for metric in draws[0]}
     sd = None if len(draws) == 1 else {metric: float(np.std(x, ddof=1)) for metric, x in values.items()}
     return {metric: float(np.mean(x)) for metric, x in values.items()}, sd
-
-
-def command(argv: Sequence[str]) -> int:
-    """``recbole-ib decompose CHECKPOINT``; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="recbole-ib decompose",
-        description="what a trained model reads in each modality: its performance with every modality alone, removed and shuffled, and "
-        "the unique, redundant and synergistic shares",
-    )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the .pth file of a training run")
-    parser.add_argument("--metric", help="what is split, such as Recall@20; default: the run's valid_metric")
-    parser.add_argument("--repeats", type=int, default=3, help="shuffles a modality (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffles (default: %(default)s)")
-    parser.add_argument("--part", choices=PARTS, default="test", help="which part is ranked (default: %(default)s)")
-    parser.add_argument("--out", metavar="FILE.csv", help="write all numbers there too")
-    try:
-        given = parser.parse_args(list(argv))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    if given.out and not Path(given.out).parent.is_dir():
-        # known before minutes of evaluation
-        raise ConfigurationError(f"--out: there is no folder {Path(given.out).parent}; make it first")
-    found = decompose(given.checkpoint, repeats=given.repeats, seed=given.seed, part=given.part, metric=given.metric)
-    print(found.text())
-    if given.out:
-        found.to_csv(given.out)
-        print(f"\nwritten to {given.out}")
-    return 0

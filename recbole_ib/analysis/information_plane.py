@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -252,20 +251,3 @@ def plot_information(files: Sequence[str | Path], out: str | Path | None = None)
     written = [plane] if draw_plane(runs, plane) else []
     draw_curves(runs, curves)
     return [*written, curves]
-
-
-def command(argv: Sequence[str]) -> int:
-    """``recbole-ib plot-information FILE.csv [FILE2.csv ...] [--out=FOLDER]``; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="recbole-ib plot-information")
-    parser.add_argument("files", nargs="+", metavar="FILE.csv", help="NAME-diagnostics.csv of a run with --diagnostics=True")
-    parser.add_argument("--out", metavar="FOLDER", help="where the PNG files go; default: beside the first file")
-    try:
-        given = parser.parse_args(list(argv))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    written = plot_information(given.files, given.out)
-    if len(written) == 1:
-        print("no information plane: no run here has both latents of modalities and id embeddings")
-    for path in written:
-        print(path)
-    return 0

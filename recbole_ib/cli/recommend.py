@@ -17,66 +17,44 @@ from recbole_ib.inference.recommender import FewerItemsWarning, Recommender, loa
 from recbole_ib.utils.files import atomic_write
 
 
-def recommend(argv: Sequence[str]) -> int:
+def recommend(args: argparse.Namespace) -> int:
     """``recbole-ib recommend CHECKPOINT --out=FILE``; returns the exit status."""
-    parser = _parser("recommend", "write the items that a trained model scores highest for each user")
-    parser.add_argument("--users", metavar="FILE", help="users, one token a line; default: all users of the data set")
-    parser.add_argument("--k", type=_whole, default=20, help="items a user (default: %(default)s)")
-    parser.add_argument("--out", metavar="FILE", required=True, help="FILE.parquet or FILE.csv, replaced if it is there")
-    parser.add_argument("--keep-seen", action="store_true", help="rank the items of the user's own interactions too")
-    parser.add_argument("--skip-unknown", action="store_true", help="leave out users of FILE who are not in the data set")
-    given = _parse(parser, argv)
-    if isinstance(given, int):
-        return given
     # all that can be known before the model is loaded
-    write, users = _writer(given.out), None
-    if given.skip_unknown and given.users is None:
+    write, users = _writer(args.out), None
+    if args.skip_unknown and args.users is None:
         raise ConfigurationError("--skip-unknown goes with --users=FILE; without it all users of the data set are answered")
-    lines = None if given.users is None else read_users(given.users)
-    recommender = load(given.checkpoint, data_path=given.data_path)
+    lines = None if args.users is None else read_users(args.users)
+    recommender = load(args.checkpoint, data_path=args.data_path)
     if lines is not None:
-        users = known_users(recommender, lines, given.users, given.skip_unknown)
-    frame = _warned(lambda: recommender.recommend(users, k=given.k, keep_seen=given.keep_seen))
+        users = known_users(recommender, lines, args.users, args.skip_unknown)
+    frame = _warned(lambda: recommender.recommend(users, k=args.k, keep_seen=args.keep_seen))
     try:
-        with atomic_write(given.out) as scratch:
+        with atomic_write(args.out) as scratch:
             write(frame, scratch)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot write {given.out}: {error.strerror or error}. Name a file in a folder that exists"
+            f"cannot write {args.out}: {error.strerror or error}. Name a file in a folder that exists"
         ) from None
     n_users = len(recommender.user_tokens) if users is None else len(set(users))
-    print(f"{n_users} users, {len(frame)} rows: {given.out}")
+    print(f"{n_users} users, {len(frame)} rows: {args.out}")
     return 0
 
 
-def similar(argv: Sequence[str]) -> int:
+def similar(args: argparse.Namespace) -> int:
     """``recbole-ib similar CHECKPOINT ITEM ...``; returns the exit status."""
-    parser = _parser("similar", "print the items nearest to an item by the cosine of a trained model's item embeddings")
-    parser.add_argument("items", metavar="ITEM", nargs="+", help="an item's token")
-    parser.add_argument("--k", type=_whole, default=10, help="neighbors an item (default: %(default)s)")
-    given = _parse(parser, argv)
-    if isinstance(given, int):
-        return given
-    recommender = load(given.checkpoint, data_path=given.data_path)
-    print(_table(_warned(lambda: recommender.similar(given.items, k=given.k))))
+    recommender = load(args.checkpoint, data_path=args.data_path)
+    print(_table(_warned(lambda: recommender.similar(args.items, k=args.k))))
     return 0
 
 
-def export(argv: Sequence[str]) -> int:
+def export(args: argparse.Namespace) -> int:
     """``recbole-ib export CHECKPOINT OUT``; returns the exit status."""
-    parser = _parser("export", "write a trained model's user and item embeddings: arrays, and tokens in the order of their rows")
-    parser.add_argument("out", metavar="OUT", help="the folder to write")
-    parser.add_argument("--faiss", action="store_true", help="also write items.faiss, an inner-product index of the items")
-    parser.add_argument("--force", action="store_true", help="replace an export that is there")
-    given = _parse(parser, argv)
-    if isinstance(given, int):
-        return given
     # before seconds of loading
-    check_target(Path(given.out), given.force)
-    if given.faiss:
+    check_target(Path(args.out), args.force)
+    if args.faiss:
         import_faiss()
-    recommender = load(given.checkpoint, data_path=given.data_path)
-    folder = recommender.export(given.out, faiss_index=given.faiss, force=given.force)
+    recommender = load(args.checkpoint, data_path=args.data_path)
+    folder = recommender.export(args.out, faiss_index=args.faiss, force=args.force)
     # of what was written: the arrays themselves would be made a second time
     width = np.load(folder / "items.npy", mmap_mode="r").shape[1]
     print(f"{folder}: {len(recommender.user_tokens)} users, {len(recommender.item_tokens)} items, {width} numbers each")
@@ -128,27 +106,6 @@ def known_users(recommender: Recommender, lines: Sequence[tuple[int, str]], path
 
 
 # -- shared -----------------------------------------------------------------------------------------------------------
-
-
-def _parser(command: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"recbole-ib {command}", description=description)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the .pth file of a training run")
-    parser.add_argument("--data_path", metavar="DIR", help="where data sets lie now; default: where they lay at the run")
-    return parser
-
-
-def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace | int:
-    """The arguments, or the exit status where argparse has printed help or a refusal."""
-    try:
-        return parser.parse_args(list(argv))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, got {text!r}")
-    return int(text)
 
 
 def _writer(out: str) -> Callable[[pd.DataFrame, Path], None]:

@@ -1,36 +1,17 @@
-"""``recbole-ib ablate``: a model without each of its bottlenecks, and on each modality alone, as IBMRec's Table 4 and Figure 4."""
+"""The variants of ``recbole-ib ablate``: a model without each of its bottlenecks, and on each modality alone, as IBMRec's Table 4 and Figure 4."""
 
 from __future__ import annotations
-
-import shlex
-from collections.abc import Sequence
 
 from recbole_ib.config.config import Config
 from recbole_ib.config.serialize import quoted
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.bottleneck_terms import TERMS
-from recbole_ib.experiments.compare import run
-from recbole_ib.experiments.model_spec import ModelSpec, parse_models
-from recbole_ib.experiments.options import Options, make_entry, parser_of, read_options
+from recbole_ib.experiments.model_spec import ModelSpec
+from recbole_ib.experiments.options import Options, make_entry
 from recbole_ib.experiments.results import Entry
 from recbole_ib.model.base import backbone_of
 
 BOTTLENECKS, MODALITIES = "All modalities", "One modality alone"
-
-
-def command(argv: Sequence[str]) -> int:
-    """Train the variants over seeds where they are missing, and write the report; 0, or 1 where a training failed."""
-    parser = parser_of("ablate", "a model without each bottleneck and on each modality alone")
-    parser.add_argument(
-        "--model", required=True, metavar="NAME", help="a model with bottlenecks, such as IBMRec or FREEDOM+fib+gib"
-    )
-    given, options = read_options(parser, argv)
-    (whole, *others) = parse_models(given.model)
-    if others or len(whole.candidates) > 1:
-        raise ConfigurationError(f"--model {given.model!r}: one model with chosen settings is taken apart at a time")
-    entries, groups = variants(whole, options)
-    title = f"{whole.text} taken apart, on {options.dataset}"
-    return run(entries, options, title, "recbole-ib ablate " + shlex.join(argv), groups)
 
 
 def variants(whole: ModelSpec, options: Options) -> tuple[list[Entry], dict[str, list[str]]]:

@@ -1,35 +1,16 @@
-"""``recbole-ib compare``: models x seeds, trained where they are missing, in one report."""
+"""Models x seeds, trained where they are missing, in one report: ``recbole-ib compare`` and ``ablate``."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from recbole_ib.errors import ConfigurationError, first_few, nearest
 from recbole_ib.experiments.jobs import Job, Resources, run_missing
-from recbole_ib.experiments.model_spec import parse_models
-from recbole_ib.experiments.options import Options, make_entry, parser_of, plan_jobs, read_options
+from recbole_ib.experiments.options import Options, plan_jobs
 from recbole_ib.experiments.report.write import FILES, write_report
 from recbole_ib.experiments.results import Comparison, Entry
 from recbole_ib.utils.ray import own_folder
-
-
-def command(argv: Sequence[str]) -> int:
-    """Train what is missing and write the report; 0, or 1 where a training failed."""
-    parser = parser_of("compare", "train models over seeds where they are missing, and report")
-    parser.add_argument("--models", nargs="+", required=True, metavar="NAME", help="NAME[+bottleneck][:key=value[;key=value]]")
-    given, options = read_options(parser, argv)
-    model_specs = parse_models(",".join(given.models))
-    for model_spec in model_specs:
-        if len(model_spec.candidates) > 1:
-            raise ConfigurationError(
-                f"model {model_spec.text!r} leaves a choice ('|'); a comparison takes chosen settings: recbole-ib tune finds them, and "
-                "--tuned reads them"
-            )
-    entries = [make_entry(model_spec, options) for model_spec in model_specs]
-    title = f"{len(entries)} models on {options.dataset}"
-    return run(entries, options, title, "recbole-ib compare " + shlex.join(argv))
 
 
 def run(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_ib.config.argv import parse_arguments, parse_words
+from recbole_ib.config.argv import parse_arguments
 from recbole_ib.config.config import Config
 from recbole_ib.config.serialize import quoted
 from recbole_ib.errors import ConfigurationError, nearest
@@ -54,56 +54,37 @@ class Options:
     words: dict
 
 
-def parser_of(name: str, description: str) -> argparse.ArgumentParser:
-    """The words that ``compare`` and ``ablate`` share."""
-    parser = argparse.ArgumentParser(prog=f"recbole-ib {name}", description=description, allow_abbrev=False)
-    parser.add_argument("--dataset", required=True, metavar="NAME")
-    parser.add_argument(
-        "--seeds", nargs="+", default=["5"], metavar="N", help="how many (5: the seeds 0 to 4), or several: the seeds themselves"
-    )
-    parser.add_argument("--tuned", type=Path, metavar="DIR", help="where recbole-ib tune left MODEL/best.yaml of the models")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"default: {name}/DATASET")
-    parser.add_argument("--metric", default="recall@20", help="what tests and charts are about (default recall@20)")
-    parser.add_argument("--baseline", metavar="NAME", help="the model that changes are measured against (default: the first)")
-    parser.add_argument("--cpus-per-run", type=float, default=1, metavar="N")
-    parser.add_argument("--gpus-per-run", type=float, default=0, metavar="N")
-    parser.add_argument("--address", help="of a Ray cluster, such as auto; default: this machine alone")
-    parser.add_argument("--keep-checkpoints", action="store_true", help="every run's, below OUT/runs")
-    parser.epilog = "Any other --KEY=VALUE, and --config_files, are settings of all runs."
-    return parser
-
-
-def read_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, Options]:
-    """The words of a command, checked.
+def read_options(args: argparse.Namespace) -> Options:
+    """The words of ``compare`` and ``ablate``, checked.
 
     Raises:
         ConfigurationError: a value that is none of those allowed.
     """
-    from recbole_ib.config.argv import split_arguments
-
-    words, files = split_arguments(argv)
-    given, rest = parse_words(parser, words)
-    of_files = {key: value for file in files for key, value in read_yaml(Path(file)).items()}
-    of_words = parse_arguments(rest)
+    of_files = {key: value for file in args.config_files for key, value in read_yaml(Path(file)).items()}
+    of_words = parse_arguments(args.settings)
     _check_taken((*of_files, *of_words), "the settings of all runs")
-    if given.cpus_per_run <= 0 or given.gpus_per_run < 0:
+    if args.cpus_per_run <= 0 or args.gpus_per_run < 0:
         raise ConfigurationError("--cpus-per-run must be above 0 and --gpus-per-run not below it")
-    out = given.out or Path(parser.prog.split()[-1]) / given.dataset
-    options = Options(
-        dataset=given.dataset,
-        seeds=read_seeds(given.seeds),
+    out = Path(args.out) if args.out else Path(args.command) / args.dataset
+    return Options(
+        dataset=args.dataset,
+        seeds=read_seeds(args.seeds),
         out=out.expanduser().resolve(),
-        tuned=given.tuned and given.tuned.expanduser().resolve(),
-        metric=given.metric.lower(),
-        baseline=given.baseline,
-        cpus=given.cpus_per_run,
-        gpus=given.gpus_per_run,
-        address=given.address,
-        keep_checkpoints=given.keep_checkpoints,
+        tuned=Path(args.tuned).expanduser().resolve() if args.tuned else None,
+        metric=args.metric.lower(),
+        baseline=args.baseline,
+        cpus=args.cpus_per_run,
+        gpus=args.gpus_per_run,
+        address=args.address,
+        keep_checkpoints=args.keep_checkpoints,
         files=of_files,
         words=of_words,
     )
-    return given, options
+
+
+def joined(words: Sequence[str]) -> str:
+    """Return a list given as ``A B``, ``A,B``, ``A, B`` or a mixture as ``A,B``."""
+    return ",".join(word.removesuffix(",") for word in words)
 
 
 def read_seeds(words: Sequence[str]) -> list[int]:
@@ -113,7 +94,7 @@ def read_seeds(words: Sequence[str]) -> list[int]:
         ConfigurationError: no whole numbers from 0 on, or one twice.
     """
     counted = len(words) == 1 and "," not in words[0]
-    parts = [part for word in words for part in word.removesuffix(",").split(",")]
+    parts = joined(words).split(",")
     wrong = not all(part.isdecimal() for part in parts) or len(set(parts)) != len(parts)
     if wrong or (counted and not 1 <= int(parts[0]) <= MOST_SEEDS):
         raise ConfigurationError(

@@ -19,6 +19,7 @@ from recbole_ib.experiments.model_spec import parse_models
 from recbole_ib.training.manifest import read_manifest
 from recbole_ib.utils.ray import own_folder
 from tests.conftest import planted, write_dataset
+from tests.support.commands import arguments
 
 
 @pytest.fixture
@@ -97,10 +98,8 @@ def test_settings_come_in_their_order(data_path, tmp_path):
         {"model": "VBPR", "dataset": "tiny", "learning_rate": 0.1, "reg_weight": 0.3, "embedding_size": 16, "split_seed": 4},
     )
     file.write_text("learning_rate: 0.5\nstopping_step: 3\n")
-    parser = option_module.parser_of("compare", "")
-    _, options = option_module.read_options(
-        parser, [*words(data_path, tmp_path, f"--tuned={tuned}", "--reg_weight=0.2"), f"--config_files={file}"]
-    )
+    more = [*words(data_path, tmp_path, f"--tuned={tuned}", "--reg_weight=0.2"), f"--config_files={file}"]
+    options = option_module.read_options(arguments("compare", ["--models=VBPR", *more]))
     (model_spec,) = parse_models("VBPR:embedding_size=8")
     entry = option_module.make_entry(model_spec, options)
     assert entry.settings["stopping_step"] == 3  # a file's, below
@@ -156,9 +155,8 @@ def test_a_search_of_another_model_is_refused(data_path, tmp_path, here, capsys)
 def test_a_search_is_found_under_either_name_and_its_keys_of_one_run_are_left_out(folder, model, searched, data_path, tmp_path):
     more = {"per_user": False, "metric_decimal_place": 2, "seed": 9, "fib_weight": 0.7}
     tune(tmp_path / "tuned", folder, {**searched, **more})
-    _, options = option_module.read_options(
-        option_module.parser_of("compare", ""), words(data_path, tmp_path, f"--tuned={tmp_path / 'tuned'}")
-    )
+    more = words(data_path, tmp_path, f"--tuned={tmp_path / 'tuned'}")
+    options = option_module.read_options(arguments("compare", [f"--models={model}", *more]))
     found = option_module.make_entry(parse_models(model)[0], options).settings
     assert found["fib_weight"] == 0.7
     assert not {"per_user", "metric_decimal_place", "seed", "bottleneck", "model"} & set(found)
@@ -261,7 +259,7 @@ def test_data_that_changed_are_trained_on_again(data_path, tmp_path, here):
     ],
 )
 def test_variants_of_a_model(model, parts, data_path, tmp_path):
-    _, options = option_module.read_options(option_module.parser_of("ablate", ""), words(data_path, tmp_path))
+    options = option_module.read_options(arguments("ablate", [f"--model={model}", *words(data_path, tmp_path)]))
     (whole,) = parse_models(model)
     variants, groups = ablate.variants(whole, options)
     assert groups[ablate.BOTTLENECKS] == list(parts)
@@ -283,7 +281,8 @@ def test_variants_take_the_tuned_settings_of_the_whole_model(data_path, tmp_path
     tuned = tmp_path / "tuned"
     tune(tuned, "IBMRec", {"reg_weight": 0.5, "fib_weight": 3.0}, trials=7)
     tune(tuned, "VLATTICE", {"reg_weight": 0.25}, trials=4)
-    _, options = option_module.read_options(option_module.parser_of("ablate", ""), words(data_path, tmp_path, f"--tuned={tuned}"))
+    more = words(data_path, tmp_path, f"--tuned={tuned}")
+    options = option_module.read_options(arguments("ablate", ["--model=IBMRec", *more]))
     variants, _ = ablate.variants(parse_models("IBMRec")[0], options)
     by_text = {entry.name: entry for entry in variants}
     assert by_text["w/o GIB"].settings["reg_weight"] == 0.5

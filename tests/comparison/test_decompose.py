@@ -8,13 +8,14 @@ import scipy.sparse as sp
 import torch
 
 from recbole_ib import list_models, run_recbole_ib
-from recbole_ib.analysis.decompose import TrainedModel, command, decompose, shares
+from recbole_ib.analysis.decompose import TrainedModel, decompose, shares
 from recbole_ib.analysis.interventions import Removed, Shuffled, alter_trained_tables, altered_dataset
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.training.checkpoint import read_checkpoint, write_checkpoint
 from tests.conftest import planted, write_dataset
 from tests.model.test_behavior import STAGES as INVRL_STAGES
+from tests.support.commands import command
 
 STAGES = INVRL_STAGES["InvRL"]
 #: settings in which the data reach a model in another way than in its defaults
@@ -327,15 +328,15 @@ def test_three_modalities_are_split_one_against_the_others(tmp_path):
 
 
 def test_the_command_prints_and_writes(trained, tmp_path, capsys):
-    assert command([trained["checkpoint"], "--metric=NDCG@10", "--repeats=1", f"--out={tmp_path / 'out.csv'}"]) == 0
+    assert command("decompose")([trained["checkpoint"], "--metric=NDCG@10", "--repeats=1", f"--out={tmp_path / 'out.csv'}"]) == 0
     printed = capsys.readouterr().out
     assert "ndcg@10: " in printed
     assert "one draw" in printed
     assert (tmp_path / "out.csv").is_file()
-    assert command([trained["checkpoint"], "--part=training"]) == 2
-    assert command(["--help"]) == 0
+    assert command("decompose")([trained["checkpoint"], "--part=training"]) == 2
+    assert command("decompose")(["--help"]) == 0
     with pytest.raises(ConfigurationError, match="no folder"):
-        command([trained["checkpoint"], "--out=nowhere/out.csv"])
+        command("decompose")([trained["checkpoint"], "--out=nowhere/out.csv"])
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from recbole_ib.analysis import information_plane
-from recbole_ib.analysis.information_plane import Run, command, family_of, labels, panels, read_runs
+from recbole_ib.analysis.information_plane import Run, family_of, labels, panels, read_runs
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.metrics import smaller_is_better
 from recbole_ib.training.diagnostics import DiagnosticsFile
 from recbole_ib.utils.plotting import COLORS
+from tests.support.commands import command
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def has_color(path, code):
 @pytest.mark.usefixtures("drawing")
 def test_one_run_is_drawn_beside_its_file(tmp_path, capsys):
     source = write(tmp_path / "saved" / "VBPR-x-diagnostics.csv")
-    assert command([str(source)]) == 0
+    assert command("plot-information")([str(source)]) == 0
     expected = [source.parent / f"VBPR-x-diagnostics-{kind}.png" for kind in ("plane", "curves")]
     assert capsys.readouterr().out.split() == [str(p) for p in expected]
     for path in expected:
@@ -77,7 +78,7 @@ def test_one_run_is_drawn_beside_its_file(tmp_path, capsys):
 def test_several_runs_overlay_in_colors_of_their_own(tmp_path, capsys):
     files = [write(tmp_path / f"{name}-diagnostics.csv", epochs=n) for name, n in (("a", 3), ("b$_c", 5), ("d", 1))]
     out = tmp_path / "new" / "folder"
-    assert command([*map(str, files), f"--out={out}"]) == 0
+    assert command("plot-information")([*map(str, files), f"--out={out}"]) == 0
     assert sorted(p.name for p in out.iterdir()) == ["information-curves.png", "information-plane.png"]
     for path in out.iterdir():
         assert all(has_color(path, COLORS[i]) for i in range(3))
@@ -88,14 +89,14 @@ def test_several_runs_overlay_in_colors_of_their_own(tmp_path, capsys):
 @pytest.mark.parametrize("made", [{"ids": False}, {"latents": ()}])
 def test_without_latents_or_ids_there_is_no_plane(tmp_path, capsys, made):
     source = write(tmp_path / "x-diagnostics.csv", **made)
-    assert command([str(source), "--out", str(tmp_path)]) == 0
+    assert command("plot-information")([str(source), "--out", str(tmp_path)]) == 0
     assert "no information plane" in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.glob("*.png")) == ["x-diagnostics-curves.png"]
 
 
 @pytest.mark.usefixtures("drawing")
 def test_a_run_that_has_only_started_is_drawn(tmp_path):
-    assert command([str(write(tmp_path / "x.csv", epochs=0))]) == 0
+    assert command("plot-information")([str(write(tmp_path / "x.csv", epochs=0))]) == 0
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
@@ -103,7 +104,7 @@ def test_a_run_that_has_only_started_is_drawn(tmp_path):
 def test_axes_titles_and_caption(tmp_path, monkeypatch):
     figures, make = [], information_plane.new_figure
     monkeypatch.setattr(information_plane, "new_figure", lambda *a: figures.append(make(*a)) or figures[-1])
-    command([str(write(tmp_path / "x-diagnostics.csv"))])
+    command("plot-information")([str(write(tmp_path / "x-diagnostics.csv"))])
     plane, curves = figures
     for figure in figures:
         assert figure.get_suptitle()
@@ -172,7 +173,7 @@ def test_what_cannot_be_drawn_is_named(tmp_path, content, message):
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigurationError, match=message):
-        command([str(path)])
+        command("plot-information")([str(path)])
     assert not list(tmp_path.glob("*.png"))
 
 
@@ -186,17 +187,17 @@ def test_a_missing_matplotlib_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ConfigurationError, match="pip install matplotlib"):
-        command([str(write(tmp_path / "x.csv"))])
+        command("plot-information")([str(write(tmp_path / "x.csv"))])
 
 
 def test_out_must_be_a_folder(tmp_path):
     source = write(tmp_path / "x.csv")
     with pytest.raises(ConfigurationError, match="--out=FOLDER"):
-        command([str(source), f"--out={source}"])
+        command("plot-information")([str(source), f"--out={source}"])
 
 
 @pytest.mark.parametrize(("argv", "status"), [([], 2), (["--what"], 2), (["-h"], 0)])
 def test_usage(argv, status, capsys):
-    assert command(argv) == status
+    assert command("plot-information")(argv) == status
     printed = capsys.readouterr()
     assert "plot-information" in printed.out + printed.err

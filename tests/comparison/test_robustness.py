@@ -14,10 +14,13 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.model_spec import parse_models
 from recbole_ib.experiments.robustness import command as robustness
 from recbole_ib.experiments.robustness import curves
-from recbole_ib.experiments.robustness.command import command, widest_graph
+from recbole_ib.experiments.robustness.command import widest_graph
 from recbole_ib.experiments.robustness.options import read_plan
 from recbole_ib.experiments.robustness.report import Facts, choose, markdown, plain_one, relative_change
 from tests.conftest import planted, write_dataset
+from tests.support.commands import arguments, command
+
+run = command("robustness")
 
 SPEC = "--spec={n_users: 100, n_items: 70, width: 32, factors: 1}"
 GRID = [
@@ -45,7 +48,7 @@ def section(text: str, title: str) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("grid") / "out"
-    assert command([*GRID, f"--out={out}"]) == 0
+    assert run([*GRID, f"--out={out}"]) == 0
     return out
 
 
@@ -77,21 +80,21 @@ def test_a_finished_run_is_not_trained_again_and_another_setting_is(finished, mo
     trained = []
     monkeypatch.setattr(robustness, "run_all", lambda runs, jobs, done: trained.extend(runs))
     before = (finished / "runs.csv").read_bytes()
-    assert command([*GRID, f"--out={finished}"]) == 0
+    assert run([*GRID, f"--out={finished}"]) == 0
     assert trained == []
     assert (finished / "runs.csv").read_bytes() == before
-    command([*GRID, f"--out={finished}", "--reg_weight=0.1"])
+    run([*GRID, f"--out={finished}", "--reg_weight=0.1"])
     assert len(trained) == 8
     trained.clear()
-    command([*GRID[1:], f"--out={finished}", "--models=VLATTICE,VLATTICE:reg_weight=.1"])
+    run([*GRID[1:], f"--out={finished}", "--models=VLATTICE,VLATTICE:reg_weight=.1"])
     assert {run.model for run in trained} == {"VLATTICE:reg_weight=.1"}
     trained.clear()
-    command([*GRID, f"--out={finished}", "--fresh"])
+    run([*GRID, f"--out={finished}", "--fresh"])
     assert len(trained) == 8
 
 
 def test_the_report_says_what_the_runs_say(finished):
-    command([*GRID, f"--out={finished}"])
+    run([*GRID, f"--out={finished}"])
     text, rows = (finished / "robustness.md").read_text(), read(finished)
 
     def values(model, level):
@@ -129,7 +132,7 @@ def test_a_failing_model_is_written_down_and_the_others_go_on(tmp_path, capsys):
         "--curves=false",
         "--epochs=1",
     ]
-    assert command([*words, f"--out={tmp_path}"]) == 1
+    assert run([*words, f"--out={tmp_path}"]) == 1
     rows = {r["model"]: r for r in read(tmp_path)}
     assert "sound" in rows["VLATTICE:modality_weights={sound: 1.0}"]["error"]
     assert float(rows["VBPR"]["test_recall@20"]) > 0
@@ -146,7 +149,7 @@ def test_noise_in_a_data_set_of_ones_own(kind, tmp_path):
     path = write_dataset(tmp_path / "data", "mine", pairs, modalities)
     words = ["--models=VLATTICE", f"--noise={kind}", "--dataset=mine", f"--data_path={path}", "--use_modalities=[text]"]
     words += ["--levels=0,1", "--seeds=0", "--epochs=1", "--curves=false", "--knn_k=5", f"--out={tmp_path / 'out'}"]
-    assert command(words) == 0
+    assert run(words) == 0
     rows = read(tmp_path / "out")
     assert len(rows) == 2
     assert rows[0]["test_recall@20"] != rows[1]["test_recall@20"]
@@ -159,7 +162,7 @@ def test_processes_find_the_same_numbers(finished, tmp_path):
     command_line = [
         sys.executable,
         "-c",
-        "import sys; from recbole_ib.experiments.robustness.command import command; sys.exit(command(sys.argv[1:]))",
+        "import sys; from recbole_ib.cli.main import main; sys.exit(main(['robustness', *sys.argv[1:]]))",
     ]
     done = subprocess.run([*command_line, *GRID, f"--out={tmp_path}", "--jobs=2"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -247,14 +250,14 @@ def test_models_are_read_with_settings_and_alternatives():
 )
 def test_commands_that_make_no_sense_are_refused(words, message):
     with pytest.raises(ConfigurationError, match=message):
-        read_plan(words)
+        read_plan(arguments("robustness", words))
 
 
 def test_wrong_settings_are_refused_before_training_with_the_models_name(tmp_path, monkeypatch):
     monkeypatch.setattr(robustness, "run_all", lambda *_: pytest.fail("trained"))
     for model, message in (("VBPX", "VBPX.*Did you mean VBPR"), ("VBPR:reg_weigth=1", "reg_weigth.*Did you mean reg_weight")):
         with pytest.raises(ConfigurationError, match=message):
-            command([f"--models={model}", "--levels=0", "--seeds=0", SPEC, "--curves=false", f"--out={tmp_path}"])
+            run([f"--models={model}", "--levels=0", "--seeds=0", SPEC, "--curves=false", f"--out={tmp_path}"])
 
 
 def test_different_budgets_are_named():
@@ -265,15 +268,15 @@ def test_different_budgets_are_named():
 
 def test_ready_graphs_are_as_wide_as_the_widest_model_needs():
     words = ["--noise=edges", "--dataset=ml-100k"]
-    assert widest_graph(read_plan([*words, "--models=VLATTICE:knn_k=5|15,VBPR"])) == 15
-    assert widest_graph(read_plan([*words, "--models=VLATTICE,VBPR"])) == 10
-    assert widest_graph(read_plan([*words, "--models=VLATTICE,VBPR", "--knn_k=7"])) == 7
+    assert widest_graph(read_plan(arguments("robustness", [*words, "--models=VLATTICE:knn_k=5|15,VBPR"]))) == 15
+    assert widest_graph(read_plan(arguments("robustness", [*words, "--models=VLATTICE,VBPR"]))) == 10
+    assert widest_graph(read_plan(arguments("robustness", [*words, "--models=VLATTICE,VBPR", "--knn_k=7"]))) == 7
 
 
 def test_missing_matplotlib_is_named_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match="pip install matplotlib"):
-        command(["--models=VBPR", f"--out={tmp_path / 'out'}"])
+        run(["--models=VBPR", f"--out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
 
 
@@ -287,7 +290,7 @@ def test_curves_are_drawn(tmp_path):
 
 
 def test_help_is_printed(capsys):
-    assert command(["--help"]) == 0
+    assert run(["--help"]) == 0
     assert "--levels" in capsys.readouterr().out
 
 

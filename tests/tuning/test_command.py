@@ -66,7 +66,7 @@ def test_what_is_wrong_is_said_before_ray_starts(words, text, capsys, monkeypatc
     def refuse(*args, **kwargs):
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(search_module, "connected", refuse)
+    monkeypatch.setattr(search_module, "ray_session", refuse)
     assert main(["tune", *words]) == 1
     assert text in capsys.readouterr().err
 

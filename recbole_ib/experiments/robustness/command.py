@@ -1,53 +1,31 @@
-"""``recbole-ib robustness``: models against rising irrelevance, planted or injected, over seeds."""
+"""The grid of ``recbole-ib robustness``: models against rising irrelevance, planted or injected, over seeds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from recbole_ib.config.config import Config
 from recbole_ib.config.declared import model_defaults
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.model_spec import Contestant
+from recbole_ib.experiments.model_spec import ModelSpec
 from recbole_ib.experiments.robustness import corrupted_dataset, curves, report
-from recbole_ib.experiments.robustness.options import DEFAULTS, PLANTED, SOURCE_KEYS, Plan, read_plan
+from recbole_ib.experiments.robustness.options import PLANTED, SOURCE_KEYS, Plan
 from recbole_ib.experiments.robustness.runs import Run, RunTable, run_all
 from recbole_ib.experiments.robustness.synthetic import planted_name, write_planted
 
-USAGE = f"""\
-usage: recbole-ib robustness [--models=LIST] [--noise=KIND] [--levels=LIST] [--seeds=LIST] [--out=DIR] [--jobs=N] [--KEY=VALUE ...]
 
---models   NAME[+bottleneck][:key=value[;key=value]], comma-separated; key=a|b are alternatives, chosen on validation
-           (default {DEFAULTS["models"]})
---noise    planted: data with known truth; features, rows, modality, edges: noise in the data set that --dataset names
---levels   shares of irrelevance (default {DEFAULTS["levels"]}); for modality the width of the noise over that of all other features
---seeds    of data and training (default {DEFAULTS["seeds"]})
---spec     of planted data, such as --spec={{n_users: 400, synergistic: 0, unique: .5, redundant: .5}}
---out      folder of runs.csv, robustness.md and recall.png (default {DEFAULTS["out"]}); a finished run is not trained again
---fresh    forget the runs in OUT and start over
---curves   false: no recall.png, so that matplotlib is not needed
---jobs     runs at a time, each in a process with one thread
-"""
-
-
-def command(argv: Sequence[str]) -> int:
-    """Run the grid that the words ask for and write its report; 0, or 1 where a run failed."""
-    argv = list(argv)
-    if any(word in ("-h", "--help") for word in argv):
-        print(USAGE, end="")
-        return 0
-    plan = read_plan(argv)
+def run_plan(plan: Plan, command_line: str) -> int:
+    """Run the grid and write its report, which quotes the command line; 0, or 1 where a run failed."""
     if plan.curves:
         curves.need_matplotlib()
     plan.out.mkdir(parents=True, exist_ok=True)
     runs = write_grid(plan)
     check_settings(runs)
-    for text in budget_warnings(plan.contestants):
+    for text in budget_warnings(plan.model_specs):
         print(f"warning: {text}", file=sys.stderr)
     table = RunTable(plan.out / "runs.csv", fresh=plan.fresh)
     left = [run for run in runs if not table.finished(run)]
@@ -66,18 +44,18 @@ def command(argv: Sequence[str]) -> int:
     run_all(left, plan.jobs, done)
     rows = table.of(runs)
     facts = report.Facts(
-        command="recbole-ib robustness " + shlex.join(argv),
+        command=command_line,
         kind=plan.kind,
         dataset=plan.dataset,
         spec=asdict(plan.spec) if plan.kind == PLANTED else None,
         levels=plan.levels,
         seeds=plan.seeds,
-        warnings=budget_warnings(plan.contestants),
+        warnings=budget_warnings(plan.model_specs),
     )
-    text = report.markdown(rows, plan.contestants, facts)
+    text = report.markdown(rows, plan.model_specs, facts)
     (plan.out / "robustness.md").write_text(text, encoding="utf-8")
     if plan.curves:
-        curves.draw(rows, plan.contestants, facts, plan.out / "recall.png")
+        curves.draw(rows, plan.model_specs, facts, plan.out / "recall.png")
     print(text, end="")
     return 1 if any(row.get("error") for row in rows) else 0
 
@@ -102,7 +80,7 @@ def write_grid(plan: Plan) -> list[Run]:
             truth = str(base / name) if plan.kind == PLANTED else None
             common = {"settings": settings, "noise": plan.kind, "level": level, "seed": seed, "dataset": name, "data": data}
             common |= {"data_path": str(base), "truth": truth}
-            runs += [Run(c.text, c.name, candidate, **common) for c in plan.contestants for candidate in c.candidates]
+            runs += [Run(c.text, c.name, candidate, **common) for c in plan.model_specs for candidate in c.candidates]
     return runs
 
 
@@ -124,14 +102,14 @@ def _write_one(plan: Plan, base: Path, source, data: dict, level: float, seed: i
 def widest_graph(plan: Plan) -> int:
     """The largest ``knn_k`` of any run: the ready graphs must hold as many neighbors."""
     found = [plan.settings["knn_k"]] if "knn_k" in plan.settings else []
-    for contestant in plan.contestants:
-        for candidate in contestant.candidates:
+    for model_spec in plan.model_specs:
+        for candidate in model_spec.candidates:
             if "knn_k" in candidate:
                 found.append(candidate["knn_k"])
     if "knn_k" not in plan.settings:
         from recbole_ib.model.registry import _registered
 
-        named = {part for c in plan.contestants for part in (c.name, c.backbone) if part in _registered}
+        named = {part for c in plan.model_specs for part in (c.name, c.backbone) if part in _registered}
         found += [model_defaults(_registered[name]).get("knn_k", 1) for name in named]
     if any(not isinstance(k, int) or isinstance(k, bool) or k < 1 for k in found):
         raise ConfigurationError(f"knn_k must be a whole number from 1 on, got {', '.join(map(str, found))}")
@@ -152,9 +130,9 @@ def check_settings(runs: list[Run]) -> None:
                 raise ConfigurationError(f"model {run.model!r}: {error}") from error
 
 
-def budget_warnings(contestants: list[Contestant]) -> list[str]:
+def budget_warnings(model_specs: list[ModelSpec]) -> list[str]:
     """Models that choose among different numbers of candidates are not compared on equal terms."""
-    counts = {c.text: len(c.candidates) for c in contestants}
+    counts = {c.text: len(c.candidates) for c in model_specs}
     if len(set(counts.values())) < 2:
         return []
     named = ", ".join(f"{text}: {count}" for text, count in counts.items())
