@@ -2,8 +2,8 @@
 
 from recbole_ib.bottleneck.contrastive import conditional_contrast, two_view_contrast
 from recbole_ib.bottleneck.disentangle import REDUNDANCY_ESTIMATORS, Redundancy, UniqueDecoders
-from recbole_ib.bottleneck.feature import FeatureBottleneck
-from recbole_ib.bottleneck.gate import ConcreteEdgeGate
+from recbole_ib.bottleneck.feature import FeatureBottleneck, FeatureKernels
+from recbole_ib.bottleneck.gate import ConcreteEdgeGate, gate_statistics
 from recbole_ib.bottleneck.graph import GraphBottleneck
 from recbole_ib.bottleneck.hsic import hsic, rbf_hsic
 from recbole_ib.bottleneck.kernels import ConstantKernel, center, rbf_kernel
@@ -17,6 +17,7 @@ __all__ = [
     "ConcreteEdgeGate",
     "ConstantKernel",
     "FeatureBottleneck",
+    "FeatureKernels",
     "GraphBottleneck",
     "LogVarianceHead",
     "Redundancy",
@@ -25,6 +26,7 @@ __all__ = [
     "club_bound",
     "conditional_contrast",
     "donsker_varadhan",
+    "gate_statistics",
     "gaussian_information",
     "gaussian_kl",
     "hsic",

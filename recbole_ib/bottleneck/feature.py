@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from recbole_ib.bottleneck.hsic import rbf_hsic
-from recbole_ib.bottleneck.kernels import check_sigma2, rbf_kernel
+from recbole_ib.bottleneck.kernels import ConstantKernel, check_sigma2, rbf_kernel
 
 
 class FeatureBottleneck(nn.Module):
@@ -49,3 +49,40 @@ class FeatureBottleneck(nn.Module):
 
     def extra_repr(self) -> str:
         return f"sigma2={self.sigma2}"
+
+
+class FeatureKernels:
+    """The kernels of pre-trained features for :meth:`FeatureBottleneck.of_kernels`: kept whole where that pays, or computed for a batch.
+
+    Args:
+        sigma2: sigma^2 of the RBF kernel.
+        n_items: rows of a feature table.
+        widths: latent name -> d_k, of tables that never change.
+        most_bytes: for the whole kernel of one table, see :meth:`ConstantKernel.worth`.
+    """
+
+    def __init__(self, sigma2: float, n_items: int, widths: Mapping[str, int], most_bytes: float):
+        self.sigma2 = sigma2
+        self.kept = {name: ConstantKernel(sigma2) for name, d in widths.items() if ConstantKernel.worth(n_items, d, most_bytes)}
+
+    def of(
+        self, items: Tensor, known: Mapping[str, Tensor], features: Callable[[Tensor | None], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Return the kernel of each name, ``[n_k, n_k]``, without gradient.
+
+        Args:
+            items: distinct ids ``[n]``.
+            known: latent name -> bool ``[n]``, the items that have a feature of their own.
+            features: ids, or ``None`` for all -> name -> M^k of these.
+        """
+        if not all(kernel.known for kernel in self.kept.values()):
+            for name, table in features(None).items():
+                if name in self.kept:
+                    self.kept[name].compute(table)
+        kernels = {name: kernel.of(items[known[name]]) for name, kernel in self.kept.items()}
+        if len(kernels) < len(known):
+            rows = features(items)
+            with torch.no_grad():
+                for name in known.keys() - kernels.keys():
+                    kernels[name] = rbf_kernel(rows[name][known[name]], self.sigma2)
+        return kernels

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from recbole_ib.graph.propagation import EdgeStructure
+from recbole_ib.graph.propagation import EdgeGraph, EdgeStructure
 
 #: edges whose hidden layer is computed at once on a CPU thread: 1 MiB at 64 columns
 EDGES_A_BLOCK = 4096
+#: an edge whose gate lies below the first counts as closed, above the second as open
+CLOSED, OPEN = 0.1, 0.9
 
 
 class ConcreteEdgeGate(nn.Module):
@@ -75,6 +77,22 @@ class ConcreteEdgeGate(nn.Module):
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, bias={self.bias}, start={self.start}"
+
+
+def gate_statistics(original: EdgeGraph, refined: EdgeGraph) -> dict[str, Tensor]:
+    """Return scalars of the gates rho = S' / S over the edges of S.
+
+    Returns:
+        ``mean``; ``closed`` and ``open``, the shares of edges below :data:`CLOSED` and above :data:`OPEN`; ``entropy`` in nats.
+    """
+    edges = original.weights != 0
+    rho = (refined.weights[edges] / original.weights[edges]).clamp(1e-7, 1 - 1e-7)
+    return {
+        "mean": rho.mean(),
+        "closed": (rho < CLOSED).float().mean(),
+        "open": (rho > OPEN).float().mean(),
+        "entropy": -(rho * rho.log() + (1 - rho) * (1 - rho).log()).mean(),
+    }
 
 
 class _EdgePerceptron(torch.autograd.Function):

@@ -57,12 +57,11 @@ class MMRecModel(MultimodalRecommender):
     """
 
     source: ClassVar[CheckoutModel]
-    modalities_required = 0
 
     def __init__(self, config, dataset):
         # the base's own __init__ asks for modalities and a reg_weight, which not every model of MMRec has
         super(MultimodalRecommender, self).__init__(config, dataset)
-        self._cache = None
+        self.encoder, self.ib = None, nn.ModuleDict()
         settings = self._model_config(config)
         for key, needs in UNSUPPORTED.items():
             if settings[key]:

@@ -16,6 +16,7 @@ from recbole_ib.config.recbole_keys import recbole_keys
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.model.registry import (
     backbone_class,
+    bottlenecks_of,
     is_multimodal,
     is_wrapper,
 )
@@ -37,10 +38,10 @@ def our_keys() -> frozenset[str]:
     return declared_keys() | {key for path in files for key in read_yaml(path)}
 
 
-def class_keys(model_class: type) -> set[str]:
-    """Return the keys that a model class itself declares, or its checkout's class reads."""
+def class_keys(model_class: type, model: str = "") -> set[str]:
+    """Return the keys that a model class itself declares, with the bottlenecks in the name ``model``, or its checkout's class reads."""
     bridged = model_class.bridged_keys() if hasattr(model_class, "bridged_keys") else ()
-    return {*model_settings(model_class), *bridged}
+    return {*model_settings(model_class, bottlenecks_of(model, model_class)), *bridged}
 
 
 def check_keys(config: RecBoleConfig, external: dict) -> None:
@@ -54,9 +55,9 @@ def check_keys(config: RecBoleConfig, external: dict) -> None:
     folder_yaml = dataset_folder_yaml(config.dataset, {"data_path": str(Path(config["data_path"]).parent)})
     given = {**folder_yaml, **external}
     classes = [config.model_class]
+    allowed = recbole_keys() | our_keys() | RUN_KEYS | class_keys(config.model_class, config["model"])
     if is_wrapper(config.model_class):
         classes.append(backbone_class(config["backbone"]))
-    allowed = recbole_keys() | our_keys() | RUN_KEYS
     allowed = allowed.union(*map(class_keys, classes))
     # one value may set many columns: RecBole lets field names be keys inside dicts, never at the top
     unknown = [key for key in given if key not in allowed]
@@ -83,7 +84,7 @@ def unread_settings(config: RecBoleConfig) -> list[str]:
     """Settings of the user's that only OTHER models of ours read: one config file may serve several, so they are no error."""
     if not is_multimodal(config.model_class):
         return []
-    read = {*our_yaml("overall"), *recbole_keys(), *RUN_KEYS, *class_keys(config.model_class)}
+    read = {*our_yaml("overall"), *recbole_keys(), *RUN_KEYS, *class_keys(config.model_class, config["model"])}
     if is_wrapper(config.model_class):
         read |= class_keys(backbone_class(config["backbone"]))
     return [key for key in config.external_config_dict if key in our_keys() and key not in read]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole.utils import get_model
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.bottleneck import BOTTLENECKS
-from recbole_ib.model.bottleneck_settings import BOTTLENECK_SETTINGS, COMBINATION_SEARCH_ORDER, COMBINATION_SETTINGS
-from recbole_ib.model.registry import CATALOG, backbone_class, is_wrapper
-from recbole_ib.model.settings import Declaration, Search, Setting, compose, declared_by, declares, settings_of, space_of
+from recbole_ib.model.registry import CATALOG, backbone_class, bottlenecks_of, is_wrapper
+from recbole_ib.model.settings import Declaration, Search, Setting, compose, declares, settings_of, space_of
 from recbole_ib.model.shared_settings import GENERAL_SETTINGS
 from recbole_ib.utils.validate import refusal
 
@@ -20,22 +19,19 @@ OTHERS = ("recbole", "recbole_ib", "torch", "builtins", "abc", "typing")
 
 
 def _of_bottleneck(name: str) -> tuple[Declaration, ...]:
-    """Return what a bottleneck declares: its class, or the constants that stand for it."""
-    return BOTTLENECK_SETTINGS.get(name) or declared_by(BOTTLENECKS[name])
+    return tuple(BOTTLENECKS[name].settings)
 
 
-def _of_class(owner: type) -> tuple[Declaration, ...]:
-    own = declared_by(owner)
-    named = owner.__module__.startswith("recbole_ib.") and not own
-    return COMBINATION_SETTINGS.get(owner.__name__, ()) if named else own
-
-
-def model_settings(model_class: type) -> dict[str, Setting]:
+def model_settings(model_class: type, bottlenecks: Sequence[str] | None = None) -> dict[str, Setting]:
     """Return every setting that a model class reads, by key: backbone < its bottlenecks < the named combination.
 
     A class of RecBole's, which declares nothing, has none. A wrapper has its own; those of its backbone are :func:`run_settings`'.
+
+    Args:
+        model_class: the model.
+        bottlenecks: names; default: those of the class.
     """
-    return settings_of(model_class, of_bottleneck=_of_bottleneck, of_class=_of_class, general=GENERAL_SETTINGS)
+    return settings_of(model_class, bottlenecks, of_bottleneck=_of_bottleneck, general=GENERAL_SETTINGS)
 
 
 def bottleneck_settings(name: str) -> dict[str, Setting]:
@@ -46,7 +42,7 @@ def bottleneck_settings(name: str) -> dict[str, Setting]:
 def run_settings(model_class: type, config: Any) -> dict[str, Setting]:
     """Return :func:`model_settings`, of a wrapper above those of the backbone that a configuration names."""
     below = model_settings(backbone_class(config["backbone"])) if is_wrapper(model_class) else {}
-    return {**below, **model_settings(model_class)}
+    return {**below, **model_settings(model_class, bottlenecks_of(config["model"], model_class))}
 
 
 def defaults(settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -54,9 +50,9 @@ def defaults(settings: Mapping[str, Setting]) -> dict[str, Any]:
     return {key: setting.default for key, setting in settings.items() if not setting.general}
 
 
-def model_defaults(model_class: type) -> dict[str, Any]:
-    """Return the values that a model class brings along."""
-    return defaults(model_settings(model_class))
+def model_defaults(model_class: type, bottlenecks: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return the values that a model class brings along, with its own or the given bottlenecks."""
+    return defaults(model_settings(model_class, bottlenecks))
 
 
 def general_settings() -> dict[str, Setting]:
@@ -82,15 +78,9 @@ def undeclared_classes(model_class: type) -> list[type]:
     return [] if any(declares(cls) for cls in own) else own
 
 
-def model_space(model_class: type) -> dict[str, Search]:
-    """Return what a search tries for a model class; of a wrapper, its own part."""
-    order = getattr(model_class, "search_order", ())
-    order = next((COMBINATION_SEARCH_ORDER[cls.__name__] for cls in model_class.__mro__ if _has_order(cls)), order)
-    return space_of(model_settings(model_class), order)
-
-
-def _has_order(owner: type) -> bool:
-    return owner.__module__.startswith("recbole_ib.") and owner.__name__ in COMBINATION_SEARCH_ORDER
+def model_space(model_class: type, bottlenecks: Sequence[str] | None = None) -> dict[str, Search]:
+    """Return what a search tries for a model class, with its own or the given bottlenecks; of a wrapper, its own part."""
+    return space_of(model_settings(model_class, bottlenecks), getattr(model_class, "search_order", ()))
 
 
 def symbols() -> dict[str, str]:

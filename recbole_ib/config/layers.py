@@ -11,7 +11,7 @@ from recbole.utils import ModelType
 from recbole_ib.config.declared import model_defaults
 from recbole_ib.data.protocol import RECBOLE, protocol_settings
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.registry import backbone_class, is_multimodal, is_wrapper
+from recbole_ib.model.registry import backbone_class, bottlenecks_of, is_multimodal, is_wrapper
 from recbole_ib.utils.yaml import read_yaml
 
 DEFAULTS = ("recbole_ib", "recbole")
@@ -50,7 +50,7 @@ def layered_internal_config(config, model, model_class, dataset) -> None:
     if with_ours:
         if is_wrapper(model_class):
             above.update(model_defaults(_backbone_of(model_class, dataset, {**internal, **above}, external)))
-        above.update(model_defaults(model_class))
+        above.update(model_defaults(model_class, bottlenecks_of(model, model_class)))
         if hasattr(model_class, "bridged_settings"):
             above.update(model_class.bridged_settings(external))
         above.update(our_yaml(f"dataset/{dataset}"))

@@ -9,7 +9,7 @@ from recbole_ib.experiments.bottleneck_terms import TERMS
 from recbole_ib.experiments.model_spec import ModelSpec
 from recbole_ib.experiments.options import Options, make_entry
 from recbole_ib.experiments.results import Entry
-from recbole_ib.model.base import backbone_of
+from recbole_ib.model.bottleneck import backbone_of
 
 BOTTLENECKS, MODALITIES = "All modalities", "One modality alone"
 

@@ -75,7 +75,7 @@ def product_tables(model: nn.Module, score: Callable[[Tensor], Tensor]) -> tuple
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
     if is_multimodal(type(model)) and not hasattr(type(model), "bridged_settings"):
-        yield "forward()", *model._embeddings()
+        yield "forward()", *model.embeddings()
     for names in TABLES:
         tables = [getattr(model, name, None) for name in names]
         tables = [table.weight if isinstance(table, nn.Embedding) else table for table in tables]

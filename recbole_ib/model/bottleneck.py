@@ -1,34 +1,128 @@
-"""Bottlenecks on any backbone: the class that a backbone and the names of bottlenecks make.
+"""Information bottlenecks as modules that any backbone holds: the contract, the registry, and how they are attached.
 
-This is the one mechanism: ``IBMRec`` or ``MRdIBFREEDOM`` are such classes with a name in the catalog, and
-``--model=FREEDOM --bottleneck=fib,gib`` makes one that has none.
+``bottlenecks = ("fib", "gib")`` in a class, or ``--bottleneck=fib,gib`` on the command line, attaches them; a user's own one joins by
+:func:`register_bottleneck` and is then a name like the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
-from recbole.utils import get_model
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
 
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.model.base import MultimodalRecommender, backbone_of
-from recbole_ib.model.ibmrec import FIB, GIB, InformationBottleneck
-from recbole_ib.model.mrdib import MRDIB, DisentangledBottleneck
-from recbole_ib.model.wrappers.base import BackboneWrapper
+from recbole_ib.model.settings import Setting
+from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph, Phase
 
-#: name -> the class that puts it on a backbone, in the order in which names are written
-BOTTLENECKS: dict[str, type] = {FIB: InformationBottleneck, GIB: InformationBottleneck, MRDIB: DisentangledBottleneck}
-#: between the backbone's name and those of the bottlenecks in the name of a class
+#: between the backbone's name and those of its bottlenecks
 PLUS = "+"
+#: what a bottleneck may ask of its backbone
+LATENTS, ITEM_GRAPH = "latents", "item_graph"
 
 
-def parse_bottlenecks(value: str | Sequence[str]) -> tuple[str, ...]:
-    """``fib,gib``, ``fib+gib`` or a list, as a tuple in the order of :data:`BOTTLENECKS`.
+class Bottleneck(nn.Module):
+    """Base of the bottlenecks: what is squeezed between a backbone's parts, and the loss terms and steps that go with it.
+
+    A model calls the hooks in the order in which one training step needs them. Every hook has a default that changes nothing.
+
+    Args:
+        model: the finished backbone.
+        config: RecBole's configuration, with the values of :attr:`settings`.
+        dataset: the training data of the model.
 
     Raises:
-        ConfigurationError: an unknown name, one given twice, none, or two that do not go together.
+        ConfigurationError: the backbone lacks what :attr:`requires` names.
     """
+
+    #: the word of the key ``bottleneck``
+    name: ClassVar[str]
+    #: its yaml keys
+    settings: ClassVar[tuple[Setting, ...]] = ()
+    #: :data:`LATENTS`, :data:`ITEM_GRAPH`
+    requires: ClassVar[frozenset[str]] = frozenset()
+    #: names that it does not go together with, and why
+    excludes: ClassVar[Mapping[str, str]] = {}
+    #: whether :meth:`latents` stands for those of the backbone in training
+    replaces_latents: ClassVar[bool] = False
+    #: whether it reads the latents of all items in every step and every ranking
+    reads_every_latent: ClassVar[bool] = False
+    #: loss term -> the settings that switch it off: what ``recbole-ib ablate`` takes out one by one
+    terms: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: prefix of its diagnostics -> (title, unit) in plots
+    labels: ClassVar[Mapping[str, tuple[str, str]]] = {}
+
+    def __init__(self, model: Backbone, config: Any, dataset: Any):
+        super().__init__()
+        if LATENTS in self.requires:
+            check_latents(model, config, self.name)
+        if ITEM_GRAPH in self.requires and model.item_graph_kind is None:
+            raise ConfigurationError(
+                f"{self.name} refines an item graph, and {backbone_of(type(model)).__name__} has none (item_graph_kind is None); LATTICE, "
+                "VLATTICE, MICRO, FREEDOM, MGCN and SOIL have one"
+            )
+
+    def subset(self, model: Backbone, subset: BatchSubset, interaction: Interaction) -> BatchSubset:
+        """Return the rows that a batch needs, given those that the backbone's losses read."""
+        return subset
+
+    def latents(self, model: Backbone, items: Tensor | None) -> Mapping[str, Tensor]:
+        """Return the latents of a training step in place of the backbone's, with :attr:`replaces_latents`."""
+        return model.latents(items)
+
+    def item_graph(self, model: Backbone, graph: ItemGraph, latents: Mapping[str, Tensor]) -> ItemGraph:
+        """Return the item graph to train and rank with, given the backbone's."""
+        return graph
+
+    def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
+        """Return its weighted loss terms of a batch, by name."""
+        return {}
+
+    def phases(self, model: Backbone, phases: list[Phase]) -> list[Phase]:
+        """Return the optimizer steps of every batch, given those so far: with steps of its own before or after."""
+        return phases
+
+    def diagnostics(self, model: Backbone, items: Tensor) -> dict[str, Tensor]:
+        """Return scalars by name that tell what it lets through of the given distinct items."""
+        return {}
+
+
+AnyBottleneck = TypeVar("AnyBottleneck", bound=type[Bottleneck])
+BOTTLENECKS: dict[str, type[Bottleneck]] = {}
+
+
+def register_bottleneck(bottleneck: AnyBottleneck) -> AnyBottleneck:
+    """Make a bottleneck known by its ``name``, for the key ``bottleneck`` and names such as ``VBPR+mine``; usable as a decorator.
+
+    Raises:
+        ConfigurationError: no subclass of :class:`Bottleneck`, no usable name, or the name of another one.
+    """
+    if not (isinstance(bottleneck, type) and issubclass(bottleneck, Bottleneck)):
+        raise ConfigurationError(f"a bottleneck is a subclass of recbole_ib.model.bottleneck.Bottleneck, got {bottleneck!r}")
+    name = getattr(bottleneck, "name", None)
+    if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
+        raise ConfigurationError(
+            f"{bottleneck.__name__}.name is {name!r}; a bottleneck's name is a word of small letters, digits and _, such as fib"
+        )
+    known = BOTTLENECKS.get(name)
+    # a module that is run again, as in a notebook, registers its own class again
+    if known is not None and (known.__module__, known.__qualname__) != (bottleneck.__module__, bottleneck.__qualname__):
+        raise ConfigurationError(
+            f"the name {name!r} is that of {known.__module__}.{known.__qualname__}; rename {bottleneck.__name__}"
+        )
+    BOTTLENECKS[name] = bottleneck
+    return bottleneck
+
+
+def parse_bottlenecks(value: Any) -> tuple[str, ...]:
+    """Return the names in ``fib,gib``, ``fib+gib`` or a list, in the order in which they are registered; () for nothing.
+
+    Raises:
+        ConfigurationError: an unknown name, one given twice, or two that do not go together.
+    """
+    if value is None or value == "":
+        return ()
     if not isinstance(value, (str, list, tuple)):
         raise ConfigurationError(f"bottleneck is {value!r}; it takes names, such as fib,gib. Allowed: {', '.join(BOTTLENECKS)}")
     words = value.replace(PLUS, ",").split(",") if isinstance(value, str) else value
@@ -36,71 +130,74 @@ def parse_bottlenecks(value: str | Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in BOTTLENECKS:
             raise ConfigurationError(
-                f"there is no bottleneck {name!r}.{nearest(name, BOTTLENECKS)} Allowed: {', '.join(BOTTLENECKS)}"
+                f"there is no bottleneck {name!r}.{nearest(name, BOTTLENECKS)} Allowed: {', '.join(BOTTLENECKS)}. One of your own is "
+                "known after recbole_ib.register_bottleneck"
             )
-    if len(set(names)) != len(names) or not names:
+    if len(set(names)) != len(names):
         raise ConfigurationError(f"bottleneck is {value!r}; name each one once, such as fib,gib")
-    if len({BOTTLENECKS[name] for name in names}) > 1:
-        raise ConfigurationError(
-            f"bottleneck is {value!r}: fib and gib go together, mrdib stands alone (fib and mrdib both shape the item latents, and the "
-            "papers' training steps differ)"
-        )
+    for name in names:
+        for other, reason in BOTTLENECKS[name].excludes.items():
+            if other in names:
+                raise ConfigurationError(f"bottleneck is {value!r}: {reason}")
     return tuple(name for name in BOTTLENECKS if name in names)
 
 
-def bottlenecked(backbone: type, names: tuple[str, ...], named: Iterable[type] = ()) -> type:
-    """The class of a backbone with bottlenecks.
+def bottleneck_names(model_class: type, config: Any) -> tuple[str, ...]:
+    """Return the bottlenecks of a model: those of its class, or of the key ``bottleneck``."""
+    return tuple(getattr(model_class, "bottlenecks", ())) or parse_bottlenecks(config["bottleneck"])
 
-    Args:
-        backbone: a subclass of :class:`recbole_ib.model.base.MultimodalRecommender`.
-        names: as of :func:`parse_bottlenecks`.
-        named: classes that have names of their own; one of them with this backbone and these bottlenecks is taken as it is.
 
-    Raises:
-        ConfigurationError: no recommender of ours, a plug-in, a class that has other bottlenecks already, or one whose loss they
-            could not reach.
+def backbone_of(model_class: type) -> type:
+    """Return the class beneath a class with bottlenecks; a class without any is its own."""
+    return next(cls for cls in model_class.__mro__ if not getattr(cls, "bottlenecks", ()))
+
+
+def bottleneck_settings(name: str) -> tuple[Setting, ...]:
+    """Return the declared settings of a registered bottleneck."""
+    return BOTTLENECKS[name].settings
+
+
+class Composed(type):
+    """Attach the bottlenecks to a model when its last ``__init__`` has returned, so that no backbone calls for them."""
+
+    def __call__(cls, config: Any, dataset: Any) -> Any:
+        model = super().__call__(config, dataset)
+        for name in bottleneck_names(cls, config):
+            model.ib[name] = BOTTLENECKS[name](model, config, dataset)
+        return model
+
+
+def batch_subset_of(model: Any, interaction: Interaction) -> BatchSubset:
+    """Return the rows that one batch needs, of the model and its bottlenecks.
+
+    What a model says of its rows holds for the methods that its ``batch_subset`` was written for: where a subclass changes one of them
+    and restates nothing, all rows are computed.
     """
-    if not issubclass(backbone, MultimodalRecommender):
+    subset = model.batch_subset(interaction) if restates_subset(type(model)) else BatchSubset()
+    bottlenecks = list(model.ib.values())
+    for bottleneck in bottlenecks:
+        subset = bottleneck.subset(model, subset, interaction)
+    return subset if any(b.reads_every_latent for b in bottlenecks) else subset._replace(graph_items=None)
+
+
+def restates_subset(model_class: type) -> bool:
+    """Return whether ``batch_subset`` is defined at or below every method whose reads it tells."""
+    read = ("latents", "encode", "item_graph", "apply_item_graph", "ranking_losses", "calculate_loss")
+    own = next(i for i, cls in enumerate(model_class.__mro__) if "batch_subset" in vars(cls))
+    return not any(name in vars(cls) for cls in model_class.__mro__[:own] for name in read)
+
+
+def check_latents(model: Backbone, config: Any, bottleneck: str) -> None:
+    """Raise ConfigurationError for a backbone that does not project features."""
+    name, encoder = backbone_of(type(model)).__name__, model.feature_encoder
+    if encoder is None:
+        remedy = "set item_graph: learned" if config["item_graph"] == "frozen" else "choose a backbone that projects features"
         raise ConfigurationError(
-            f"{backbone.__name__} is no multimodal model of recbole_ib: a bottleneck needs a backbone that reads item features"
+            f"{bottleneck} works on the item latents, and {name} has none with these settings: features enter it through its item "
+            f"graph alone; {remedy}"
         )
-    if issubclass(backbone, BackboneWrapper):
+    passed = encoder.unprojected
+    if passed:
         raise ConfigurationError(
-            f"{backbone.__name__} is a plug-in itself; a bottleneck works on a backbone, not around a plug-in"
+            f"{bottleneck} works on projected features, and {name} takes {', '.join(passed)} as they are; set project_above: 0"
         )
-    if backbone.bottlenecks:
-        if backbone.bottlenecks == names:
-            return backbone
-        raise ConfigurationError(
-            f"{backbone.__name__} has the bottleneck {','.join(backbone.bottlenecks)} already and cannot take {','.join(names)}; name "
-            f"its backbone: --model={backbone_of(backbone).__name__} --bottleneck={','.join(names)}"
-        )
-    for method in ("calculate_loss", "batch_pass"):
-        if getattr(backbone, method) is not getattr(MultimodalRecommender, method):
-            raise ConfigurationError(
-                f"{backbone.__name__} has a {method} of its own, which would leave the terms of {','.join(names)} out; put its loss into "
-                "ranking_losses or pass_losses"
-            )
-    if len(backbone.training_phases) > 1:
-        raise ConfigurationError(f"a bottleneck needs a backbone with one training step a batch; {backbone.__name__} has more")
-    for model_class in named:
-        own = model_class.bottlenecks if issubclass(model_class, MultimodalRecommender) else ()
-        if own == names and model_class.__bases__ == (BOTTLENECKS[names[0]], backbone):
-            return model_class
-    return _made(backbone, names)
-
-
-@cache
-def _made(backbone: type, names: tuple[str, ...]) -> type:
-    name = PLUS.join([backbone.__name__, *names])
-    mixin = BOTTLENECKS[names[0]]
-    doc = f"{backbone.__name__} with {' and '.join(names)}, see :class:`{mixin.__module__}.{mixin.__name__}`."
-    return type(name, (mixin, backbone), {"bottlenecks": names, "__module__": __name__, "__doc__": doc, "__qualname__": name})
-
-
-def __getattr__(name: str) -> type:
-    """A class without a name of its own, for pickle: RecBole pickles a Config, and with it the model class."""
-    backbone, plus, names = name.partition(PLUS)
-    if not plus:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return _made(get_model(backbone), parse_bottlenecks(names))

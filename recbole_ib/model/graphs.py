@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,21 @@ from recbole_ib.utils.validate import choice, count
 def any_feature(dataset) -> Tensor:
     """The items that have a feature of their own in at least one modality, bool ``[n_items]``."""
     return torch.stack(list(dataset.has_feature.values())).any(dim=0)
+
+
+def required_modalities(config: Any, dataset: Any, model: str) -> list[str]:
+    """Return the names of the modalities of a data set.
+
+    Raises:
+        ConfigurationError: it has none, which no model can be built on.
+    """
+    modalities = list(getattr(dataset, "modalities", None) or {})
+    if not modalities:
+        raise ConfigurationError(
+            f"{model} needs at least 1 modality; the data set {config['dataset']!r} has 0. Name feature files under the key "
+            "'modalities' of its yaml"
+        )
+    return modalities
 
 
 def training_adjacency(dataset, normalization: str) -> SparseMatrix:

@@ -11,12 +11,18 @@ from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import recbole
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_model
 
+from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.model import bottlenecks  # noqa: F401  (registers them)
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.bottleneck import PLUS, backbone_of, parse_bottlenecks
+from recbole_ib.model.wrappers.base import BackboneWrapper
 
 
 @dataclass(frozen=True)
@@ -91,16 +97,12 @@ def recbole_models() -> tuple[str, ...]:
 
 
 def is_multimodal(model_class: type) -> bool:
-    """Is this class trained by our trainer (a model of the catalog, or a user's own subclass of our base)?"""
-    from recbole_ib.model.base import MultimodalRecommender
-
+    """Return whether our trainer trains a class: a model of the catalog, or a user's own subclass of our base."""
     return inspect.isclass(model_class) and issubclass(model_class, MultimodalRecommender)
 
 
 def is_wrapper(model_class: type) -> bool:
-    """Does this class wrap the model that its ``backbone`` key names?"""
-    from recbole_ib.model.wrappers.base import BackboneWrapper
-
+    """Return whether a class wraps the model that its ``backbone`` key names."""
     return inspect.isclass(model_class) and issubclass(model_class, BackboneWrapper)
 
 
@@ -120,21 +122,21 @@ def backbone_class(name: str) -> type:
     return _registered[name]
 
 
-def resolve_model(model: str | type | None, bottleneck) -> str | type | None:
-    """The registered name of a model with the bottlenecks of the key ``bottleneck``, or of a name such as ``FREEDOM+fib+gib``.
+def resolve_model(model: str | type | None, bottleneck: Any) -> str | type | None:
+    """Return the registered name of a model with the bottlenecks of the key ``bottleneck``, or of a name such as ``FREEDOM+fib+gib``.
 
-    A combination that the catalog has a name for is that class: VLATTICE with fib and gib is IBMRec. Without bottlenecks the model
-    is returned as it is.
+    A combination that the catalog has a name for is that class: VLATTICE with fib and gib is IBMRec. Any other one is the backbone's
+    own class under a name such as ``FREEDOM+fib+gib``. Without bottlenecks the model is returned as it is.
 
     Raises:
         ConfigurationError: an unknown model or bottleneck, two settings that differ, or bottlenecks that the model cannot take.
     """
-    from recbole_ib.model.bottleneck import PLUS, bottlenecked, parse_bottlenecks
-
     name, plus, written = model.partition(PLUS) if isinstance(model, str) else (model, "", "")
     if model is None or (not plus and (bottleneck is None or bottleneck == "")):
         return model
     names = parse_bottlenecks(written if plus else bottleneck)
+    if not names:
+        raise ConfigurationError(f"the model is {model!r}; name a bottleneck behind {PLUS}, such as {name}+fib")
     if plus and bottleneck not in (None, "") and parse_bottlenecks(bottleneck) != names:
         raise ConfigurationError(f"the model is {model}, but bottleneck is {bottleneck!r}; give the bottlenecks once")
     if isinstance(name, str):
@@ -144,13 +146,55 @@ def resolve_model(model: str | type | None, bottleneck) -> str | type | None:
     backbone = name if inspect.isclass(name) else _registered.get(name)
     if backbone is None:
         raise ConfigurationError(f"{name} is RecBole's own model; a bottleneck needs a backbone that reads item features")
-    made = bottlenecked(backbone, names, (_registered[entry.name] for entry in CATALOG.values()))
-    return register_model(made).__name__
+    _check_takes(backbone, names)
+    if backbone.bottlenecks == names:
+        return register_model(backbone).__name__
+    for entry in CATALOG.values():
+        if _registered[entry.name].bottlenecks == names and _registered[entry.name].__bases__ == (backbone,):
+            return entry.name
+    register_model(backbone)
+    alias = PLUS.join([backbone.__name__, *names])
+    if _aliases.get(alias) is not backbone:
+        _make_known(alias, backbone)
+        _aliases[alias] = backbone
+    return alias
+
+
+def bottlenecks_of(model: str, model_class: type) -> tuple[str, ...]:
+    """Return the bottlenecks of a resolved name and its class: those of the class, or those in the name."""
+    own = tuple(getattr(model_class, "bottlenecks", ()))
+    return own or (parse_bottlenecks(model.partition(PLUS)[2]) if model in _aliases else ())
+
+
+def _check_takes(backbone: type, names: tuple[str, ...]) -> None:
+    """Raise ConfigurationError for a class that is no multimodal model, a wrapper, has other bottlenecks, or a loss out of their reach."""
+    if not is_multimodal(backbone):
+        raise ConfigurationError(
+            f"{backbone.__name__} is no multimodal model of recbole_ib: a bottleneck needs a backbone that reads item features"
+        )
+    if is_wrapper(backbone):
+        raise ConfigurationError(
+            f"{backbone.__name__} is a plug-in itself; a bottleneck works on a backbone, not around a plug-in"
+        )
+    if backbone.bottlenecks and backbone.bottlenecks != names:
+        raise ConfigurationError(
+            f"{backbone.__name__} has the bottleneck {','.join(backbone.bottlenecks)} already and cannot take {','.join(names)}; name "
+            f"its backbone: --model={backbone_of(backbone).__name__} --bottleneck={','.join(names)}"
+        )
+    if backbone.calculate_loss is not MultimodalRecommender.calculate_loss:
+        raise ConfigurationError(
+            f"{backbone.__name__} has a calculate_loss of its own, which would leave the terms of {','.join(names)} out; put its loss "
+            "into ranking_losses"
+        )
+    if backbone.phases is not MultimodalRecommender.phases:
+        raise ConfigurationError(
+            f"a bottleneck needs a backbone with one training step per batch; {backbone.__name__} has phases of its own"
+        )
 
 
 def check_model_name(name: str) -> None:
     """Raise ConfigurationError for a name that neither the catalog, RecBole nor :func:`register_model` knows."""
-    if name in CATALOG or name in recbole_models() or name in _registered:
+    if name in CATALOG or name in recbole_models() or name in _registered or name in _aliases:
         return
     known = [*CATALOG, *_registered, *recbole_models()]
     raise ConfigurationError(
@@ -160,6 +204,8 @@ def check_model_name(name: str) -> None:
 
 
 _registered: dict[str, type] = {}
+#: names such as FREEDOM+fib+gib -> the backbone's class
+_aliases: dict[str, type] = {}
 
 
 def register_model(model_class: type) -> type:
@@ -180,6 +226,13 @@ def register_model(model_class: type) -> type:
     _check_free(name, model_class)
     if model_class.__qualname__ != name:
         raise ConfigurationError(f"{name} must stand at the top level of its module, so that a worker can import it by name")
+    _make_known(name, model_class)
+    _registered[name] = model_class
+    return model_class
+
+
+def _make_known(name: str, model_class: type) -> None:
+    """Enter a class, its data set and its trainer where RecBole looks them up by name."""
     # RecBole imports recbole.model.<kind>_recommender.<lower-case name> and takes the class from it
     package = importlib.import_module("recbole.model.general_recommender")
     alias = ModuleType(f"{package.__name__}.{name.lower()}", f"What RecBole imports for {model_class.__module__}.{name}.")
@@ -188,8 +241,6 @@ def register_model(model_class: type) -> type:
     sys.modules[alias.__name__] = alias
     setattr(package, name.lower(), alias)
     if is_multimodal(model_class):
-        from recbole_ib.data.dataset import MultimodalDataset
-
         # a model names a trainer of its own as text: models lie below trainers and import none
         module, _, trainer = getattr(model_class, "trainer_class", "recbole_ib.training.trainer.MultimodalTrainer").rpartition(
             "."
@@ -197,8 +248,6 @@ def register_model(model_class: type) -> type:
         # RecBole looks for <Name>Dataset and <Name>Trainer before it takes the general ones
         setattr(importlib.import_module("recbole.data.dataset"), f"{name}Dataset", MultimodalDataset)
         setattr(importlib.import_module("recbole.trainer"), f"{name}Trainer", getattr(importlib.import_module(module), trainer))
-    _registered[name] = model_class
-    return model_class
 
 
 def ensure_known(model_class: type) -> None:

@@ -9,6 +9,7 @@ from recbole_ib.config.config import Config
 from recbole_ib.config.layers import layered_internal_config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.registry import (
+    bottlenecks_of,
     is_multimodal,
     resolve_model,
 )
@@ -48,7 +49,9 @@ def patch() -> None:
         set_defaults(self)
         if is_multimodal(self.model_class):
             # written one way, however the run was asked for: a checkpoint's settings are compared with it
-            self.final_config_dict["bottleneck"] = ",".join(self.model_class.bottlenecks) or None
+            self.final_config_dict["bottleneck"] = (
+                ",".join(bottlenecks_of(self.final_config_dict["model"], self.model_class)) or None
+            )
         if not isinstance(self, Config) and is_multimodal(self.model_class):
             # RecBole's Config also takes the host process's own options for settings: those are not checked
             given = {**self.file_config_dict, **self.variable_config_dict}

@@ -200,17 +200,19 @@ class Diagnostics:
         self.items = sample_ids(item, sizes.items, generator).to(device)
         self.users = sample_ids(user, sizes.users, generator).to(device)
         self._any = item.to(device)
-        self._masks = {**dataset.has_feature, **model.latent_masks(dataset)}
+        encoder = model.feature_encoder
+        self._masks = {**dataset.has_feature, **({} if encoder is None else encoder.masks(dataset))}
         self._masks = {name: mask.to(device) & self._any for name, mask in self._masks.items()}
         self._kernels: dict[str, tuple[Tensor, Tensor]] = {}
 
     def measure(self) -> dict[str, float]:
         """Every measure by its name, see docs/diagnostics.md; nothing of the model changes."""
         with evaluation_mode(self.model):
-            latents = self.model.item_latents()
+            latents = self.model.training_latents()
             parts, fuse = self.parts(latents) if latents else ({}, dict)
             found = {**self.dependence(latents), **self.information(parts), **self.shares(parts, fuse)}
-            found.update(self.model.bottleneck_state(self.items))
+            for bottleneck in self.model.ib.values():
+                found.update(bottleneck.diagnostics(self.model, self.items))
             return {name: float(value) for name, value in found.items()}
 
     def dependence(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -219,7 +221,8 @@ class Diagnostics:
         Args:
             latents: name -> ``[n_items, d]``.
         """
-        found, features, ids = {}, self.model.latent_features(self.items), item_ids(self.model)
+        found, ids, encoder = {}, item_ids(self.model), self.model.feature_encoder
+        features = {} if encoder is None else encoder.features(self.items)
         id_kernels: dict[tuple[int, ...], Tensor] = {}
         for name, table in latents.items():
             known = self._mask(name)[self.items]
@@ -279,7 +282,8 @@ class Diagnostics:
         Where they do not (a plug-in has put a function that is not linear, or a mask, into a backbone that mixes its modalities in
         one projection, as VBPR does), the latents are their own parts.
         """
-        parts, fuse = self.model.modality_latents(), self.model.fuse_modalities
+        encoder = self.model.feature_encoder
+        parts, fuse = encoder.parts(), encoder.fuse
         fused = fuse(parts)
         if fused.keys() == latents.keys() and all((fused[n] - z).norm() <= SAME_LATENTS * z.norm() for n, z in latents.items()):
             return parts, fuse

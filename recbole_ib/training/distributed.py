@@ -21,6 +21,7 @@ from torch import Tensor
 from recbole_ib.distributed.launch import launched
 from recbole_ib.distributed.share import Share, WholeBatch
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.registry import CATALOG, bottlenecks_of, is_multimodal
 from recbole_ib.patches.collector import RankingCollector
 
 # -- the processes ----------------------------------------------------------------------------------------------------
@@ -236,9 +237,8 @@ def can_share(model_class: type) -> bool:
 
 def check_model(name: str, model_class: type) -> None:
     """Raise ConfigurationError for a model whose steps slices of a batch do not make."""
-    if can_share(model_class):
+    if can_share(model_class) and not bottlenecks_of(name, model_class):
         return
-    from recbole_ib.model.registry import CATALOG, is_multimodal
 
     able = ", ".join(entry for entry in CATALOG if can_share(get_model(entry)))
     reason = (

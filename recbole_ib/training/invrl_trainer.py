@@ -111,15 +111,15 @@ class InvRLTrainer(MultimodalTrainer):
         loaders = [self._loader(train_data, torch.nonzero(labels == e).flatten()) for e in range(int(config["n_environments"]))]
         steps, streams = max(len(loader) for loader in loaders), [_endless(loader) for loader in loaders]
         backbone.train().requires_grad_(False)
-        weights = redraw_first_layers(backbone.projections)
+        weights = redraw_first_layers(backbone.encoder)
         mu = torch.zeros_like(self.model.mask).requires_grad_(True)
         optimizer = torch.optim.Adam([*weights, mu], lr=float(config["mask_learning_rate"]))
         for epoch in range(int(config["mask_epochs"])):
             backbone, total = self.model.rebuilt(backbone, gate(mu)), 0.0
             for step in range(steps):
-                if step == 0 or not backbone.latents_train_every_step:
+                if step == 0 or backbone.latents_role == "graph":
                     backbone.pre_epoch(epoch)
-                use_mask(backbone.projections, gate(mu, float(config["mask_noise"])))
+                use_mask(backbone.encoder, gate(mu, float(config["mask_noise"])))
                 batches = [next(stream).to(self.device) for stream in streams]
                 loss = mask_loss(environment_losses(backbone, batches), weights, mu, alpha, lam)
                 for parameter, gradient in zip([*weights, mu], torch.autograd.grad(loss, [*weights, mu]), strict=True):

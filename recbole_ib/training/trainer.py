@@ -56,13 +56,13 @@ def _named(losses) -> NamedLosses:
 
 def _not_finite(model, phase: str, terms: Mapping[str, float], of: str = "") -> ValueError:
     found = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
-    partial = isinstance(model, MultimodalRecommender) and type(model).output_rows is not MultimodalRecommender.output_rows
-    hint = "; a loss that reads outputs outside of the model's output_rows finds NaN there" if partial else ""
+    partial = isinstance(model, MultimodalRecommender) and type(model).batch_subset is not MultimodalRecommender.batch_subset
+    hint = "; a loss that reads outputs outside of the model's batch_subset finds NaN there" if partial else ""
     return ValueError(f"training loss of phase {phase} is not finite{of}: {found}. A lower learning_rate often helps{hint}")
 
 
 class MultimodalTrainer(Trainer):
-    """RecBole's ``Trainer`` for models with ``training_phases``, see :class:`recbole_ib.model.types.Phase`.
+    """RecBole's ``Trainer`` for models with several ``phases``, see :class:`recbole_ib.model.types.Phase`.
 
     Every batch runs the phases in order, each with an optimizer of its own (torch's fused ones: one pass over the parameters); a
     model with one phase trains as under RecBole's Trainer. Loss terms carry their names into the progress bar, the log and tensorboard.
@@ -103,10 +103,11 @@ class MultimodalTrainer(Trainer):
         self.saved_model_file = self.processes.from_first(lambda: str(path))
         if self.processes.size > 1:
             self.eval_collector = distributed.SharedCollector(config, self.processes)
-        self.optimizers = {phase.name: self._phase_optimizer(phase) for phase in model.training_phases}
+        self.phases = model.phases()
+        self.optimizers = {phase.name: self._phase_optimizer(phase) for phase in self.phases}
         # RecBole's one optimizer is that of the model's loss: a critic's step may come first
-        whole = next((phase for phase in model.training_phases if phase.loss == "calculate_loss"), model.training_phases[0])
-        self.optimizer = self.optimizers[whole.name]
+        main = next((phase for phase in self.phases if phase.main), self.phases[0])
+        self.optimizer = self.optimizers[main.name]
         #: elsewhere the host would wait for the device in every step; there an epoch's sums tell, where a NaN or an inf stays
         self._checks_every_step = self.device.type == "cpu"
         #: one entry an evaluation, those before an interruption too: epoch, validation score, seconds of training until then
@@ -121,9 +122,9 @@ class MultimodalTrainer(Trainer):
         self._diagnostics: tuple[Diagnostics, DiagnosticsFile] | None = None
 
     def _phase_optimizer(self, phase):
-        parameters = [p for p in getattr(self.model, phase.parameters)() if p.requires_grad]
+        parameters = [p for p in phase.parameters() if p.requires_grad]
         # weight decay belongs to the step that trains the whole model; twice a batch would be twice the decay
-        decay = self.weight_decay if phase.loss == "calculate_loss" else 0.0
+        decay = self.weight_decay if phase.main else 0.0
         return self._build_optimizer(params=parameters, weight_decay=decay)
 
     def _build_optimizer(self, **kwargs):
@@ -154,7 +155,7 @@ class MultimodalTrainer(Trainer):
         for batch, interaction in enumerate(bar):
             share = self.processes.share(interaction, self.device)
             terms = {}
-            for phase in model.training_phases:
+            for phase in self.phases:
                 found = self._step(phase, share)
                 of_phase[phase.name] = tuple(found)
                 terms.update(found)
@@ -177,7 +178,7 @@ class MultimodalTrainer(Trainer):
     def _set_learning_rate(self, epoch: int) -> None:
         """lr(epoch) = learning_rate * learning_rate_decay^(epoch / 50), the schedule of LATTICE's release."""
         decay = self.config["learning_rate_decay"] or 1.0
-        for phase in self.model.training_phases:
+        for phase in self.phases:
             for group in self.optimizers[phase.name].param_groups:
                 group["lr"] = phase.rate * self.learning_rate * decay ** (epoch / 50)
 
@@ -189,7 +190,7 @@ class MultimodalTrainer(Trainer):
             parameter.grad = None
         with mixed(self.enable_amp, self.device):
             with share:
-                losses = _named(getattr(self.model, phase.loss)(share.interaction))
+                losses = _named(phase.loss(share.interaction))
             values = self.processes.batch_terms(list(losses), share)
             if self._checks_every_step and not bool(torch.isfinite(sum(values))):
                 raise _not_finite(self.model, phase.name, {n: v.item() for n, v in zip(losses.names, values, strict=True)})

@@ -18,7 +18,7 @@ from recbole_ib.config.config import Config
 from recbole_ib.config.declared import model_space
 from recbole_ib.config.layers import RECBOLE_PROPERTIES, our_yaml, properties_folder
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.model.registry import DATASET_KEYS, backbone_class, is_multimodal, is_wrapper
+from recbole_ib.model.registry import DATASET_KEYS, backbone_class, bottlenecks_of, is_multimodal, is_wrapper
 from recbole_ib.utils.yaml import read_yaml
 
 #: kind -> what follows it, as messages write it
@@ -218,7 +218,7 @@ def shipped_space(config: Config) -> Space:
         ConfigurationError: the package has none.
     """
     model_class = config.model_class
-    entries = _entries(model_class)
+    entries = _entries(model_class, config["model"])
     if is_wrapper(model_class):
         entries = {**_entries(backbone_class(config["backbone"])), **entries}
     if not entries:
@@ -230,8 +230,8 @@ def shipped_space(config: Config) -> Space:
     return parse_space(entries, f"the space of {config['model']}")
 
 
-def _entries(model_class: type) -> dict:
-    declared = {key: search.plain() for key, search in model_space(model_class).items()}
+def _entries(model_class: type, model: str = "") -> dict:
+    declared = {key: search.plain() for key, search in model_space(model_class, bottlenecks_of(model, model_class)).items()}
     if declared:
         return declared
     # RecBole's own models declare nothing: their spaces are files
@@ -278,7 +278,7 @@ def check_searched(space: Space, make_config: Callable[[dict], Config]) -> Confi
 def read_keys(config: Config) -> set[str]:
     """The settings that training a configuration's model reads."""
     model_class = config.model_class
-    keys = {*our_yaml("overall"), *read_yaml(RECBOLE_PROPERTIES / "overall.yaml"), *class_keys(model_class)}
+    keys = {*our_yaml("overall"), *read_yaml(RECBOLE_PROPERTIES / "overall.yaml"), *class_keys(model_class, config["model"])}
     if not is_multimodal(model_class):
         keys |= set(read_yaml(RECBOLE_PROPERTIES / "model" / f"{config['model']}.yaml", missing_ok=True))
     if is_wrapper(model_class):

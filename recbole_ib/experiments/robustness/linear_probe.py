@@ -111,7 +111,7 @@ def trained_model(checkpoint: str | Path):
 def item_tables(model) -> dict[str, np.ndarray]:
     """``latents``: all latents side by side, where a model has some; ``items``: the rows that it scores with. ``[n_items, d]``."""
     with torch.no_grad():
-        latents = list(model.item_latents().values())
+        latents = list(model.training_latents().values())
         tables = {"latents": torch.cat(latents, dim=1)} if latents else {}
         tables["items"] = model()[1]
     return {name: table.double().cpu().numpy() for name, table in tables.items()}

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import LinearEncoder, batch_items, is_tuned
+from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned, make_encoder
 from recbole_ib.model.losses import unsquared_norms
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE, RAW_FEATURES, searched_rate
-from recbole_ib.model.types import Encoded
+from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, UserContent, distinct
 from recbole_ib.utils.validate import Number, count, share
 
 
@@ -65,7 +66,7 @@ class BM3(MultimodalRecommender):
         searched_rate("around the default, which the paper fixes at 1e-3"),
     )
 
-    latents_in_score = False
+    latents_role = "loss"
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -75,7 +76,10 @@ class BM3(MultimodalRecommender):
         self.adjacency = training_adjacency(dataset, "sym")
         # as released, no bias starts at zero: ids are tiny at first, so a shared direction of all f(x) gives the cosines a start
         # (with f's bias at zero, training is far slower and ends lower: results/amazon-baby.md)
-        self.projections = LinearEncoder(dataset.modalities, self.embedding_size, tuned=is_tuned(config), zero_bias=False)
+        features, tuned = dataset.modalities, is_tuned(config)
+        self.encoder = make_encoder(
+            config, lambda size: LinearEncoder(features, size, tuned=tuned, zero_bias=False), self.embedding_size
+        )
         self.predictor = nn.Linear(self.embedding_size, self.embedding_size)
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
@@ -86,10 +90,11 @@ class BM3(MultimodalRecommender):
         nn.init.xavier_uniform_(self.item_embedding.weight)
         self.predictor.reset_parameters()
         nn.init.xavier_normal_(self.predictor.weight)
-        self.projections.reset_parameters()
+        self.encoder.reset_parameters()
 
-    def latent_rows(self, interaction) -> Tensor:
-        return batch_items(interaction[self.ITEM_ID])
+    def batch_subset(self, interaction: Interaction) -> BatchSubset:
+        """Return the positive items: T_m acts in the loss of the batch alone."""
+        return BatchSubset(latents=distinct(interaction[self.ITEM_ID]))
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
@@ -97,33 +102,38 @@ class BM3(MultimodalRecommender):
         user, item = nodes.split([self.n_users, self.n_items])
         return Encoded(user, item + item0, user0, item0, latents)
 
-    def attach(self, encoded: Encoded, graph=None) -> tuple[Tensor, Tensor]:
-        return self.predictor(encoded.user), self.predictor(encoded.item)
+    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
+        """Return f(x_u) and f(x_i); there is no item graph."""
+        return Outputs(self.predictor(encoded.user), self.predictor(encoded.item))
 
     def target(self, x: Tensor) -> Tensor:
         """x~: a dropped-out copy that takes no gradient; without the stop, all representations collapse into one."""
         return F.dropout(x.detach(), self.target_dropout, self.training)
 
-    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
-        users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``rec``, ``reg`` and ``align_<modality>``."""
+        users, items, encoded, outputs = batch.users, batch.positives, batch.encoded, batch.outputs
         user_target = self.target(F.embedding(users, encoded.user))
         item_target = self.target(F.embedding(items, encoded.item))
-        rec = cosine_gap(F.embedding(users, user), item_target) + cosine_gap(F.embedding(items, item), user_target)
+        rec = cosine_gap(F.embedding(users, outputs.user), item_target) + cosine_gap(
+            F.embedding(items, outputs.item), user_target
+        )
         # row 0 is padding: it has no edge and no gradient but that of the norm
         losses = {"rec": rec, "reg": self.reg_weight * unsquared_norms(encoded.user[1:], encoded.item[1:])}
-        here = torch.searchsorted(self.latent_rows(interaction), items)
+        rows = batch.latent_rows(items)
         for name in self.modalities:
-            content = F.embedding(here, encoded.views[name])
+            content = F.embedding(rows, encoded.views[name])
             online = self.predictor(content)
             gaps = cosine_gap(online, item_target) + cosine_gap(online, self.target(content))
             losses[f"align_{name}"] = self.cl_weight * gaps
         return losses
 
-    def content_parameters(self) -> list[nn.Parameter]:
-        return [self.user_embedding.weight, *self.projections.parameters()]
-
-    def user_content(self, users: Tensor) -> Tensor:
-        return self.user_embedding(users).repeat(1, len(self.modalities))
+    def user_content(self) -> UserContent:
+        """Return the user table, once per modality."""
+        table = self.user_embedding
+        return UserContent(
+            lambda users: table(users).repeat(1, len(self.modalities)), lambda: [table.weight, *self.encoder.parameters()]
+        )
 
 
 def cosine_gap(a: Tensor, b: Tensor) -> Tensor:

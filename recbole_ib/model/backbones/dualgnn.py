@@ -13,10 +13,11 @@ from recbole_ib.graph import SparseMatrix, mean_propagation, neighbor_weights, u
 from recbole_ib.graph.user_graph import AGGREGATIONS
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.layers.encoder import LinearEncoder, MLPEncoder
+from recbole_ib.model.losses import bpr
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE
-from recbole_ib.model.types import Encoded
+from recbole_ib.model.types import Batch, Encoded, UserContent
 from recbole_ib.ops.normalize import unit_rows
 from recbole_ib.utils.validate import Integer, Number, OneOf, choice, count
 
@@ -70,8 +71,8 @@ class DualGNN(MultimodalRecommender):
         self.user_graph = SparseMatrix(
             neighbor_weights(user_co_occurrence(interactions, count(config, "user_knn", least=1)), aggregation)
         )
-        self.projections = LinearEncoder(dataset.modalities, count(config, "hidden_dim", least=1), init="default")
-        self.second = nn.ModuleDict({m: nn.Linear(self.projections.out_dim, self.embedding_size) for m in self.modalities})
+        projections = LinearEncoder(dataset.modalities, config["hidden_dim"], init="default")
+        self.encoder = MLPEncoder(projections, self.embedding_size)
         self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, self.embedding_size) for m in self.modalities})
         self.user_weight = nn.Embedding(self.n_users, len(self.modalities))
         self.reset_parameters()
@@ -83,13 +84,7 @@ class DualGNN(MultimodalRecommender):
         with torch.no_grad():
             # shares of the modalities at the start; trained without being normalized again
             self.user_weight.weight.copy_(F.softmax(self.user_weight.weight, dim=1))
-        self.projections.reset_parameters()
-        for layer in self.second.values():
-            layer.reset_parameters()
-
-    def modality_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        # the second layer stands outside ``projections``: what a plug-in replaces there is one linear layer a modality, as everywhere
-        return {m: self.second[m](F.leaky_relu(hidden)) for m, hidden in self.projections(items).items()}
+        self.encoder.reset_parameters()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         nodes0 = [unit_rows(torch.cat([self.preference[m].weight, latents[m]])) for m in self.modalities]
@@ -101,17 +96,18 @@ class DualGNN(MultimodalRecommender):
         own = (by_user * self.user_weight.weight.unsqueeze(2)).sum(dim=1)
         return Encoded(own + self.user_graph(own), by_item.sum(dim=1), user0, item0)
 
-    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
-        losses = super().ranking_losses(interaction, encoded, user, item, rows)
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``bpr`` and ``reg``, of the users' preferences and weights."""
+        losses = {"bpr": bpr(*batch.triplets())}
+        preferences = sum(table(batch.users).square().mean() for table in self.preference.values())
+        losses["reg"] = self.reg_weight * (preferences + self.user_weight.weight[1:].square().mean())
         # the logarithm to base 2, as released: against the same reg_weight, BPR counts 1.44 times
         return {**losses, "bpr": losses["bpr"] / math.log(2)}
 
-    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
-        preferences = sum(table(users).square().mean() for table in self.preference.values())
-        return preferences + self.user_weight.weight[1:].square().mean()
-
-    def user_content(self, users: Tensor) -> Tensor:
-        return torch.cat([self.preference[m](users) for m in self.modalities], dim=1)
-
-    def content_parameters(self) -> list[nn.Parameter]:
-        return [*self.preference.parameters(), *self.projections.parameters(), *self.second.parameters()]
+    def user_content(self) -> UserContent:
+        """Return the users' preferences by modality."""
+        tables = self.preference
+        return UserContent(
+            lambda users: torch.cat([tables[m](users) for m in self.modalities], dim=1),
+            lambda: [*tables.parameters(), *self.encoder.parameters()],
+        )

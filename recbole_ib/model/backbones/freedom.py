@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +22,7 @@ from recbole_ib.graph import (
 )
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import modality_graphs, modality_weights, training_adjacency
-from recbole_ib.model.layers.encoder import LinearEncoder, batch_items, is_tuned
+from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned, make_encoder
 from recbole_ib.model.losses import bpr
 from recbole_ib.model.settings import Search, Setting
 from recbole_ib.model.shared_settings import (
@@ -34,7 +35,7 @@ from recbole_ib.model.shared_settings import (
     RAW_FEATURES,
     searched_rate,
 )
-from recbole_ib.model.types import Encoded
+from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, UserContent, distinct, item_graph_subset
 from recbole_ib.utils.validate import Number, count
 
 
@@ -84,10 +85,9 @@ class FREEDOM(MultimodalRecommender):
         searched_rate("around the default, which the paper fixes at 1e-3"),
     )
 
-    latents_in_score = False
+    latents_role = "loss"
     item_graph_kind = "shared"
     row_mean_losses = True
-    losses_read_batch_items = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -103,7 +103,10 @@ class FREEDOM(MultimodalRecommender):
             graph.data[:] = 1.0
         self.frozen_graph = FrozenItemGraph(graphs, self._graph_weights(config, list(graphs)), "normalize_first")
         # as wide as the users' rows, which score them
-        self.projections = LinearEncoder(dataset.modalities, self.embedding_size, tuned=is_tuned(config), init="default")
+        features, tuned = dataset.modalities, is_tuned(config)
+        self.encoder = make_encoder(
+            config, lambda size: LinearEncoder(features, size, tuned=tuned, init="default"), self.embedding_size
+        )
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
         self.reset_parameters()
@@ -111,7 +114,7 @@ class FREEDOM(MultimodalRecommender):
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.user_embedding.weight)
         nn.init.xavier_uniform_(self.item_embedding.weight)
-        self.projections.reset_parameters()
+        self.encoder.reset_parameters()
 
     def pre_epoch(self, epoch: int) -> None:
         """Draw the graph that this epoch's training propagates on."""
@@ -119,9 +122,10 @@ class FREEDOM(MultimodalRecommender):
             kept = degree_sensitive_edges(self.interactions, self.edge_dropout)
             self.sampled = SparseMatrix(user_item_adjacency(kept), symmetric=True).to(self.device)
 
-    def latent_rows(self, interaction) -> Tensor:
-        # T_m acts in the loss of the batch alone
-        return batch_items(interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID])
+    def batch_subset(self, interaction: Interaction) -> BatchSubset:
+        """Return the batch's items: T_m acts in the loss alone, and each item reads its own row of a one-layer S."""
+        items = distinct(interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID])
+        return item_graph_subset(self.n_item_layers, items)._replace(latents=items)
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         if self.training and self.edge_dropout > 0 and self.sampled is None:
@@ -135,26 +139,26 @@ class FREEDOM(MultimodalRecommender):
     def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
         return self.frozen_graph()
 
-    def attach(self, encoded: Encoded, graph: EdgeGraph) -> tuple[Tensor, Tensor]:
-        return encoded.user, encoded.item + graph.propagate(encoded.item0, self.n_item_layers)
+    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
+        """Return X_u and y = X_i + S^n Q."""
+        return Outputs(encoded.user, encoded.item + graph.propagate(encoded.item0, self.n_item_layers))
 
-    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
-        users, positives, negatives = self.batch_ids(interaction)
-        _, i, j = self.batch_ids(interaction, self.latent_rows(interaction))
-        u = F.embedding(users, user)
-        positive, negative = F.embedding(torch.cat([positives, negatives]), item).split(positives.numel())
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``bpr`` and ``bpr_<modality>``."""
+        i, j = batch.latent_rows(batch.positives), batch.latent_rows(batch.negatives)
+        u, positive, negative = batch.triplets()
         losses = {"bpr": bpr(u, positive, negative)}
         for name in self.modalities:
-            t = encoded.views[name]
+            t = batch.encoded.views[name]
             losses[f"bpr_{name}"] = self.reg_weight * bpr(u, F.embedding(i, t), F.embedding(j, t))
         return losses
 
-    def content_parameters(self) -> list[nn.Parameter]:
-        return [self.user_embedding.weight, *self.projections.parameters()]
-
-    def user_content(self, users: Tensor) -> Tensor:
-        # the layer-0 rows of what the auxiliary losses score every modality with
-        return self.user_embedding(users).repeat(1, len(self.modalities))
+    def user_content(self) -> UserContent:
+        """Return the layer-0 rows of what the auxiliary losses score every modality with."""
+        table = self.user_embedding
+        return UserContent(
+            lambda users: table(users).repeat(1, len(self.modalities)), lambda: [table.weight, *self.encoder.parameters()]
+        )
 
     def _graph_weights(self, config, modalities: list[str]) -> ModalityWeights:
         """``modality_weights`` where it is set; otherwise ``image_weight`` for the pictures and equal shares for the rest."""

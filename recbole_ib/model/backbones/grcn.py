@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph, EdgeStructure, edge_scores, edge_softmax
 from recbole_ib.model.base import MultimodalRecommender
-from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.layers.encoder import LinearEncoder, make_encoder
+from recbole_ib.model.losses import bpr
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE
-from recbole_ib.model.types import Encoded
+from recbole_ib.model.types import Batch, Encoded, UserContent
 from recbole_ib.ops.normalize import unit_rows
 from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, choice, count
 
@@ -23,7 +24,7 @@ EDGE_WEIGHTS = ("confidence", "max", "mean")
 FUSIONS = ("concat", "mean", "id")
 
 
-class UnitProjections(LinearEncoder):
+class UnitEncoder(LinearEncoder):
     """z^k = norm(lrelu(M^k W_k + b_k)), rows of length 1."""
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
@@ -113,7 +114,8 @@ class GRCN(MultimodalRecommender):
         self.user_edges = EdgeStructure(users, items, n_nodes)
         self.edges = EdgeStructure(torch.cat([users, items]), torch.cat([items, users]), n_nodes)
         # b_k must not start at zero: an item without a feature would sit where the norm has no gradient
-        self.projections = UnitProjections(dataset.modalities, self.feature_dim, zero_bias=False)
+        features = dataset.modalities
+        self.encoder = make_encoder(config, lambda size: UnitEncoder(features, size, zero_bias=False), self.feature_dim)
         self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, self.feature_dim) for m in self.modalities})
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
@@ -133,7 +135,7 @@ class GRCN(MultimodalRecommender):
             spread = math.sqrt(2 / (self.n_users + self.n_items + pair[0].embedding_dim))
             for table in pair:
                 nn.init.normal_(table.weight, std=spread)
-        self.projections.reset_parameters()
+        self.encoder.reset_parameters()
 
     def routed_preference(self, name: str, z: Tensor) -> Tensor:
         """p after the routing: unit rows ``[n_users, C]``, drawn to the items of their user that they are like already."""
@@ -185,13 +187,19 @@ class GRCN(MultimodalRecommender):
         user, item = nodes.split([self.n_users, self.n_items])
         return Encoded(user, item, user0, item0)
 
-    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
-        ids = self.user_embedding(users).square().mean()
-        ids = ids + self.item_embedding(torch.cat([positives, negatives])).square().mean()
-        return ids + sum(table(users).square().mean() for table in self.preference.values())
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``bpr`` and ``reg``, of the id embeddings and the preferences of the batch."""
+        losses = {"bpr": bpr(*batch.triplets())}
+        ids = self.user_embedding(batch.users).square().mean()
+        ids = ids + self.item_embedding(torch.cat([batch.positives, batch.negatives])).square().mean()
+        penalty = ids + sum(table(batch.users).square().mean() for table in self.preference.values())
+        losses["reg"] = self.reg_weight * penalty
+        return losses
 
-    def user_content(self, users: Tensor) -> Tensor:
-        return torch.cat([self.preference[m](users) for m in self.modalities], dim=1)
-
-    def content_parameters(self) -> list[nn.Parameter]:
-        return [*self.preference.parameters(), *self.projections.parameters()]
+    def user_content(self) -> UserContent:
+        """Return the users' preferences by modality."""
+        tables = self.preference
+        return UserContent(
+            lambda users: torch.cat([tables[m](users) for m in self.modalities], dim=1),
+            lambda: [*tables.parameters(), *self.encoder.parameters()],
+        )

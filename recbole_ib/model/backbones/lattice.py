@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,8 +13,9 @@ from recbole_ib.graph import EdgeGraph, mean_propagation
 from recbole_ib.graph.adjacency import NORMALIZATIONS
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned
+from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned, make_encoder
 from recbole_ib.model.layers.item_graph import ItemGraphLayer
+from recbole_ib.model.losses import bpr
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.model.shared_settings import (
     EMBEDDING_SIZE,
@@ -26,7 +28,7 @@ from recbole_ib.model.shared_settings import (
     RELEASED_DECAY,
     STATIC_WEIGHT,
 )
-from recbole_ib.model.types import Encoded
+from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, item_graph_subset
 from recbole_ib.utils.validate import Integer, Number, OneOf, choice, count
 
 
@@ -69,36 +71,37 @@ class LATTICE(MultimodalRecommender):
         Override("learning_rate", search=Search.choice(1.0e-4, 5.0e-4, 1.0e-3, 5.0e-3, source="the benchmarks on Amazon")),
     )
 
-    latents_train_every_step = False
+    latents_role = "graph"
     item_graph_kind = "shared"
     row_mean_losses = True
-    losses_read_batch_items = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.n_layers = count(config, "n_layers")
         norm = choice(config, "ui_norm", NORMALIZATIONS)
         self.adjacency = training_adjacency(dataset, norm)
-        self.item_view = self.build_item_view(config, dataset)
+        self.item_graph_layer = self.build_item_graph_layer(config, dataset)
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
-        self.projections = None
-        if self.item_view.learned:
+        if self.item_graph_layer.learned:
             width = count(config, "feature_dim", least=1)
-            self.projections = LinearEncoder(dataset.modalities, width, tuned=is_tuned(config), init="xavier_uniform")
+            features, tuned = dataset.modalities, is_tuned(config)
+            self.encoder = make_encoder(
+                config, lambda size: LinearEncoder(features, size, tuned=tuned, init="xavier_uniform"), width
+            )
         self.reset_parameters()
 
-    def build_item_view(self, config, dataset) -> nn.Module:
+    def build_item_graph_layer(self, config, dataset) -> nn.Module:
         return ItemGraphLayer(config, dataset, frozen_order="normalize_first")
 
     def reset_parameters(self) -> None:
         nn.init.xavier_uniform_(self.user_embedding.weight)
         nn.init.xavier_uniform_(self.item_embedding.weight)
-        if self.projections is not None:
-            self.projections.reset_parameters()
+        if self.encoder is not None:
+            self.encoder.reset_parameters()
 
     def pre_epoch(self, epoch: int) -> None:
-        self.item_view.start_epoch()
+        self.item_graph_layer.start_epoch()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
@@ -107,11 +110,22 @@ class LATTICE(MultimodalRecommender):
         return Encoded(user, item, user0, item0)
 
     def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
-        return self.item_view(latents)
+        return self.item_graph_layer(latents)
 
-    def attach(self, encoded: Encoded, graph: EdgeGraph) -> tuple[Tensor, Tensor]:
-        return encoded.user, self.item_view.join(encoded.item, encoded.item0, graph)
+    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
+        """Return x and y = y-bar + H / ||H||."""
+        return Outputs(encoded.user, self.item_graph_layer.enrich(encoded.item, encoded.item0, graph))
 
-    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
-        rows = (F.embedding(users, user), F.embedding(torch.cat([positives, negatives]), item))
-        return sum(r.square().sum() for r in rows) / (2 * users.numel())
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``bpr`` and ``reg``, of the final rows."""
+        losses = {"bpr": bpr(*batch.triplets())}
+        rows = (
+            F.embedding(batch.users, batch.outputs.user),
+            F.embedding(torch.cat([batch.positives, batch.negatives]), batch.outputs.item),
+        )
+        losses["reg"] = self.reg_weight * (sum(r.square().sum() for r in rows) / (2 * batch.users.numel()))
+        return losses
+
+    def batch_subset(self, interaction: Interaction) -> BatchSubset:
+        """Return the batch's items for the graph, where each reads its own row of S alone."""
+        return item_graph_subset(self.item_graph_layer.num_layers, interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID])

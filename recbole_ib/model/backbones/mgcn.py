@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +19,7 @@ from recbole_ib.graph import (
 )
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import modality_graphs
-from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned
+from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned, make_encoder
 from recbole_ib.model.layers.fusion import BehaviorGate, ViewAttention, collect_for_users, user_item_block
 from recbole_ib.model.losses import bpr, in_batch_contrast
 from recbole_ib.model.settings import Search, Setting
@@ -32,7 +33,7 @@ from recbole_ib.model.shared_settings import (
     RELEASED_DECAY,
     searched_rate,
 )
-from recbole_ib.model.types import Encoded, Joined
+from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, batch_nodes, split_nodes
 from recbole_ib.utils.validate import Number, count, positive
 
 
@@ -83,7 +84,8 @@ class MGCN(MultimodalRecommender):
         self.n_layers, self.n_item_layers = count(config, "n_layers"), count(config, "n_item_layers")
         self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
         self.build_graphs(config, dataset)
-        self.projections = LinearEncoder(dataset.modalities, width, tuned=is_tuned(config), init="default")
+        features, tuned = dataset.modalities, is_tuned(config)
+        self.encoder = make_encoder(config, lambda size: LinearEncoder(features, size, tuned=tuned, init="default"), width)
         self.purifier = BehaviorGate(self.modalities, width)
         self.attention = ViewAttention(width)
         self.preference = self.build_preference(width)
@@ -120,19 +122,18 @@ class MGCN(MultimodalRecommender):
         """The frozen graph of every modality."""
         return {m: self.item_graphs[m]() for m in self.modalities}
 
-    def output_rows(self, interaction) -> Tensor:
-        # the fuser works row by row
-        return self.batch_nodes(interaction)
+    def batch_subset(self, interaction: Interaction) -> BatchSubset:
+        """Return the batch's nodes: the fuser works row by row."""
+        users, positives, negatives = (interaction[f] for f in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        return BatchSubset(nodes=batch_nodes(self.n_users, users, positives, negatives))
 
-    def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
-        return self.join(encoded, graph)[:2]
-
-    def join(self, encoded: Encoded, graph: Mapping[str, EdgeGraph], rows: Tensor | None = None) -> Joined:
+    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
+        """Return X = C + side."""
         items = {m: graph[m].propagate(q, self.n_item_layers) for m, q in encoded.views.items()}
         views, behavior = collect_for_users(self.user_item, items), torch.cat([encoded.user, encoded.item])
-        if rows is not None:
-            views, behavior = {m: F.embedding(rows, x) for m, x in views.items()}, F.embedding(rows, behavior)
-        return Joined(*self.split_nodes(behavior + self.fuse(views, behavior), rows))
+        if nodes is not None:
+            views, behavior = {m: F.embedding(nodes, x) for m, x in views.items()}, F.embedding(nodes, behavior)
+        return Outputs(*split_nodes(behavior + self.fuse(views, behavior), self.n_users, self.n_items, nodes))
 
     def fuse(self, views: Mapping[str, Tensor], behavior: Tensor) -> Tensor:
         """side: the shared part of the views E_m and what behavior C lets through of their own, ``[n, d]``, row by row."""
@@ -144,10 +145,10 @@ class MGCN(MultimodalRecommender):
         ]
         return (shared + sum(specific)) / (len(stacked) + 1)
 
-    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
-        users, positives, negatives = self.batch_ids(interaction)
-        u = F.embedding(users, user)
-        i, j = F.embedding(torch.cat([positives, negatives]), item).split(positives.numel())
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``bpr``, ``reg`` of the final rows, and ``contrast``."""
+        users, positives, encoded = batch.users, batch.positives, batch.encoded
+        u, i, j = final_rows(batch)
         losses = {"bpr": bpr(u, i, j)}
         losses["reg"] = self.reg_weight * sum(x.square().sum() for x in (u, i, j)) / (2 * users.numel())
         if self.cl_weight:
@@ -157,5 +158,9 @@ class MGCN(MultimodalRecommender):
             losses["contrast"] = self.cl_weight * contrast
         return losses
 
-    def content_parameters(self) -> list[nn.Parameter]:
-        return [*self.projections.parameters(), *self.purifier.parameters()]
+
+def final_rows(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output rows of users, positive and negative items, ``[B, D]`` each."""
+    u = F.embedding(batch.users, batch.outputs.user)
+    i, j = F.embedding(torch.cat([batch.positives, batch.negatives]), batch.outputs.item).split(batch.positives.numel())
+    return u, i, j

@@ -16,7 +16,7 @@ from recbole_ib.model.layers.fusion import ViewAttention
 from recbole_ib.model.layers.item_graph import ItemGraphLayer
 from recbole_ib.model.settings import Dropped, Override, Search, Setting
 from recbole_ib.model.shared_settings import CL_TEMPERATURE, PUBLISHED_PATIENCE
-from recbole_ib.model.types import BatchPass, Encoded, Joined
+from recbole_ib.model.types import Batch, Encoded, ItemGraph, Outputs
 from recbole_ib.ops.normalize import unit_rows
 from recbole_ib.utils.validate import Number, OneOf, choice, count, positive
 
@@ -103,7 +103,7 @@ class MICRO(LATTICE):
         self.n_item_layers = count(config, "n_item_layers")
         self.attention = ViewAttention(self.embedding_size)
 
-    def build_item_view(self, config, dataset) -> nn.Module:
+    def build_item_graph_layer(self, config, dataset) -> nn.Module:
         return ModalityItemGraphs(config, dataset)
 
     def modality_rows(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> dict[str, Tensor]:
@@ -115,23 +115,22 @@ class MICRO(LATTICE):
         stacked = list(rows.values())
         return sum(w * x for w, x in zip(self.attention(stacked).split(1, dim=1), stacked, strict=True))
 
-    def join(self, encoded: Encoded, graph: Mapping[str, EdgeGraph], rows=None) -> Joined:
+    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
+        """Return x and y, with the H_m and h for the contrast."""
         by_modality = self.modality_rows(encoded, graph)
         fused = self.fuse(by_modality)
-        return Joined(encoded.user, encoded.item + unit_rows(fused), {**by_modality, FUSED: fused})
+        return Outputs(encoded.user, encoded.item + unit_rows(fused), {**by_modality, FUSED: fused})
 
-    def attach(self, encoded: Encoded, graph: Mapping[str, EdgeGraph]) -> tuple[Tensor, Tensor]:
-        return self.join(encoded, graph)[:2]
-
-    def pass_losses(self, done: BatchPass) -> dict[str, Tensor]:
-        losses = super().pass_losses(done)
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return LATTICE's terms and ``contrast``."""
+        losses = super().ranking_losses(batch)
         if self.cl_weight:
-            rows = dict(done.joined.views)
+            rows = dict(batch.outputs.views)
             fused = rows.pop(FUSED)
             # row 0 is padding: an all-zero row would count as everybody's negative
             items = torch.arange(1, self.n_items, device=fused.device)
             if self.contrast_items == "batch":
-                items = torch.unique(done.interaction[self.ITEM_ID])
+                items = batch.items
             other = F.embedding(items, fused)
             terms = [two_view_contrast(F.embedding(items, x), other, self.cl_temperature) for x in rows.values()]
             losses["contrast"] = self.cl_weight * sum(terms)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,9 +15,10 @@ from recbole_ib.graph import SparseMatrix
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.losses import bpr
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE
-from recbole_ib.model.types import Encoded, Joined
+from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, UserContent, batch_nodes, split_nodes
 from recbole_ib.ops.linear import Linear, linear
 from recbole_ib.ops.normalize import unit_rows
 from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, choice, count
@@ -24,26 +26,35 @@ from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, choice, coun
 COMBINE = ("concat", "sum")
 
 
-class WideProjections(LinearEncoder):
+class WideEncoder(LinearEncoder):
     """G^k = M^k W_k + b_k for modalities wider than ``project_above``; the others pass as they are.
 
-    ``linear`` holds the projected modalities alone. ``widths``: modality -> width of G^k.
+    ``linear`` holds the projected modalities alone. ``latent_widths``: modality -> width of G^k.
     """
 
     def __init__(self, features: Mapping[str, Tensor], out_dim: int, project_above: int):
         super().__init__(features, out_dim, init="default")
-        self.linear = _Layers({m: layer for m, layer in self.linear.items() if layer.in_features > project_above})
-        self.widths = {m: out_dim if m in self.linear else features[m].shape[1] for m in self.modalities}
+        self.linear = nn.ModuleDict({m: layer for m, layer in self.linear.items() if layer.in_features > project_above})
+        self.latent_widths = {m: out_dim if m in self.linear else features[m].shape[1] for m in self.modalities}
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return G^k by modality."""
         return {m: self.linear[m](self.inputs(m, items)) if m in self.linear else self.rows(m, items) for m in self.modalities}
 
+    @property
+    def unprojected(self) -> list[str]:
+        """The modalities that pass as they are."""
+        return [m for m in self.modalities if m not in self.linear]
 
-class _Layers(nn.ModuleDict):
-    def __getitem__(self, name: str) -> nn.Module:
-        if name not in self:
+    def first_layer(self, name: str) -> nn.Linear:
+        """Return W_k, b_k.
+
+        Raises:
+            ConfigurationError: the modality passes as it is.
+        """
+        if name not in self.linear:
             raise ConfigurationError(f"MMGCN does not project the modality {name!r}; with project_above: 0 it projects all")
-        return super().__getitem__(name)
+        return super().first_layer(name)
 
 
 class GraphLayer(nn.Module):
@@ -137,10 +148,8 @@ class MMGCN(MultimodalRecommender):
                 f"n_layers must be at least 1, got {self.n_layers}: the first layer gives all modalities one width"
             )
         self.adjacency = training_adjacency(dataset, "mean")
-        self.projections = WideProjections(
-            dataset.modalities, count(config, "feature_dim", least=1), count(config, "project_above")
-        )
-        width, widths = self.embedding_size, self.projections.widths
+        self.encoder = WideEncoder(dataset.modalities, config["feature_dim"], config["project_above"])
+        width, widths = self.embedding_size, self.encoder.latent_widths
         self.user_embedding = nn.Embedding(self.n_users, width)
         self.item_embedding = nn.Embedding(self.n_items, width)
         self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, widths[m]) for m in self.modalities})
@@ -167,7 +176,7 @@ class MMGCN(MultimodalRecommender):
         for layers in self.layers.values():
             for layer in layers:
                 layer.reset_parameters()
-        self.projections.reset_parameters()
+        self.encoder.reset_parameters()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
@@ -180,26 +189,31 @@ class MMGCN(MultimodalRecommender):
             views[name] = x
         return Encoded(user0, item0, user0, item0, views)
 
-    def output_rows(self, interaction) -> Tensor:
-        # the last layer's products are taken for the rows that are read
-        return self.batch_nodes(interaction)
+    def batch_subset(self, interaction: Interaction) -> BatchSubset:
+        """Return the batch's nodes: the last layer's products are taken for the rows that are read."""
+        users, positives, negatives = (interaction[f] for f in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        return BatchSubset(nodes=batch_nodes(self.n_users, users, positives, negatives))
 
-    def attach(self, encoded: Encoded, graph=None) -> tuple[Tensor, Tensor]:
-        return self.join(encoded, graph)[:2]
-
-    def join(self, encoded: Encoded, graph=None, rows: Tensor | None = None) -> Joined:
+    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
+        """Return the mean over the modalities of the last layer's outputs; there is no item graph."""
         ids = torch.cat([encoded.user0, encoded.item0])
-        outputs = [self.layers[m][-1](x, ids, self.adjacency, rows) for m, x in encoded.views.items()]
-        return Joined(*self.split_nodes(sum(outputs) / len(outputs), rows))
+        outputs = [self.layers[m][-1](x, ids, self.adjacency, nodes) for m, x in encoded.views.items()]
+        return Outputs(*split_nodes(sum(outputs) / len(outputs), self.n_users, self.n_items, nodes))
 
-    def penalty(self, users, positives, negatives, encoded: Encoded, user: Tensor, item: Tensor) -> Tensor:
-        ids = self.user_embedding(users).square().mean()
-        ids = ids + self.item_embedding(torch.cat([positives, negatives])).square().mean()
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``bpr`` and ``reg``, of the id embeddings and the users' preferences."""
+        losses = {"bpr": bpr(*batch.triplets())}
+        ids = self.user_embedding(batch.users).square().mean()
+        ids = ids + self.item_embedding(torch.cat([batch.positives, batch.negatives])).square().mean()
         # row 0 is padding
-        return ids + sum(table.weight[1:].square().mean() for table in self.preference.values())
+        penalty = ids + sum(table.weight[1:].square().mean() for table in self.preference.values())
+        losses["reg"] = self.reg_weight * penalty
+        return losses
 
-    def user_content(self, users: Tensor) -> Tensor:
-        return torch.cat([self.preference[m](users) for m in self.modalities], dim=1)
-
-    def content_parameters(self) -> list[nn.Parameter]:
-        return [*self.preference.parameters(), *self.projections.parameters()]
+    def user_content(self) -> UserContent:
+        """Return the users' preferences by modality."""
+        tables = self.preference
+        return UserContent(
+            lambda users: torch.cat([tables[m](users) for m in self.modalities], dim=1),
+            lambda: [*tables.parameters(), *self.encoder.parameters()],
+        )

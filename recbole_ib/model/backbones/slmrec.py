@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.layers.encoder import LinearEncoder, make_encoder
 from recbole_ib.model.losses import in_batch_contrast
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS
-from recbole_ib.model.types import Encoded
+from recbole_ib.model.types import Batch, Encoded, UserContent
 from recbole_ib.utils.validate import Number, OneOf, choice, count, positive, share
 
 TASKS = ("fac", "fd", "fm")
@@ -98,7 +98,8 @@ class SLMRec(MultimodalRecommender):
         self.task = task if self.ssl_weight else None
         self.fusion = choice(config, "fusion", FUSIONS)
         self.adjacency = training_adjacency(dataset, "sym")
-        self.projections = LinearEncoder(dataset.modalities, width, normalize=True)
+        features = dataset.modalities
+        self.encoder = make_encoder(config, lambda size: LinearEncoder(features, size, normalize=True), width)
         self.user_embedding = nn.Embedding(self.n_users, width)
         self.item_embedding = nn.Embedding(self.n_items, width)
         self.branches = [ID, *self.modalities]
@@ -144,13 +145,14 @@ class SLMRec(MultimodalRecommender):
         parts = [x.view(x.shape[0], len(self.branches), -1).mean(dim=1) for x in (user, item)]
         return parts[0], parts[1]
 
-    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
-        users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
-        losses = {"nce": in_batch_contrast(F.embedding(users, user), F.embedding(items, item), self.temperature)}
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``nce`` and the term of the task."""
+        users, items, outputs, views = batch.users, batch.positives, batch.outputs, batch.encoded.views
+        losses = {"nce": in_batch_contrast(F.embedding(users, outputs.user), F.embedding(items, outputs.item), self.temperature)}
         if self.task == "fac":
-            losses["fac"] = self.ssl_weight * self.fine_and_coarse(F.embedding(items + self.n_users, encoded.views["branches"]))
+            losses["fac"] = self.ssl_weight * self.fine_and_coarse(F.embedding(items + self.n_users, views["branches"]))
         elif self.task is not None:
-            losses[self.task] = self.ssl_weight * self.two_views(users, items, encoded.views)
+            losses[self.task] = self.ssl_weight * self.two_views(users, items, views)
         return losses
 
     def fine_and_coarse(self, branches: Tensor) -> Tensor:
@@ -179,8 +181,9 @@ class SLMRec(MultimodalRecommender):
             F.embedding(users, user_a), F.embedding(users, user_b), self.ssl_temperature
         ) + in_batch_contrast(F.embedding(items, item_a), F.embedding(items, item_b), self.ssl_temperature)
 
-    def content_parameters(self) -> list[nn.Parameter]:
-        return [self.user_embedding.weight, *self.projections.parameters()]
-
-    def user_content(self, users: Tensor) -> Tensor:
-        return self.user_embedding(users).repeat(1, len(self.modalities))
+    def user_content(self) -> UserContent:
+        """Return the user table, once per modality: it is the layer 0 of every branch."""
+        table = self.user_embedding
+        return UserContent(
+            lambda users: table(users).repeat(1, len(self.modalities)), lambda: [table.weight, *self.encoder.parameters()]
+        )

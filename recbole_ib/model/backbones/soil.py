@@ -23,7 +23,7 @@ from recbole_ib.model.layers.fusion import user_item_block
 from recbole_ib.model.losses import bpr, in_batch_contrast
 from recbole_ib.model.settings import Dropped, Override, Search, Setting
 from recbole_ib.model.shared_settings import searched_rate
-from recbole_ib.model.types import Encoded
+from recbole_ib.model.types import Batch
 from recbole_ib.utils.validate import Integer, Number, count
 
 #: as released, no stored entry of a normalized graph falls below it
@@ -121,8 +121,13 @@ class SOIL(MGCN):
         weights = self.attention(stacked).split(1, dim=1)
         return sum((1 - w) * x for w, x in zip(weights, stacked, strict=True)) / (len(stacked) + 1)
 
-    def ranking_losses(self, interaction, encoded: Encoded, user: Tensor, item: Tensor, rows=None) -> dict[str, Tensor]:
-        users, positives, negatives = self.batch_ids(interaction)
+    #: the same rows as MGCN's
+    batch_subset = MGCN.batch_subset
+
+    def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``bpr``, ``contrast`` and ``user_item``."""
+        users, positives, negatives = batch.users, batch.positives, batch.negatives
+        user, item, encoded = batch.outputs.user, batch.outputs.item, batch.encoded
         u, i, j = F.embedding(users, user), F.embedding(positives, item), F.embedding(negatives, item)
         losses = {"bpr": bpr(u, i, j)}
         c_u, c_i = F.embedding(users, encoded.user), F.embedding(positives, encoded.item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_ib.graph import EdgeGraph
@@ -11,7 +12,7 @@ from recbole_ib.model.backbones.vlightgcn import VLightGCN
 from recbole_ib.model.layers.item_graph import ItemGraphLayer
 from recbole_ib.model.settings import Override, Search
 from recbole_ib.model.shared_settings import ITEM_GRAPH, KNN_K, MODALITY_WEIGHTS, N_ITEM_LAYERS, STATIC_WEIGHT, searched_rate
-from recbole_ib.model.types import Encoded
+from recbole_ib.model.types import BatchSubset, Encoded, ItemGraph, Outputs, item_graph_subset
 
 
 class VLATTICE(VLightGCN):
@@ -45,17 +46,21 @@ class VLATTICE(VLightGCN):
 
     item_graph_kind = "shared"
     row_mean_losses = True
-    losses_read_batch_items = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.item_view = ItemGraphLayer(config, dataset, frozen_order="mix_first")
+        self.item_graph_layer = ItemGraphLayer(config, dataset, frozen_order="mix_first")
 
     def pre_epoch(self, epoch: int) -> None:
-        self.item_view.start_epoch()
+        self.item_graph_layer.start_epoch()
 
     def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
-        return self.item_view(latents)
+        return self.item_graph_layer(latents)
 
-    def attach(self, encoded: Encoded, graph: EdgeGraph) -> tuple[Tensor, Tensor]:
-        return encoded.user, self.item_view.join(encoded.item, encoded.item0, graph)
+    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
+        """Return x and y = y-bar + Y' / ||Y'|| (Eq. 12)."""
+        return Outputs(encoded.user, self.item_graph_layer.enrich(encoded.item, encoded.item0, graph))
+
+    def batch_subset(self, interaction: Interaction) -> BatchSubset:
+        """Return the batch's items for the graph, where each reads its own row of S alone."""
+        return item_graph_subset(self.item_graph_layer.num_layers, interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID])

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
-from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.layers.encoder import LinearEncoder, make_encoder
 from recbole_ib.model.settings import Search, Setting
 from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, NORMALIZE_FEATURES, searched_rate
-from recbole_ib.model.types import Encoded
+from recbole_ib.model.types import Encoded, UserContent
 from recbole_ib.utils.validate import Number, count
 
 
@@ -50,7 +50,8 @@ class VLightGCN(MultimodalRecommender):
         self.init_std = float(config["init_std"])
         width = self.embedding_size
         self.adjacency = training_adjacency(dataset, "sym")
-        self.projections = LinearEncoder(dataset.modalities, width, bool(config["normalize_features"]))
+        features, normalize = dataset.modalities, bool(config["normalize_features"])
+        self.encoder = make_encoder(config, lambda size: LinearEncoder(features, size, normalize), width)
         self.user_embedding = nn.Embedding(self.n_users, width)
         self.item_embedding = nn.Embedding(self.n_items, width)
         self.user_preference = nn.Embedding(self.n_users, len(self.modalities) * width)
@@ -59,7 +60,7 @@ class VLightGCN(MultimodalRecommender):
     def reset_parameters(self) -> None:
         for table in (self.user_embedding, self.item_embedding, self.user_preference):
             nn.init.normal_(table.weight, std=self.init_std)
-        self.projections.reset_parameters()
+        self.encoder.reset_parameters()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         user0 = torch.cat([self.user_embedding.weight, self.user_preference.weight], dim=1)
@@ -68,8 +69,7 @@ class VLightGCN(MultimodalRecommender):
         user, item = nodes.split([self.n_users, self.n_items])
         return Encoded(user, item, user0, item0)
 
-    def user_content(self, users: Tensor) -> Tensor:
-        return self.user_preference(users)
-
-    def content_parameters(self) -> list[nn.Parameter]:
-        return [self.user_preference.weight, *self.projections.parameters()]
+    def user_content(self) -> UserContent:
+        """Return C, a table of its own."""
+        table = self.user_preference
+        return UserContent(table, lambda: [table.weight, *self.encoder.parameters()])

@@ -1,76 +1,146 @@
-"""How the pre-trained features of the items enter a model."""
+"""How the pre-trained features of the items enter a model: one class per kind of encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from recbole_ib.ops.linear import Linear, reads_bfloat16
-from recbole_ib.utils.validate import choice
-
-RAW_FEATURES = ("tuned", "frozen")
-
-
-def is_tuned(config) -> bool:
-    """Yaml key ``raw_features``: ``tuned`` trains the features too, as several authors' releases do; ``frozen`` does not."""
-    return choice(config, "raw_features", RAW_FEATURES) == "tuned"
+from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.graphs import any_feature
+from recbole_ib.model.layers.feature_table import HalfTable
+from recbole_ib.model.settings import Setting
+from recbole_ib.ops.linear import Linear, linear, reads_bfloat16
 
 
-# a float16 table is converted in blocks of at most this many numbers (64 MiB of float32)
-BLOCK_NUMBERS = 1 << 24
+class ModalityEncoder(nn.Module):
+    """Base of the encoders: Z^k of the item features M^k, ``forward(items) -> {name: [n, d]}``, of all items without ``items``.
 
+    Bottlenecks, wrappers and diagnostics read a backbone's features through these methods alone. Names are those of the latents, which
+    are the modalities unless an encoder mixes them (:class:`ConcatEncoder`).
 
-class HalfTable(nn.Module):
-    """A constant table ``[n, d]`` that stays in float16, memory-mapped by its data set; float32 rows of it on demand.
-
-    Args:
-        parts: float16 ``[n, d_p]``, side by side; constants stay out of the state dict.
-        normalize: scale the rows of the whole to length 1, in float32.
+    Attributes:
+        modalities: the names, in order.
+        out_dim: d.
+        tuned: whether the features are trained too.
     """
 
-    def __init__(self, parts: Sequence[Tensor], normalize: bool):
-        super().__init__()
-        self.n_parts, self.normalize = len(parts), normalize
-        for i, part in enumerate(parts):
-            self.register_buffer(f"part_{i}", part, persistent=False)
+    #: its own yaml keys
+    settings: ClassVar[tuple[Setting, ...]] = ()
+    modalities: list[str]
+    out_dim: int
+    tuned: bool
+
+    @classmethod
+    def build(cls, config: Any, linear: Callable[[int], ModalityEncoder], out_dim: int) -> ModalityEncoder:
+        """Return the encoder that the key ``feature_encoder`` names; ``linear``: width -> the backbone's own linear projections."""
+        raise NotImplementedError
+
+    def rows(self, name: str, items: Tensor | None) -> Tensor:
+        """Return M^k of the given items, ``[n, d_k]``, or of all."""
+        raise NotImplementedError
+
+    def inputs(self, name: str, items: Tensor | None) -> Tensor:
+        """Return what a :class:`recbole_ib.ops.linear.Linear` reads of M^k: :meth:`rows`, in a mixed step constant ones in bfloat16."""
+        return self.rows(name, items)
+
+    def table(self, name: str) -> Tensor:
+        """Return M^k, float ``[n_items, d_k]``; a copy where it is kept in float16."""
+        return self.rows(name, None)
+
+    def first_layer(self, name: str) -> nn.Linear:
+        """Return the layer that reads the features."""
+        raise NotImplementedError
+
+    def set_first_layer(self, name: str, layer: nn.Linear) -> None:
+        """Put another layer in its place."""
+        raise NotImplementedError
+
+    def replace_projections(self, make: Callable[[ModalityEncoder], ModalityEncoder]) -> ModalityEncoder:
+        """Return this encoder with what ``make`` gives in the place of its linear projections."""
+        return make(self)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        raise NotImplementedError
 
     @property
-    def parts(self) -> list[Tensor]:
-        return [getattr(self, f"part_{i}") for i in range(self.n_parts)]
+    def widths(self) -> dict[str, int]:
+        """d_k by name."""
+        return {name: self.rows(name, torch.zeros(1, dtype=torch.long)).shape[1] for name in self.modalities}
 
-    def forward(self, items: Tensor | None = None) -> Tensor:
-        """The rows of the given items, float32 ``[b, d]``, or of all."""
-        parts = self.parts if items is None else [F.embedding(items, part) for part in self.parts]
-        return self._float(parts)
+    @property
+    def unprojected(self) -> list[str]:
+        """The modalities that pass as they are, as no latent of a bottleneck may."""
+        return []
 
-    def through(self, layer: nn.Module) -> Tensor:
-        """``layer`` of all rows, ``[n, out]``, block by block: no float32 table is kept for the backward pass, which converts again."""
-        n, step = self.part_0.shape[0], max(1, BLOCK_NUMBERS // sum(part.shape[1] for part in self.parts))
-        if n <= step:
-            return layer(self())
-        blocks = (slice(start, start + step) for start in range(0, n, step))
-        return torch.cat([checkpoint(self._block, layer, b, use_reentrant=False, preserve_rng_state=False) for b in blocks])
+    def features(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return M^k by name, as constants."""
+        return {name: self.rows(name, items).detach() for name in self.modalities}
 
-    def _block(self, layer: nn.Module, here: slice) -> Tensor:
-        return layer(self._float([part[here] for part in self.parts]))
+    def masks(self, dataset: Any) -> dict[str, Tensor]:
+        """Return by name the items that have a feature of their own, bool ``[n_items]``."""
+        return dict(dataset.has_feature)
 
-    def _float(self, parts: list[Tensor]) -> Tensor:
-        rows = torch.cat([part.float() for part in parts], dim=1) if len(parts) > 1 else parts[0].float()
-        return F.normalize(rows, dim=1) if self.normalize else rows
+    def parts(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the part of the latents that each modality makes: modality -> ``[n, d]``."""
+        return self(items)
+
+    def part_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return what those parts are made of, modality -> ``[n, d_m]``, as constants; in a mixed step as the projections read them."""
+        return {name: self.inputs(name, items).detach() for name in self.modalities}
+
+    def fuse(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the latents of the modalities' parts."""
+        return parts
 
 
-class LinearEncoder(nn.Module):
-    """Z^k = M^k W_k + b_k, one linear layer a modality (IBMRec Eq. 21; T_m or G_m in the other papers).
+AnyEncoder = TypeVar("AnyEncoder", bound=type[ModalityEncoder])
+#: value of the key ``feature_encoder`` -> class
+ENCODERS: dict[str, type[ModalityEncoder]] = {}
 
-    Every model that reads features holds this, or a module with the same ``forward``, as ``projections``: a plug-in that replaces the
-    projections of a backbone (SGFD) or looks at their weights (InvRL) does it there.
+
+def register_encoder(name: str) -> Callable[[AnyEncoder], AnyEncoder]:
+    """Make an encoder known as a value of the key ``feature_encoder``; a decorator of its class."""
+
+    def register(encoder: AnyEncoder) -> AnyEncoder:
+        ENCODERS[name] = encoder
+        return encoder
+
+    return register
+
+
+def make_encoder(config: Any, linear: Callable[[int], ModalityEncoder], out_dim: int) -> ModalityEncoder:
+    """Return the encoder of a backbone by the key ``feature_encoder``.
 
     Args:
-        features: modality -> ``[n_items, d_k]``, or several such tables, which are put side by side; constants stay out of the state
+        config: of the run.
+        linear: width -> the backbone's own linear projections, with its tables, initial values and activations.
+        out_dim: d.
+
+    Raises:
+        ConfigurationError: no such encoder.
+    """
+    name = config["feature_encoder"] or "linear"
+    if name not in ENCODERS:
+        raise ConfigurationError(f"feature_encoder is {name!r}; allowed: {', '.join(ENCODERS)}")
+    return ENCODERS[name].build(config, linear, out_dim)
+
+
+def is_tuned(config: Any) -> bool:
+    """Return whether the key ``raw_features`` trains the features too, as several authors' releases do."""
+    return config["raw_features"] == "tuned"
+
+
+@register_encoder("linear")
+class LinearEncoder(ModalityEncoder):
+    """Z^k = M^k W_k + b_k, one linear layer per modality (IBMRec Eq. 21; T_m or G_m in the other papers).
+
+    Args:
+        features: name -> ``[n_items, d_k]``, or several such tables, which are put side by side; constants stay out of the state
             dict. Tables in float16 that are not trained stay as they are, see :class:`HalfTable`; the trained ones are float32.
         out_dim: d.
         normalize: scale feature rows to length 1 first, so that no extractor's scale drowns the id embeddings.
@@ -112,7 +182,21 @@ class LinearEncoder(nn.Module):
         self.linear = nn.ModuleDict({m: Linear(widths[m], out_dim) for m in self.modalities})
         self.reset_parameters()
 
+    @classmethod
+    def build(cls, config: Any, linear: Callable[[int], ModalityEncoder], out_dim: int) -> ModalityEncoder:
+        """Return the linear projections themselves."""
+        return linear(out_dim)
+
+    def first_layer(self, name: str) -> nn.Linear:
+        """Return W_k, b_k."""
+        return self.linear[name]
+
+    def set_first_layer(self, name: str, layer: nn.Linear) -> None:
+        """Put another W_k, b_k in its place."""
+        self.linear[name] = layer
+
     def reset_parameters(self) -> None:
+        """Draw all weights anew."""
         for layer in self.linear.values():
             layer.reset_parameters()
             if self.init != "default":
@@ -121,12 +205,12 @@ class LinearEncoder(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def table(self, name: str) -> Tensor:
-        """M^k, float ``[n_items, d_k]``; a copy where it is kept in float16."""
+        """Return M^k, float ``[n_items, d_k]``; a copy where it is kept in float16."""
         table = getattr(self, f"features_{name}")
         return table() if isinstance(table, HalfTable) else table
 
     def rows(self, name: str, items: Tensor | None) -> Tensor:
-        """M^k of the given items, ``[n, d_k]``, or of all."""
+        """Return M^k of the given items, ``[n, d_k]``, or of all."""
         if items is None:
             return self.table(name)
         if self.tuned:
@@ -173,6 +257,108 @@ class LinearEncoder(nn.Module):
         return layer(self.inputs(name, items) if isinstance(layer, Linear) else self.rows(name, items))
 
 
-def batch_items(*ids: Tensor) -> Tensor:
-    """The distinct items of several id tensors, sorted: what :meth:`latent_rows` returns."""
-    return torch.unique(torch.cat(ids))
+class ConcatEncoder(LinearEncoder):
+    """z = W [f_1 ; .. ; f_M] + b, one latent of all modalities side by side (VBPR).
+
+    With W = [W_1 .. W_M] the part of a modality is W_m f_m, and the latent their sum; the first part carries b.
+
+    Args:
+        features: modality -> ``[n_items, d_m]``.
+        out_dim: d.
+        normalize: scale the rows of the whole to length 1 first.
+    """
+
+    LATENT = "content"
+
+    def __init__(self, features: Mapping[str, Tensor], out_dim: int, normalize: bool = False):
+        super().__init__({self.LATENT: list(features.values())}, out_dim, normalize)
+        self.columns = {m: table.shape[1] for m, table in features.items()}
+
+    def masks(self, dataset: Any) -> dict[str, Tensor]:
+        """Return the items that have any feature of their own."""
+        return {self.LATENT: any_feature(dataset)}
+
+    def parts(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return W_m f_m by modality, the first one with the bias."""
+        layer, columns = self.linear[self.LATENT], self._columns(items)
+        weights = layer.weight.split(list(self.columns.values()), dim=1)
+        parts = {m: linear(x, w) for (m, x), w in zip(columns.items(), weights, strict=True)}
+        first = next(iter(parts))
+        return {**parts, first: parts[first] + layer.bias}
+
+    def part_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return f_m by modality, as constants."""
+        return {m: x.detach() for m, x in self._columns(items).items()}
+
+    def fuse(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the sum of the parts."""
+        return {self.LATENT: sum(parts.values())}
+
+    def _columns(self, items: Tensor | None) -> dict[str, Tensor]:
+        rows = self.inputs(self.LATENT, items).split(list(self.columns.values()), dim=1)
+        return dict(zip(self.columns, rows, strict=True))
+
+
+@register_encoder("mlp")
+class MLPEncoder(ModalityEncoder):
+    """Z^k = W'_k lrelu(M^k W_k + b_k) + b'_k: a hidden layer per modality (DualGNN's MLP).
+
+    Args:
+        first: the linear projections to the hidden width.
+        out_dim: d.
+    """
+
+    def __init__(self, first: ModalityEncoder, out_dim: int):
+        super().__init__()
+        self.modalities, self.out_dim, self.tuned = first.modalities, out_dim, first.tuned
+        self.first = first
+        self.second = nn.ModuleDict({m: nn.Linear(first.out_dim, out_dim) for m in self.modalities})
+
+    @classmethod
+    def build(cls, config: Any, linear: Callable[[int], ModalityEncoder], out_dim: int) -> MLPEncoder:
+        """Return one with ``encoder_hidden_size`` hidden numbers."""
+        return cls(linear(int(config["encoder_hidden_size"])), out_dim)
+
+    def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return Z^k by name."""
+        return {m: self.second[m](F.leaky_relu(hidden)) for m, hidden in self.first(items).items()}
+
+    def reset_parameters(self) -> None:
+        """Draw both layers anew."""
+        self.first.reset_parameters()
+        for layer in self.second.values():
+            layer.reset_parameters()
+
+    def rows(self, name: str, items: Tensor | None) -> Tensor:
+        """Return M^k of the given items, or of all."""
+        return self.first.rows(name, items)
+
+    def inputs(self, name: str, items: Tensor | None) -> Tensor:
+        """Return what the first layer reads."""
+        return self.first.inputs(name, items)
+
+    def table(self, name: str) -> Tensor:
+        """Return M^k."""
+        return self.first.table(name)
+
+    def first_layer(self, name: str) -> nn.Linear:
+        """Return the layer that reads the features."""
+        return self.first.first_layer(name)
+
+    def set_first_layer(self, name: str, layer: nn.Linear) -> None:
+        """Put another layer in its place."""
+        self.first.set_first_layer(name, layer)
+
+    def replace_projections(self, make: Callable[[ModalityEncoder], ModalityEncoder]) -> ModalityEncoder:
+        """Return this encoder on the projections that ``make`` gives."""
+        self.first = self.first.replace_projections(make)
+        return self
+
+    @property
+    def unprojected(self) -> list[str]:
+        """The modalities that the first layer leaves as they are."""
+        return self.first.unprojected
+
+    def masks(self, dataset: Any) -> dict[str, Tensor]:
+        """Return the items that have a feature of their own, by name."""
+        return self.first.masks(dataset)

@@ -72,8 +72,8 @@ class ItemGraphLayer(nn.Module):
             return graph
         return self._kept
 
-    def join(self, collaborative: Tensor, item0: Tensor, graph: EdgeGraph) -> Tensor:
-        """``[n_items, D]`` each; rows of the graph's output are scaled to length 1."""
+    def enrich(self, collaborative: Tensor, item0: Tensor, graph: EdgeGraph) -> Tensor:
+        """Return y of y-bar and y0, ``[n_items, D]`` each; rows of the graph's output are scaled to length 1."""
         return collaborative + unit_rows(graph.propagate(item0, self.num_layers))
 
     def extra_repr(self) -> str:

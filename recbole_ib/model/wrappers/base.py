@@ -1,115 +1,119 @@
-"""What the plug-ins share: a recommender around a backbone of the catalog."""
+"""What the wrappers share: a recommender around a backbone of the catalog."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from recbole.data.interaction import Interaction
 from recbole.utils import get_model
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.base import MultimodalRecommender
-from recbole_ib.model.types import Encoded, NamedLosses
+from recbole_ib.model.layers.encoder import ModalityEncoder
+from recbole_ib.model.types import BatchSubset, Encoded, ItemGraph, NamedLosses, Outputs, UserContent
 
 
 class BackboneWrapper(MultimodalRecommender):
     """A recommender that holds another one and is it to the outside: its outputs, its losses, its scores.
 
-    A plug-in changes what its backbone reads, through ``backbone.projections``
-    (:class:`recbole_ib.model.layers.encoder.LinearEncoder`), or adds to its loss. The backbone is built from the same
-    configuration; its yaml lies one layer below the plug-in's.
-
-    Yaml: ``backbone`` (the name of a model that reads features), and every key of that model.
+    A wrapper changes what its backbone reads, through ``backbone.encoder``
+    (:class:`recbole_ib.model.layers.encoder.ModalityEncoder`), or adds to its loss. The backbone is built from the same configuration;
+    its yaml lies one layer below the wrapper's. The key ``backbone`` names it, and every key of that model is read.
 
     Raises:
-        ConfigurationError: the backbone has no projections with these settings, or trains in several steps a batch.
+        ConfigurationError: the backbone has no encoder with these settings, or trains in several steps per batch.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any):
         super().__init__(config, dataset)
         self.backbone = self.build_backbone(config, dataset)
-        self.latents_in_score = self.backbone.latents_in_score
-        self.latents_train_every_step = self.backbone.latents_train_every_step
 
-    def build_backbone(self, config, dataset) -> MultimodalRecommender:
-        """A backbone with fresh weights that this plug-in can work on."""
+    def build_backbone(self, config: Any, dataset: Any) -> MultimodalRecommender:
+        """Return a backbone with fresh weights that this wrapper can work on."""
         backbone = get_model(config["backbone"])(config, dataset)
-        name, plugin = type(backbone).__name__, type(self).__name__
-        if getattr(backbone, "projections", None) is None:
+        name, wrapper = type(backbone).__name__, type(self).__name__
+        if backbone.encoder is None:
             frozen = config["item_graph"] == "frozen"
             remedy = "set item_graph: learned" if frozen else "choose another backbone"
             raise ConfigurationError(
-                f"{plugin} works on the feature projections of its backbone, and {name} has none with these settings; {remedy}"
+                f"{wrapper} works on the feature projections of its backbone, and {name} has none with these settings; {remedy}"
             )
-        if len(backbone.training_phases) > 1:
-            steps = ", ".join(phase.name for phase in backbone.training_phases)
-            raise ConfigurationError(f"{plugin} needs a backbone with one training step a batch; {name} has {steps}")
+        phases = backbone.phases()
+        if len(phases) > 1:
+            steps = ", ".join(phase.name for phase in phases)
+            raise ConfigurationError(f"{wrapper} needs a backbone with one training step per batch; {name} has {steps}")
         return backbone
+
+    @property
+    def latents_in_score(self) -> bool:
+        """Whether a ranking of the backbone reads the latents."""
+        return self.backbone.latents_in_score
+
+    @property
+    def latents_role(self) -> str:
+        """Where the latents of the backbone act."""
+        return self.backbone.latents_role
+
+    @property
+    def feature_encoder(self) -> ModalityEncoder | None:
+        """The encoder of the backbone."""
+        return self.backbone.encoder
 
     # -- the backbone's part of the contract ----------------------------------------------------------------------
 
-    def item_latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]:
-        return self.backbone.item_latents(items)
-
-    def modality_latents(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return self.backbone.modality_latents(items)
-
-    def modality_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return self.backbone.modality_features(items)
-
-    def fuse_modalities(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return self.backbone.fuse_modalities(parts)
-
-    def latent_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return self.backbone.latent_features(items)
-
-    def latent_masks(self, dataset) -> dict[str, Tensor]:
-        return self.backbone.latent_masks(dataset)
+    def latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Return those of the backbone."""
+        return self.backbone.latents(items)
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        """Return what the backbone does."""
         return self.backbone.encode(latents, items)
 
-    def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph | None:
+    def item_graph(self, latents: Mapping[str, Tensor]) -> ItemGraph:
+        """Return that of the backbone."""
         return self.backbone.item_graph(latents)
 
-    def attach(self, encoded: Encoded, graph: EdgeGraph | None) -> tuple[Tensor, Tensor]:
-        return self.backbone.attach(encoded, graph)
+    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
+        """Return what the backbone does."""
+        return self.backbone.apply_item_graph(encoded, graph, nodes)
 
-    def content_parameters(self) -> list[nn.Parameter]:
-        return self.backbone.content_parameters()
+    def user_content(self) -> UserContent | None:
+        """Return that of the backbone."""
+        return self.backbone.user_content()
 
-    def user_content(self, users: Tensor) -> Tensor | None:
-        return self.backbone.user_content(users)
-
-    def rows_needed(self, interaction) -> Tensor | None:
-        return self.backbone.rows_needed(interaction)
-
-    def latent_rows(self, interaction) -> Tensor | None:
-        return self.backbone.latent_rows(interaction)
+    def batch_subset(self, interaction: Interaction) -> BatchSubset:
+        """Return that of the backbone."""
+        return self.backbone.batch_subset(interaction)
 
     # -- what a backbone may do in its own way --------------------------------------------------------------------
 
-    def forward(self, latents: Mapping[str, Tensor] | None = None, item_graph: EdgeGraph | None = None):
-        return self.backbone(latents, item_graph)
+    def forward(self, latents: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Return the outputs of the backbone."""
+        return self.backbone(latents)
 
-    def calculate_loss(self, interaction) -> NamedLosses:
+    def calculate_loss(self, interaction: Interaction) -> NamedLosses:
+        """Return the loss terms of the backbone."""
         return self.backbone.calculate_loss(interaction)
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Return the backbone's scores of the given user-item pairs."""
         return self.backbone.predict(interaction)
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Return the backbone's scores of all items for the given users."""
         return self.backbone.full_sort_predict(interaction)
 
-    def _embeddings(self) -> tuple[Tensor, Tensor]:
-        # the backbone keeps the tables of an evaluation; train() reaches it as a submodule
-        return self.backbone._embeddings()
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Return those that the backbone keeps in an evaluation; ``train()`` reaches it as a submodule."""
+        return self.backbone.embeddings()
 
-    def load_state_dict(self, *args, **kwargs):
-        # torch loads submodules without calling their load_state_dict, and with it their dropping of those tables
-        self.backbone._cache = None
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load weights; torch loads a submodule without its own ``load_state_dict``, which would drop its embeddings."""
+        self.backbone.forget_embeddings()
         return super().load_state_dict(*args, **kwargs)
 
     def pre_epoch(self, epoch: int) -> None:
+        """Rebuild what the backbone rebuilds."""
         self.backbone.pre_epoch(epoch)

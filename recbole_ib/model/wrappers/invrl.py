@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.layers.encoder import ModalityEncoder
 from recbole_ib.model.settings import Search, Setting
 from recbole_ib.model.shared_settings import backbone_setting
 from recbole_ib.model.wrappers.base import BackboneWrapper
@@ -106,7 +107,7 @@ class InvRL(BackboneWrapper):
         together = torch.cat(list(features.values()), dim=1)
         mask = torch.ones(together.shape[1]) if mask is None else mask.detach().cpu()
         backbone = super().build_backbone(config, masked_view(dataset, features, mask))
-        mask_projections(backbone.projections, together, mask)
+        mask_projections(backbone.encoder, together, mask)
         return backbone
 
     def fresh_backbone(self, mask: Tensor | None = None) -> MultimodalRecommender:
@@ -156,41 +157,41 @@ class MaskedLinear(Linear):
         return linear(x, self.weight * self.mask, self.bias)
 
 
-def mask_projections(projections: nn.Module, features: Tensor, mask: Tensor) -> None:
-    """Give a backbone's projections F for tables, and the mask for a part of its layers."""
-    widths = [projections.linear[m].in_features for m in projections.modalities]
+def mask_projections(encoder: ModalityEncoder, features: Tensor, mask: Tensor) -> None:
+    """Give a backbone's encoder F for tables, and the mask for a part of its first layers."""
+    widths = [encoder.first_layer(m).in_features for m in encoder.modalities]
     if sum(widths) != features.shape[1]:
         raise ConfigurationError(
             f"InvRL masks {features.shape[1]} features, the backbone's projections read {sum(widths)}; choose another backbone"
         )
-    parts = zip(projections.modalities, features.split(widths, dim=1), mask.split(widths), strict=True)
+    parts = zip(encoder.modalities, features.split(widths, dim=1), mask.split(widths), strict=True)
     for name, table, part in parts:
         with torch.no_grad():
-            projections.table(name).copy_(table)
-        projections.linear[name] = MaskedLinear(projections.linear[name], part)
+            encoder.table(name).copy_(table)
+        encoder.set_first_layer(name, MaskedLinear(encoder.first_layer(name), part))
 
 
-def use_mask(projections: nn.Module, mask: Tensor) -> None:
-    """Another mask, ``[D]``, which may carry a gradient."""
-    layers = [projections.linear[m] for m in projections.modalities]
+def use_mask(encoder: ModalityEncoder, mask: Tensor) -> None:
+    """Set another mask, ``[D]``, which may carry a gradient."""
+    layers = [encoder.first_layer(m) for m in encoder.modalities]
     for layer, part in zip(layers, mask.split([layer.in_features for layer in layers]), strict=True):
         layer.mask = part
 
 
-def first_weights(projections: nn.Module) -> list[nn.Parameter]:
-    """W, in parts: ``[d, D_m]`` a modality."""
-    return [projections.linear[m].weight for m in projections.modalities]
+def first_weights(encoder: ModalityEncoder) -> list[nn.Parameter]:
+    """Return W, in parts: ``[d, D_m]`` per modality."""
+    return [encoder.first_layer(m).weight for m in encoder.modalities]
 
 
-def redraw_first_layers(projections: nn.Module) -> list[nn.Parameter]:
-    """W from N(0, .01^2) and no bias, as the mask's training starts; returns W, alone with a gradient."""
-    for layer in (projections.linear[m] for m in projections.modalities):
+def redraw_first_layers(encoder: ModalityEncoder) -> list[nn.Parameter]:
+    """Draw W from N(0, .01^2), without bias, as the mask's training starts; returns W, alone with a gradient."""
+    for layer in (encoder.first_layer(m) for m in encoder.modalities):
         nn.init.normal_(layer.weight, std=REDRAWN_STD)
         layer.requires_grad_(False)
         if layer.bias is not None:
             # not 0: an item without a feature would be a zero row, and the second derivative of its length is not a number
             nn.init.constant_(layer.bias, NO_BIAS)
-    return [w.requires_grad_(True) for w in first_weights(projections)]
+    return [w.requires_grad_(True) for w in first_weights(encoder)]
 
 
 def masked_view(dataset, features: Mapping[str, Tensor], mask: Tensor):
@@ -215,7 +216,7 @@ def adopt_parameters(module: nn.Module, source: nn.Module) -> None:
 
 def variant_penalty(backbone: MultimodalRecommender, mask: Tensor) -> Tensor:
     """mean|W * m|: pushes a backbone onto the features that the mask leaves out (step 1)."""
-    return (torch.cat(first_weights(backbone.projections), dim=1) * mask).abs().mean()
+    return (torch.cat(first_weights(backbone.encoder), dim=1) * mask).abs().mean()
 
 
 def gate(mu: Tensor, noise: float = 0.0) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_ib.model.layers.encoder import ModalityEncoder
 from recbole_ib.model.settings import Search, Setting
 from recbole_ib.model.shared_settings import backbone_setting
 from recbole_ib.model.types import NamedLosses
@@ -90,7 +92,8 @@ class SGFD(BackboneWrapper):
         self.ce_weight, self.kd_weight = float(config["ce_weight"]), float(config["kd_weight"])
         self.temperature = positive(config, "sgfd_temperature")
         self.legacy_softmax, self.detach_teacher = bool(config["legacy_softmax"]), bool(config["detach_teacher"])
-        self.backbone.projections = self.students = Students(self.backbone.projections)
+        self.backbone.encoder = self.backbone.encoder.replace_projections(Students)
+        self.students = next(module for module in self.backbone.encoder.modules() if isinstance(module, Students))
         self.register_buffer("labels", item_labels(config, dataset))
         n_classes = int(self.labels.max()) + 1
         if config["sgfd_labels"] == KMEANS:
@@ -112,9 +115,9 @@ class SGFD(BackboneWrapper):
 
     def distillation(self, items: Tensor) -> dict[str, Tensor]:
         """The four terms, unweighted, of items ``[n]`` (an item that stands there twice counts twice)."""
-        distinct, at = torch.unique(items, return_inverse=True)
-        teacher = {m: F.embedding(at, h) for m, h in self.teacher(distinct).items()}
-        student = {m: F.embedding(at, z) for m, z in self.students(distinct).items()}
+        ids, rows = torch.unique(items, return_inverse=True)
+        teacher = {m: F.embedding(rows, h) for m, h in self.teacher(ids).items()}
+        student = {m: F.embedding(rows, z) for m, z in self.students(ids).items()}
         labels = self.labels[items]
         terms = dict.fromkeys(("class", "response", "feature"), 0.0)
         for m, h in teacher.items():
@@ -130,36 +133,50 @@ class SGFD(BackboneWrapper):
         return terms
 
 
-class Students(nn.Module):
+class Students(ModalityEncoder):
     """unit(lrelu(W_m f + b_m)) with the layers, tables and initial values of the projections that it replaces.
 
-    A row of zeros stays zero. It has what a backbone asks of its projections, see :class:`recbole_ib.model.layers.encoder.LinearEncoder`.
+    A row of zeros stays zero.
     """
 
-    def __init__(self, replaced: nn.Module):
+    def __init__(self, replaced: ModalityEncoder):
         super().__init__()
         self.replaced = replaced
-        self.modalities = list(replaced.modalities)
-        self.out_dim = self.linear[self.modalities[0]].out_features
+        self.modalities, self.tuned = list(replaced.modalities), replaced.tuned
+        self.out_dim = replaced.first_layer(self.modalities[0]).out_features
 
-    @property
-    def linear(self) -> nn.ModuleDict:
-        return self.replaced.linear
+    def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return z_m by name."""
+        layers = {m: self.first_layer(m) for m in self.modalities}
+        return {m: unit_rows(F.leaky_relu(layer(self.inputs(m, items))), tiny=0.0) for m, layer in layers.items()}
 
     def reset_parameters(self) -> None:
+        """Draw all weights anew."""
         self.replaced.reset_parameters()
 
     def table(self, name: str) -> Tensor:
+        """Return M^k."""
         return self.replaced.table(name)
 
     def rows(self, name: str, items: Tensor | None) -> Tensor:
+        """Return M^k of the given items, or of all."""
         return self.replaced.rows(name, items)
 
     def inputs(self, name: str, items: Tensor | None) -> Tensor:
+        """Return what the layers read."""
         return self.replaced.inputs(name, items)
 
-    def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        return {m: unit_rows(F.leaky_relu(self.linear[m](self.inputs(m, items))), tiny=0.0) for m in self.modalities}
+    def first_layer(self, name: str) -> nn.Linear:
+        """Return W_m, b_m."""
+        return self.replaced.first_layer(name)
+
+    def set_first_layer(self, name: str, layer: nn.Linear) -> None:
+        """Put another W_m, b_m in its place."""
+        self.replaced.set_first_layer(name, layer)
+
+    def masks(self, dataset: Any) -> dict[str, Tensor]:
+        """Return the items that have a feature of their own, by name."""
+        return self.replaced.masks(dataset)
 
 
 class Teacher(nn.Module):
@@ -179,7 +196,7 @@ class Teacher(nn.Module):
         self.classifier = nn.ModuleDict()
         out = students.out_dim
         for m in students.modalities:
-            sizes = teacher_widths(students.linear[m].in_features, out)
+            sizes = teacher_widths(students.first_layer(m).in_features, out)
             layers: list[nn.Module] = []
             for a, b in pairwise(sizes):
                 layers += [nn.ReLU()] if relu and layers else []

@@ -1,0 +1,107 @@
+"""GIB, the graph-level bottleneck of IBMRec (arXiv 2501.12175)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_ib.bottleneck import GraphBottleneck, gate_statistics
+from recbole_ib.model.bottleneck import ITEM_GRAPH, Bottleneck, register_bottleneck
+from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph
+from recbole_ib.utils.validate import Integer, Number
+
+FIGURE_6 = "figure 6 of the IBMRec paper, beta x sigma^2"
+
+
+@register_bottleneck
+class GIB(Bottleneck):
+    """Graph-level bottleneck: S' = S * rho, also to rank with, and beta HSIC(Y', Y) in L_1 (Eq. 23 to 28).
+
+    A backbone with a graph per modality has a gate for each. With a weight of 0 the gates stay, without their loss.
+    """
+
+    name = "gib"
+    settings = (
+        Setting(
+            "gib_weight",
+            0.5,
+            "beta, of HSIC(Y', Y); 0 leaves the loss out and keeps the gate",
+            Number(least=0),
+            source="paper: Clothing 20, Sports .5, Baby .5",
+            search=Search.loguniform(0.1, 20.0, source=FIGURE_6),
+            symbol=r"$\beta$",
+        ),
+        Setting(
+            "gib_sigma2",
+            0.15,
+            "sigma^2 of the GIB kernel",
+            Number(above=0),
+            source="paper: .25, .25, .15",
+            search=Search.choice(0.10, 0.15, 0.20, 0.25, 0.30, source=FIGURE_6),
+            symbol=r"$\sigma^2$ of GIB",
+        ),
+        Setting("gate_hidden_size", 64, "hidden width of the edge gate", Integer(1)),
+        Setting("gate_temperature", 0.2, "of the concrete distribution", Number(above=0)),
+        Setting("gate_bias", 0.0, "no edge falls below it; 0.5 keeps the loss of a good graph small", Number(least=0, below=1)),
+        Setting(
+            "gate_start",
+            0.5,
+            "the keep-probability that edges start around; .9 loses less where all edges are good (docs/bottlenecks.md)",
+            Number(above=0, below=1),
+        ),
+    )
+    requires = frozenset({ITEM_GRAPH})
+    reads_every_latent = True
+
+    def __init__(self, model: Backbone, config: Any, dataset: Any):
+        super().__init__(model, config, dataset)
+        self.weight, self.encoder = config["gib_weight"], None
+        if model.feature_encoder is None:
+            # content enters such a backbone through S alone; the gate needs z_i beside q_i (Eq. 24)
+            self.encoder = LinearEncoder(dataset.modalities, model.embedding_size, normalize=True)
+        few = torch.zeros(1, dtype=torch.long)
+        latents = model.latents(few) if self.encoder is None else self.encoder(few)
+        widths = {m: z.shape[1] for m, z in latents.items()}
+        widths = widths if model.item_graph_kind == "modality" else {"shared": sum(widths.values())}
+        gate = {key.removeprefix("gate_"): config[key] for key in ("gate_temperature", "gate_bias", "gate_start")}
+        gate |= {"sigma2": config["gib_sigma2"], "hidden_dim": config["gate_hidden_size"]}
+        self.gates = nn.ModuleDict({m: GraphBottleneck(model.embedding_size + width, **gate) for m, width in widths.items()})
+
+    def subset(self, model: Backbone, subset: BatchSubset, interaction: Interaction) -> BatchSubset:
+        """Return the backbone's rows, with all latents: an edge's gate reads both its ends."""
+        return subset._replace(latents=None)
+
+    def item_graph(self, model: Backbone, graph: ItemGraph, latents: Mapping[str, Tensor]) -> ItemGraph:
+        """Return S' = S * rho with rho from [z_i, q_i] and [z_j, q_j] (Algorithm 1, line 4; Eq. 23-24)."""
+        if self.encoder is not None:
+            latents = self.encoder()
+        elif model.latents_role == "graph":
+            # trained by the first batch of an epoch alone
+            latents = {m: z.detach() for m, z in latents.items()}
+        ids = model.item_embedding.weight
+        if isinstance(graph, Mapping):
+            return {m: self.gates[m].refine(g, torch.cat([latents[m], ids], dim=1)) for m, g in graph.items()}
+        return self.gates["shared"].refine(graph, torch.cat([*latents.values(), ids], dim=1))
+
+    def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
+        """Return ``gib`` of Y' and Y, the item outputs on S' and on S (Algorithm 1, line 8)."""
+        if not self.weight:
+            return {}
+        original = model.apply_item_graph(batch.encoded, batch.graph, batch.subset.nodes).item
+        rows, loss = batch.item_rows(batch.items), next(iter(self.gates.values()))
+        return {"gib": self.weight * loss(F.embedding(rows, batch.outputs.item), F.embedding(rows, original))}
+
+    def diagnostics(self, model: Backbone, items: Tensor) -> dict[str, Tensor]:
+        """Return :func:`recbole_ib.bottleneck.gate_statistics` of the edges of every graph."""
+        latents = model.training_latents()
+        graph = model.item_graph(latents)
+        refined = model.refine(graph, latents)
+        pairs = {f"/{m}": (graph[m], refined[m]) for m in graph} if isinstance(graph, Mapping) else {"": (graph, refined)}
+        return {f"gate/{k}{m}": v for m, graphs in pairs.items() for k, v in gate_statistics(*graphs).items()}

@@ -1,0 +1,61 @@
+"""The settings of MRdIB."""
+
+from __future__ import annotations
+
+from recbole_ib.model.settings import Search, Setting
+from recbole_ib.utils.validate import AnyOf, Integer, Number, OneOf
+
+WEIGHTS = Search.choice(1.0e-4, 1.0e-3, 5.0e-3, 1.0e-2, 5.0e-2, source="MRdIB paper, arXiv 2509.20225")
+
+SETTINGS = (
+    Setting(
+        "kl_weight",
+        1.0e-3,
+        "a_1, of KL(N(mu, sigma^2) || N(0, I)); 0: the latents are not drawn",
+        Number(least=0),
+        source="paper, MGCN: .005",
+        search=WEIGHTS,
+        symbol="$a_1$",
+    ),
+    Setting(
+        "redundancy_weight",
+        1.0e-3,
+        "a_2, of I(z_m; z_n); 0: no critic, and the only value for one modality",
+        Number(least=0),
+        source="paper, MGCN: .05",
+        search=WEIGHTS,
+        symbol="$a_2$",
+    ),
+    Setting(
+        "unique_weight",
+        1.0e-3,
+        "a_3, of the decoders' BPR; 0: no decoders",
+        Number(least=0),
+        source="paper, MGCN: .005",
+        search=WEIGHTS,
+        symbol="$a_3$",
+    ),
+    Setting(
+        "prior_scale",
+        1.0,
+        "s, the prior's standard deviation; initial: the root mean square of the backbone's own latents at the start",
+        AnyOf(Number(above=0), OneOf("initial")),
+    ),
+    Setting("initial_noise", 0.1, "sigma at the start, as a part of the latents' own spread", Number(above=0)),
+    Setting(
+        "redundancy_estimator",
+        "mine",
+        "mine, a lower bound with a critic; club, an upper bound with a critic; hsic",
+        OneOf("mine", "club", "hsic"),
+        source="paper: mine",
+    ),
+    Setting("redundancy_sigma2", 1.0, "sigma^2 of the RBF kernel of hsic", Number(above=0)),
+    Setting("critic_hidden_size", 64, "hidden width of the critics of mine and club", Integer(1)),
+    Setting(
+        "critic_rate",
+        3.0,
+        "the critics' learning rate as a multiple of learning_rate: a critic that lags sees nothing",
+        Number(above=0),
+    ),
+    Setting("decoder_hidden_size", 64, "hidden width of the unique terms' decoders D_m", Integer(1)),
+)
