@@ -9,6 +9,8 @@ TORCH_INDEX ?=
 ARGS ?=
 # one test process a core, a file's costly fixtures made once; one process in all:  make test PARALLEL=
 PARALLEL ?= -n logical --dist loadfile
+# the examples in the docstrings of pure functions
+DOCTESTS := --doctest-modules recbole_ib/bottleneck recbole_ib/graph recbole_ib/ops
 # what `make profile` looks into, e.g.  make profile MODEL=FREEDOM ARGS="--shape=sports"
 MODEL ?= IBMRec
 # where `make bench` writes its tables and pictures
@@ -29,9 +31,11 @@ run: venv
 
 test: venv
 	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(DOCTESTS)
 
 test-slow: venv
 	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
+	$(BIN)/python -m pytest $(DOCTESTS)
 
 # branches too; fails under 90 %; the pages are in build/coverage/html
 coverage: venv

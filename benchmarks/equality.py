@@ -30,9 +30,8 @@ try:
     from recbole_ib.config.config import Config
     from recbole_ib.training.run import prepare
 except ImportError:  # 0.1.0
-    from recbole_ib.quick_start import set_up as prepare
-
     from recbole_ib.config import Config
+    from recbole_ib.quick_start import set_up as prepare
 
 N_USERS, N_ITEMS, GROUPS, N_PAIRS, BATCHES, EPOCHS = 60, 50, 4, 640, 10, 2
 BOTTLENECKS = ("fib", "gib", "fib,gib", "mrdib")
@@ -111,7 +110,9 @@ def cases() -> list[tuple[str, dict]]:
     plain.append(("LATTICE", {"item_graph": "frozen"}))
     plain.append(("VLATTICE", {"item_graph": "learned"}))
     plain.extend(("SGFD", {"backbone": b}) for b in ("FREEDOM", "DualGNN"))
-    plain.extend(("MRdIBVBPR", settings) for settings in ({"kl_weight": 0}, {"redundancy_estimator": "club"}, {"prior_scale": "initial"}))
+    plain.extend(
+        ("MRdIBVBPR", settings) for settings in ({"kl_weight": 0}, {"redundancy_estimator": "club"}, {"prior_scale": "initial"})
+    )
     plain.extend(("MRdIBMGCN", settings) for settings in ({"redundancy_estimator": "hsic"}, {"unique_weight": 0}))
     plain.append(("LATTICE", {"item_graph": "frozen", "bottleneck": "gib"}))
     plain.append(("MMGCN", {"project_above": 0, "bottleneck": "fib"}))

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FAULTS = """
 import resource, sys
 import torch
-from recbole_ib.utils.malloc import keep_freed_memory
-kept = keep_freed_memory()
-assert keep_freed_memory() is kept
+from recbole_ib.utils.malloc import tune_malloc
+kept = tune_malloc()
+assert tune_malloc() is kept
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(12 << 20)

@@ -1,13 +1,22 @@
-"""Information bottlenecks in pure torch: HSIC, edge gate, feature and graph bottlenecks, contrast, rate and redundancy."""
+"""Information bottlenecks in pure torch.
+
+HSIC, edge gate, feature and graph bottlenecks, contrast, rate and redundancy.
+"""
 
 from recbole_ib.bottleneck.contrastive import conditional_contrast, two_view_contrast
+from recbole_ib.bottleneck.critics import CLUB, MINE
 from recbole_ib.bottleneck.disentangle import REDUNDANCY_ESTIMATORS, Redundancy, UniqueDecoders
 from recbole_ib.bottleneck.feature import FeatureBottleneck, FeatureKernels
 from recbole_ib.bottleneck.gate import ConcreteEdgeGate, gate_statistics
 from recbole_ib.bottleneck.graph import GraphBottleneck
 from recbole_ib.bottleneck.hsic import hsic, rbf_hsic
 from recbole_ib.bottleneck.kernels import ConstantKernel, center, rbf_kernel
-from recbole_ib.bottleneck.mutual_information import CLUB, MINE, club_bound, donsker_varadhan, gaussian_information, infonce_bound
+from recbole_ib.bottleneck.mutual_information import (
+    club_bound,
+    donsker_varadhan,
+    gaussian_information,
+    infonce_bound,
+)
 from recbole_ib.bottleneck.variational import LogVarianceHead, gaussian_kl, reparameterize
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""MRdIB's disentangling terms: what every modality tells alone (unique), and what two of them tell twice (redundant)."""
+"""MRdIB's terms: what a modality tells alone (unique), and what two of them tell twice (redundant)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from recbole_ib.bottleneck.critics import CLUB, MINE
 from recbole_ib.bottleneck.hsic import rbf_hsic
 from recbole_ib.bottleneck.kernels import check_sigma2
-from recbole_ib.bottleneck.mutual_information import CLUB, MINE
 
-#: mine: a lower bound with a critic; club: an upper bound with one; hsic: a kernel criterion of independence, without
+#: mine: a lower bound with a critic; club: an upper bound with one; hsic: a kernel criterion of independence,
+#: without
 REDUNDANCY_ESTIMATORS = ("mine", "club", "hsic")
 
 
 class UniqueDecoders(nn.Module):
-    """An MLP of its own for every modality: o_m = D_m(z_m), for L_U = sum_m E[-log p(y | z_m)] (MRdIB).
+    """Decoder MLP per modality: o_m = D_m(z_m), for L_U = sum_m E[-log p(y | z_m)] (MRdIB).
 
-    The user's preference vector scores o_m. One hidden ReLU layer each and no parameter in common: the gradient of a modality's
-    term reaches its own latent and decoder alone.
+    The user's preference vector scores o_m. One hidden ReLU layer each and no parameter in common: the
+    gradient of a modality's term reaches its own latent and decoder alone.
 
     Args:
         in_dims: modality -> the width d_m of its latent. Names may hold dots.
@@ -29,6 +30,12 @@ class UniqueDecoders(nn.Module):
 
     Raises:
         ValueError: no modality.
+
+    Example:
+        >>> decoders = UniqueDecoders({"text": 4, "image": 3}, out_dim=2)
+        >>> outputs = decoders({"text": torch.ones(5, 4), "image": torch.ones(6, 3)})
+        >>> {name: tuple(output.shape) for name, output in outputs.items()}
+        {'text': (5, 2), 'image': (6, 2)}
     """
 
     def __init__(self, in_dims: Mapping[str, int], out_dim: int, hidden_dim: int = 64):
@@ -44,13 +51,15 @@ class UniqueDecoders(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw the weights anew (Xavier); biases are 0."""
         for decoder in self.decoders:
-            for layer in (decoder[0], decoder[2]):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+            for layer in decoder.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_uniform_(layer.weight)
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs of all modalities.
+        """Return the outputs of all modalities.
 
         Args:
             latents: modality -> z_m, ``[n_m, d_m]``, of every modality in ``in_dims``.
@@ -62,38 +71,55 @@ class UniqueDecoders(nn.Module):
             ValueError: other modalities or widths.
         """
         _check_latents(latents, self.in_dims)
-        return {name: decoder(latents[name]) for name, decoder in zip(self.in_dims, self.decoders, strict=True)}
+        return {
+            name: decoder(latents[name]) for name, decoder in zip(self.in_dims, self.decoders, strict=True)
+        }
 
     def extra_repr(self) -> str:
+        """Return what ``repr`` shows: the widths."""
         return f"in_dims={self.in_dims}"
 
 
 class Redundancy(nn.Module):
-    """L_R = sum_{a < b} I^(z_a; z_b) over all pairs of modalities (MRdIB), by one of :data:`REDUNDANCY_ESTIMATORS`.
+    """Redundancy of the latents of all pairs of modalities: L_R = sum_{a < b} I^(z_a; z_b) (MRdIB).
 
-    ``mine``: :class:`~recbole_ib.bottleneck.mutual_information.MINE`, as in the paper, at least 0 in every pair. It is a lower
-    bound, so encoders gain by any move the critic has not followed yet; at 0 there is nothing left to gain.
-    ``club``: :class:`~recbole_ib.bottleneck.mutual_information.CLUB` with q(z_b|z_a), a before b in ``in_dims``; as it is.
-    ``hsic``: :func:`~recbole_ib.bottleneck.hsic.rbf_hsic`, without a critic. Not in nats, and about 1/n for independent rows.
+    The estimate I^ is one of :data:`REDUNDANCY_ESTIMATORS`.
 
-    The parameters of this module are the critics' alone. They belong to an optimizer of their own on :meth:`critic_loss`; the
-    encoders minimize :meth:`forward`, whose gradient does not reach the critics.
+    ``mine``: :class:`~recbole_ib.bottleneck.critics.MINE`, as in the paper, at least 0 in every
+    pair. It is a lower bound, so encoders gain by any move the critic has not followed yet; at 0 there is
+    nothing left to gain.
+    ``club``: :class:`~recbole_ib.bottleneck.critics.CLUB` with q(z_b|z_a), a before b in
+    ``in_dims``; as it is.
+    ``hsic``: :func:`~recbole_ib.bottleneck.hsic.rbf_hsic`, without a critic. Not in nats, and about 1/n for
+    independent rows.
+
+    The parameters of this module are the critics' alone. They belong to an optimizer of their own on
+    :meth:`critic_loss`; the encoders minimize :meth:`forward`, whose gradient does not reach the critics.
 
     Args:
         in_dims: modality -> the width of its latent. Names may hold dots.
         estimator: one of :data:`REDUNDANCY_ESTIMATORS`.
         hidden_dim: the critics' hidden width.
-        sigma2: sigma^2 of the RBF kernel on unit rows (hsic). The default is the median heuristic for rows of any direction,
-            which have ||a - b||^2 of about 2.
+        sigma2: sigma^2 of the RBF kernel on unit rows (hsic). The default is the median heuristic for rows of
+            any direction, which have ||a - b||^2 of about 2.
 
     Raises:
         ValueError: fewer than two modalities, an unknown estimator, or a sigma2 that is not positive.
+
+    Example:
+        >>> redundancy = Redundancy({"text": 1, "image": 1}, "hsic")
+        >>> x = torch.tensor([[1.0], [-1.0]])
+        >>> round(redundancy({"text": x, "image": x}).item(), 4)  # (1 - exp(-2))^2
+        0.7476
     """
 
     def __init__(self, in_dims: Mapping[str, int], estimator: str, hidden_dim: int = 64, sigma2: float = 1.0):
         super().__init__()
         if estimator not in REDUNDANCY_ESTIMATORS:
-            raise ValueError(f"the redundancy estimator must be one of {', '.join(REDUNDANCY_ESTIMATORS)}, got {estimator!r}")
+            raise ValueError(
+                f"the redundancy estimator must be one of {', '.join(REDUNDANCY_ESTIMATORS)}, got "
+                f"{estimator!r}"
+            )
         if len(in_dims) < 2:
             raise ValueError(f"redundancy needs at least two modalities, got {list(in_dims)}")
         self.in_dims, self.estimator, self.sigma2 = dict(in_dims), estimator, check_sigma2(sigma2)
@@ -109,11 +135,12 @@ class Redundancy(nn.Module):
         return len(self.critics) > 0
 
     def reset_parameters(self) -> None:
-        for critic in self.critics:
+        """Draw the critics' weights anew."""
+        for critic in self._critics():
             critic.reset_parameters()
 
     def forward(self, latents: Mapping[str, Tensor]) -> Tensor:
-        """The loss of some DISTINCT items, for the encoders to minimize.
+        """Return the loss of some DISTINCT items, for the encoders to minimize.
 
         Args:
             latents: modality -> z_m, ``[n, d_m]``, the same n items in every modality.
@@ -127,7 +154,7 @@ class Redundancy(nn.Module):
         return torch.stack(self._terms(latents)).sum()
 
     def critic_loss(self, latents: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the critics' own losses, for their optimizer to minimize.
+        """Return the sum of the critics' own losses, for their optimizer to minimize.
 
         Args:
             latents: as in :meth:`forward`; no gradient flows into them.
@@ -141,14 +168,15 @@ class Redundancy(nn.Module):
         _check_latents(latents, self.in_dims)
         if not self.has_critic:
             return next(iter(latents.values())).new_zeros(())
-        pairs = zip(self.pairs, self.critics, strict=True)
+        pairs = zip(self.pairs, self._critics(), strict=True)
         return torch.stack([critic.critic_loss(latents[a], latents[b]) for (a, b), critic in pairs]).sum()
 
     @torch.no_grad()
     def estimates(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The terms of :meth:`forward`, ``"a|b"`` -> a scalar without gradient, to look at.
+        """Return the terms of :meth:`forward`, ``"a|b"`` -> a scalar without gradient, to look at.
 
-        MINE's shuffle is drawn from torch's generator, which is put back: a run that is watched trains as one that is not.
+        MINE's shuffle is drawn from torch's generator, which is put back: a run that is watched trains as one
+        that is not.
 
         Args:
             latents: as in :meth:`forward`.
@@ -162,8 +190,11 @@ class Redundancy(nn.Module):
             terms = self._terms(latents)
         return {f"{a}|{b}": term for (a, b), term in zip(self.pairs, terms, strict=True)}
 
+    def _critics(self) -> list[MINE | CLUB]:
+        return [critic for critic in self.critics if isinstance(critic, MINE | CLUB)]
+
     def _terms(self, latents: Mapping[str, Tensor]) -> list[Tensor]:
-        """A scalar for every pair."""
+        """Return a scalar for every pair."""
         _check_latents(latents, self.in_dims)
         pairs = [(latents[a], latents[b]) for a, b in self.pairs]
         if self.estimator == "hsic":
@@ -172,6 +203,7 @@ class Redundancy(nn.Module):
         return [value.clamp(min=0.0) for value in values] if self.estimator == "mine" else values
 
     def extra_repr(self) -> str:
+        """Return what ``repr`` shows: the widths and the estimator."""
         return f"in_dims={self.in_dims}, estimator={self.estimator!r}, sigma2={self.sigma2}"
 
 
@@ -179,7 +211,8 @@ def _row_hsic(x: Tensor, y: Tensor, sigma2: float) -> Tensor:
     """HSIC of the rows that have a direction on both sides; 0 for fewer than two of them."""
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"the latents must have the same rows, got {tuple(x.shape)} and {tuple(y.shape)}")
-    # an item without a modality may be a zero row: its gradient would be divided by the 1e-12 that stands for its length
+    # an item without a modality may be a zero row: its gradient would be divided by the 1e-12 that stands for
+    # its length
     usable = (x.detach() != 0).any(dim=1) & (y.detach() != 0).any(dim=1)
     rows_x, rows_y = x[usable], y[usable]
     if rows_x.shape[0] < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,30 +20,45 @@ CLOSED, OPEN = 0.1, 0.9
 
 
 class ConcreteEdgeGate(nn.Module):
-    """A learned keep-probability for every edge: w_ij = MLP([h_i, h_j]), rho_ij ~ Bern(w_ij) (IBMRec Eq. 23-24).
+    """Learned keep-probability of every edge: w_ij = MLP([h_i, h_j]), rho_ij ~ Bern(w_ij) (IBMRec Eq. 23-24).
 
-    Training relaxes the Bernoulli draw to the binary concrete distribution (Maddison et al. 2017; Jang et al. 2017):
-    rho = sigmoid((logit + log e - log(1 - e)) / t), e ~ U(0, 1), so the gradient reaches the MLP. Evaluation takes
-    sigmoid(logit), without noise. A bias b is added to rho (and the sum clipped to 1), so that no edge falls below b.
+    Training relaxes the Bernoulli draw to the binary concrete distribution (Maddison et al. 2017; Jang
+    et al. 2017): rho = sigmoid((logit + log e - log(1 - e)) / t), e ~ U(0, 1), so the gradient reaches the
+    MLP. Evaluation takes sigmoid(logit), without noise. A bias b is added to rho (and the sum clipped to 1),
+    so that no edge falls below b.
 
-    The first layer of the MLP acts on a concatenation, hence W [h_i, h_j] = W_1 h_i + W_2 h_j is computed per NODE and
-    gathered per edge: the same function, without an edge x 2d matrix.
+    The first layer of the MLP acts on a concatenation, hence W [h_i, h_j] = W_1 h_i + W_2 h_j is computed per
+    NODE and gathered per edge: the same function, without an edge x 2d matrix.
 
     Args:
         node_dim: d, the width of h.
         hidden_dim: the MLP's hidden width.
         temperature: t > 0.
         bias: b in [0, 1).
-        start: the keep-probability sigmoid(logit) that edges start around, in (0, 1); the published text is silent on it.
+        start: the keep-probability sigmoid(logit) that edges start around, in (0, 1); the published text is
+            silent on it.
 
     Raises:
         ValueError: a temperature, bias or start outside its range.
+
+    Example:
+        >>> gate = ConcreteEdgeGate(node_dim=2, bias=0.25, start=0.5).eval()
+        >>> structure = EdgeStructure(torch.tensor([0, 1]), torch.tensor([1, 0]), n_nodes=2)
+        >>> gate(torch.zeros(2, 2), structure).detach()  # sigmoid(0) + 0.25
+        tensor([0.7500, 0.7500])
     """
 
     # e stays this far from 0 and 1, so that its logit is finite in float32
     NOISE_MARGIN = 1e-6
 
-    def __init__(self, node_dim: int, hidden_dim: int = 64, temperature: float = 0.2, bias: float = 0.0, start: float = 0.5):
+    def __init__(
+        self,
+        node_dim: int,
+        hidden_dim: int = 64,
+        temperature: float = 0.2,
+        bias: float = 0.0,
+        start: float = 0.5,
+    ):
         super().__init__()
         if not temperature > 0:
             raise ValueError(f"the gate's temperature must be positive, got {temperature}")
@@ -57,18 +73,22 @@ class ConcreteEdgeGate(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw the weights anew (Xavier); the output's bias puts the edges around ``start``."""
         for layer in (self.target, self.source, self.output):
             nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(self.target.bias)
         nn.init.constant_(self.output.bias, math.log(self.start / (1.0 - self.start)))
 
     def logits(self, nodes: Tensor, structure: EdgeStructure) -> Tensor:
-        """The MLP's value for every edge: h ``[n_nodes, d] -> [n_edges]``."""
+        """Return the MLP's value for every edge: h ``[n_nodes, d] -> [n_edges]``."""
         ends = self.target(nodes), self.source(nodes)
         return _EdgePerceptron.apply(*ends, self.output.weight[0], structure) + self.output.bias
 
     def forward(self, nodes: Tensor, structure: EdgeStructure) -> Tensor:
-        """rho ``[n_edges]`` in [bias, 1]: a relaxed draw in training mode, sigmoid(logit) in evaluation mode."""
+        """Return rho ``[n_edges]`` in [bias, 1].
+
+        A relaxed draw in training mode, sigmoid(logit) in evaluation mode.
+        """
         logits = self.logits(nodes, structure)
         if self.training:
             noise = torch.rand_like(logits).clamp_(self.NOISE_MARGIN, 1.0 - self.NOISE_MARGIN)
@@ -76,6 +96,7 @@ class ConcreteEdgeGate(nn.Module):
         return (torch.sigmoid(logits) + self.bias).clamp(max=1.0)
 
     def extra_repr(self) -> str:
+        """Return what ``repr`` shows: temperature, bias and start."""
         return f"temperature={self.temperature}, bias={self.bias}, start={self.start}"
 
 
@@ -83,7 +104,15 @@ def gate_statistics(original: EdgeGraph, refined: EdgeGraph) -> dict[str, Tensor
     """Return scalars of the gates rho = S' / S over the edges of S.
 
     Returns:
-        ``mean``; ``closed`` and ``open``, the shares of edges below :data:`CLOSED` and above :data:`OPEN`; ``entropy`` in nats.
+        ``mean``; ``closed`` and ``open``, the shares of edges below :data:`CLOSED` and above :data:`OPEN`;
+        ``entropy`` in nats.
+
+    Example:
+        >>> structure = EdgeStructure(torch.tensor([0, 1]), torch.tensor([1, 0]), n_nodes=2)
+        >>> graph = EdgeGraph(structure, torch.ones(2))
+        >>> statistics = gate_statistics(graph, graph.masked(torch.tensor([0.05, 0.5])))
+        >>> {name: round(float(value), 3) for name, value in statistics.items()}
+        {'mean': 0.275, 'closed': 0.5, 'open': 0.0, 'entropy': 0.446}
     """
     edges = original.weights != 0
     rho = (refined.weights[edges] / original.weights[edges]).clamp(1e-7, 1 - 1e-7)
@@ -96,26 +125,28 @@ def gate_statistics(original: EdgeGraph, refined: EdgeGraph) -> dict[str, Tensor
 
 
 class _EdgePerceptron(torch.autograd.Function):
-    """out_e = <w, relu(a[row_e] + b[col_e])>, block by block: the hidden layer of all edges is never held, and stays in the cache.
+    """``out_e = <w, relu(a[row_e] + b[col_e])>``, block by block.
 
-    Its backward computes the hidden layer again, once in the order of the rows and once in that of the columns, so that every
-    node's gradient is a sum over neighboring entries. Not differentiable twice.
+    The hidden layer of all edges is never held, and stays in the cache.
+
+    Its backward computes the hidden layer again, once in the order of the rows and once in that of the
+    columns, so that every node's gradient is a sum over neighboring entries. Not differentiable twice.
     """
 
     @staticmethod
-    def forward(ctx, a: Tensor, b: Tensor, w: Tensor, structure: EdgeStructure) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, w: Tensor, structure: EdgeStructure) -> Tensor:
         ctx.structure = structure
         ctx.save_for_backward(a, b, w)
         s, step = structure, _edges_at_once(structure.rows)
         out = a.new_empty(s.n_edges)
         for start in range(0, s.n_edges, step):
-            here = slice(start, start + step)
-            torch.mv(_sums_at(a, b, s.rows[here], s.cols[here]).relu_(), w, out=out[here])
+            block = slice(start, start + step)
+            torch.mv(_sums_at(a, b, s.rows[block], s.cols[block]).relu_(), w, out=out[block])
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, w = ctx.saved_tensors
         s = ctx.structure
         by_row = _sums_of_active(s.crow, s.rows, s.cols, grad, a, b)
@@ -131,12 +162,15 @@ def _edges_at_once(edges: Tensor) -> int:
 
 
 def _sums_at(a: Tensor, b: Tensor, ends: Tensor, others: Tensor) -> Tensor:
-    """a + b of every edge, what the hidden layer's ReLU takes."""
+    """Return a + b of every edge, what the hidden layer's ReLU takes."""
     return a.index_select(0, ends).add_(b.index_select(0, others))
 
 
-def _sums_of_active(crow, ends, others, grad, a, b) -> Tensor:
-    """sum_e grad_e [h_e > 0] of every end node, ``[n_nodes, d]``; the edges stand in the order of ``ends``, which ``crow`` points into."""
+def _sums_of_active(crow: Tensor, ends: Tensor, others: Tensor, grad: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return sum_e grad_e [h_e > 0] of every end node, ``[n_nodes, d]``.
+
+    The edges stand in the order of ``ends``, which ``crow`` points into.
+    """
     n_nodes, n_edges, step = crow.numel() - 1, ends.numel(), _edges_at_once(ends)
     bounds, pointers = [0, n_nodes], {0: 0, n_nodes: n_edges}
     if n_edges > step:  # whole nodes a block, about ``step`` edges each
@@ -145,13 +179,13 @@ def _sums_of_active(crow, ends, others, grad, a, b) -> Tensor:
         pointers = dict(zip(bounds, crow[bounds].tolist(), strict=True))
     sums = torch.zeros_like(a)
     for first, last in itertools.pairwise(bounds):
-        here = slice(pointers[first], pointers[last])
-        if here.start == here.stop:
+        block = slice(pointers[first], pointers[last])
+        if block.start == block.stop:
             continue
-        active = _sums_at(a, b, ends[here], others[here]).gt_(0)
+        active = _sums_at(a, b, ends[block], others[block]).gt_(0)
         at = torch.arange(active.shape[0], device=crow.device, dtype=crow.dtype)
-        offsets = crow[first : last + 1] - here.start
+        offsets = crow[first : last + 1] - block.start
         sums[first:last] = F.embedding_bag(
-            at, active, offsets, mode="sum", per_sample_weights=grad[here], include_last_offset=True
+            at, active, offsets, mode="sum", per_sample_weights=grad[block], include_last_offset=True
         )
     return sums

@@ -1,4 +1,4 @@
-"""The variational information bottleneck of Gaussian latents: rate, draw and log-variance head (MRdIB's L_MIB)."""
+"""The variational bottleneck of Gaussian latents: rate, draw and log-variance head (MRdIB's L_MIB)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from recbole_ib.ops.linear import linear
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mu, diag s^2) || N(0, I)) = 1/2 sum_d (mu^2 + s^2 - 1 - log s^2) of every row (Kingma & Welling 2014, App. B).
+    """Return the rate KL(N(mu, diag s^2) || N(0, I)) of every row (Kingma & Welling 2014, App. B).
+
+    1/2 sum_d (mu^2 + s^2 - 1 - log s^2).
 
     Args:
         mean: mu, ``[n, d]``.
@@ -22,6 +24,10 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
 
     Raises:
         ValueError: other shapes.
+
+    Example:
+        >>> gaussian_kl(torch.tensor([[0.0, 0.0], [1.0, 2.0]]), torch.zeros(2, 2))
+        tensor([0.0000, 2.5000])
     """
     _check(mean, log_variance)
     if mean.ndim != 2:
@@ -31,7 +37,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def reparameterize(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """z = mu + s * eps with eps ~ N(0, I) from torch's global generator (Kingma & Welling 2014, Eq. 10).
+    """Draw z = mu + s * eps with eps ~ N(0, I) from torch's global generator (Kingma & Welling 2014, Eq. 10).
 
     Args:
         mean: mu, ``[..., d]``.
@@ -42,6 +48,11 @@ def reparameterize(mean: Tensor, log_variance: Tensor) -> Tensor:
 
     Raises:
         ValueError: the shapes differ.
+
+    Example:
+        >>> mean = torch.tensor([[1.0, 2.0]])
+        >>> reparameterize(mean, torch.full((1, 2), -100.0)).round(decimals=3)
+        tensor([[1., 2.]])
     """
     _check(mean, log_variance)
     return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
@@ -49,28 +60,40 @@ def reparameterize(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 def _check(mean: Tensor, log_variance: Tensor) -> None:
     if mean.shape != log_variance.shape:
-        raise ValueError(f"the mean and the log variance need one shape, got {tuple(mean.shape)} and {tuple(log_variance.shape)}")
+        raise ValueError(
+            f"the mean and the log variance need one shape, got {tuple(mean.shape)} and "
+            f"{tuple(log_variance.shape)}"
+        )
 
 
 class LogVarianceHead(nn.Module):
-    """log s^2 = low + (high - low) * sigmoid(4 h / (high - low)), h = W x + b: a linear head, bounded smoothly.
+    """Linear head for a log variance, bounded smoothly.
 
-    The slope is 1 in the middle of the range and above 0 everywhere inside it, where a clamp would stop the gradient. W starts
-    at zero and b so that every item has the log variance ``initial``; W still moves at the first step, because the gradient of a
-    single linear layer does not pass through W.
+    log s^2 = low + (high - low) * sigmoid(4 h / (high - low)), h = W x + b.
 
-    W and b are plain parameters and not an ``nn.Linear``: RecBole's models initialize every ``nn.Linear`` in their tree anew
-    (``self.apply(xavier_...)``) after building it, and the chosen start would be lost.
+    The slope is 1 in the middle of the range and above 0 everywhere inside it, where a clamp would stop the
+    gradient. W starts at zero and b so that every item has the log variance ``initial``; W still moves at the
+    first step, because the gradient of a single linear layer does not pass through W.
+
+    W and b are plain parameters and not an ``nn.Linear``: RecBole's models initialize every ``nn.Linear`` in
+    their tree anew (``self.apply(xavier_...)``) after building it, and the chosen start would be lost.
 
     Args:
         in_dim: the width of the features x.
         out_dim: d, the width of the latent.
-        bound: (low, high) of the log variance. The default allows standard deviations of 0.0009 to 7.4 around the prior's 1.
-        initial: the log variance at the start, strictly inside the bound. Choose it small against the scale of the backbone's own
-            latents, whose signal is drowned otherwise; the default is a standard deviation of 0.01.
+        bound: (low, high) of the log variance. The default allows standard deviations of 0.0009 to 7.4 around
+            the prior's 1.
+        initial: the log variance at the start, strictly inside the bound. Choose it small against the scale
+            of the backbone's own latents, whose signal is drowned otherwise; the default is a standard
+            deviation of 0.01.
 
     Raises:
         ValueError: not low < initial < high.
+
+    Example:
+        >>> head = LogVarianceHead(in_dim=3, out_dim=2, initial=-4.0)
+        >>> head(torch.ones(1, 3)).detach().round(decimals=3)
+        tensor([[-4., -4.]])
     """
 
     def __init__(
@@ -83,23 +106,28 @@ class LogVarianceHead(nn.Module):
         super().__init__()
         low, high = (float(b) for b in bound)
         if not low < initial < high:
-            raise ValueError(f"the initial log variance must lie inside its bound, got {initial} and ({low}, {high})")
+            raise ValueError(
+                f"the initial log variance must lie inside its bound, got {initial} and ({low}, {high})"
+            )
         self.low, self.high, self.initial = low, high, float(initial)
         self.weight = nn.Parameter(torch.empty(out_dim, in_dim))
         self.bias = nn.Parameter(torch.empty(out_dim))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Set W to zero and b to the inverse of ``initial``."""
         share = (self.initial - self.low) / (self.high - self.low)
         nn.init.zeros_(self.weight)
         nn.init.constant_(self.bias, 0.25 * (self.high - self.low) * math.log(share / (1.0 - share)))
 
     def forward(self, features: Tensor, scale: Tensor | None = None) -> Tensor:
-        """log s^2 in [low, high].
+        """Return log s^2 in [low, high].
 
         Args:
-            features: x, ``[n, in_dim]``; constant ones may be bfloat16, see :func:`recbole_ib.ops.linear.linear`.
-            scale: by which each row of x is multiplied first, ``[n, 1]``. It is applied to W x, which is narrower.
+            features: x, ``[n, in_dim]``; constant ones may be bfloat16, see
+                :func:`recbole_ib.ops.linear.linear`.
+            scale: by which each row of x is multiplied first, ``[n, 1]``. It is applied to W x, which is
+                narrower.
 
         Returns:
             ``[n, out_dim]``.
@@ -110,5 +138,6 @@ class LogVarianceHead(nn.Module):
         return self.low + width * torch.sigmoid(h * (4.0 / width))
 
     def extra_repr(self) -> str:
+        """Return what ``repr`` shows: the widths, the bound and the start."""
         out_dim, in_dim = self.weight.shape
         return f"in_dim={in_dim}, out_dim={out_dim}, bound=({self.low}, {self.high}), initial={self.initial}"

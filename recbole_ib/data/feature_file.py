@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,37 +20,54 @@ BLOCK_NUMBERS = 1 << 22
 UNREADABLE = (ValueError, OSError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
-def _read_table(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
+def read_table(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
+    """Read a modality's feature matrix and the tokens of its rows.
+
+    Returns:
+        the matrix ``[n, d]``, mapped from the disk where it is a ``.npy``, and n tokens.
+
+    Raises:
+        FeatureError: a file that is not there, not readable or of another form.
+    """
+    if spec.file is None:
+        raise FeatureError(f"modalities.{spec.name} names no file")
     _need_file(spec.file, f"modalities.{spec.name}.file")
     archive = _numpy_load(spec.file)
     if isinstance(archive, np.ndarray):
         values = archive
         if spec.tokens is None:
             raise FeatureError(
-                f"{spec.file}: a .npy needs a token file that names its rows; add modalities.{spec.name}.tokens (one item token a "
-                "line, in row order)"
+                f"{spec.file}: a .npy needs a token file that names its rows; add "
+                f"modalities.{spec.name}.tokens (one item token a line, in row order)"
             )
-        tokens = _read_tokens(spec)
+        tokens = _read_tokens(spec.tokens, f"modalities.{spec.name}.tokens")
     else:
         with archive:
             for key in ("features", "ids"):
                 if key not in archive.files:
                     raise FeatureError(
-                        f"{spec.file}: the archive lacks the array {key!r}; it has: {first_few(archive.files)}. An .npz holds "
-                        "'features' [n, d] and 'ids' [n]"
+                        f"{spec.file}: the archive lacks the array {key!r}; it has: "
+                        f"{first_few(archive.files)}. An .npz holds 'features' [n, d] and 'ids' [n]"
                     )
             try:
                 values, ids = archive["features"], archive["ids"]
             except UNREADABLE as error:
-                raise FeatureError(f"{spec.file}: {error}. Save ids as text or integers, not as objects") from None
+                raise FeatureError(
+                    f"{spec.file}: {error}. Save ids as text or integers, not as objects"
+                ) from None
         if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
-            raise FeatureError(f"{spec.file}: 'ids' must be one row of text or integers, got {ids.dtype} {ids.shape}")
+            raise FeatureError(
+                f"{spec.file}: 'ids' must be one row of text or integers, got {ids.dtype} {ids.shape}"
+            )
         try:
             tokens = [i.decode() for i in ids] if ids.dtype.kind == "S" else [str(i) for i in ids]
         except UnicodeDecodeError as error:
             raise FeatureError(f"{spec.file}: 'ids' are bytes that are no UTF-8 text ({error})") from None
         if spec.tokens is not None:
-            raise FeatureError(f"{spec.file}: an .npz names its rows itself; drop modalities.{spec.name}.tokens ({spec.tokens})")
+            raise FeatureError(
+                f"{spec.file}: an .npz names its rows itself; drop modalities.{spec.name}.tokens "
+                f"({spec.tokens})"
+            )
     if values.ndim != 2 or 0 in values.shape:
         raise FeatureError(f"{spec.file}: a feature matrix has shape [items, dimensions], got {values.shape}")
     if values.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
@@ -60,35 +78,42 @@ def _read_table(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
 def _need_file(path: Path, key: str) -> None:
     if path.is_file():
         return
-    near = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else " The folder is not there."
+    near = (
+        nearest(path.name, [p.name for p in path.parent.iterdir()])
+        if path.parent.is_dir()
+        else " The folder is not there."
+    )
     raise FeatureError(f"{key}: there is no file {path}.{near}")
 
 
-def _numpy_load(path: Path):
+def _numpy_load(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except UNREADABLE as error:
         raise FeatureError(
-            f"{path}: not a readable .npy or .npz without pickled objects ({error}). Save it with numpy.save as plain float16/32/64"
+            f"{path}: not a readable .npy or .npz without pickled objects ({error}). Save it with numpy.save "
+            "as plain float16/32/64"
         ) from None
 
 
-def _read_tokens(spec: ModalitySpec) -> list[str]:
-    _need_file(spec.tokens, f"modalities.{spec.name}.tokens")
+def _read_tokens(path: Path, key: str) -> list[str]:
+    _need_file(path, key)
     try:
         # split at newlines alone: splitlines() would also cut a token at the rarer Unicode line separators
-        lines = spec.tokens.read_text(encoding="utf-8-sig").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise FeatureError(f"{spec.tokens}: not a UTF-8 text file ({error})") from None
+        raise FeatureError(f"{path}: not a UTF-8 text file ({error})") from None
     return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
-def _check_tokens(spec: ModalitySpec, tokens: list[str], n_rows: int, report: ModalityReport) -> None:
+def check_tokens(spec: ModalitySpec, tokens: list[str], n_rows: int, report: ModalityReport) -> None:
+    """Add to the report what is wrong with the tokens of a matrix of ``n_rows`` rows."""
     source, place = (spec.tokens, "line") if spec.tokens else (spec.file, "row")
     if len(tokens) != n_rows:
         blank = " (the last one is a blank line)" if tokens and not tokens[-1] else ""
         report.errors.append(
-            f"{source}: {len(tokens)} tokens{blank} for the {n_rows} rows of {spec.file}; one token a row, in order"
+            f"{source}: {len(tokens)} tokens{blank} for the {n_rows} rows of {spec.file}; one token a row, "
+            "in order"
         )
         return
     empty = [i + 1 for i, token in enumerate(tokens) if not token]
@@ -102,18 +127,22 @@ def _check_tokens(spec: ModalitySpec, tokens: list[str], n_rows: int, report: Mo
         else:
             seen[token] = line
     if repeated:
-        report.errors.append(f"{source}: {len(repeated)} tokens are given twice, first: {first_few(repeated, 3)}")
+        report.errors.append(
+            f"{source}: {len(repeated)} tokens are given twice, first: {first_few(repeated, 3)}"
+        )
 
 
-def _blocks(values: np.ndarray):
+def row_blocks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the rows in blocks: the position of the first, and the block."""
     step = max(1, BLOCK_NUMBERS // values.shape[1])
     for start in range(0, values.shape[0], step):
         yield start, np.asarray(values[start : start + step])
 
 
-def _scan_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def scan_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows are finite in float32, and which are all zero, bool ``[n]`` each."""
     finite, zero = (np.zeros(values.shape[0], dtype=bool) for _ in range(2))
-    for start, block in _blocks(values):
+    for start, block in row_blocks(values):
         stop = start + block.shape[0]
         with np.errstate(over="ignore"):
             finite[start:stop] = np.isfinite(block.astype(np.float32, copy=False)).all(axis=1)
@@ -121,33 +150,56 @@ def _scan_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return finite, zero
 
 
-def _count_duplicates(values: np.ndarray, keep: np.ndarray) -> int:
-    seen = set()
-    for start, block in _blocks(values):
+def count_duplicates(values: np.ndarray, keep: np.ndarray) -> int:
+    """Return how many of the rows in ``keep``, bool ``[n]``, repeat an earlier one of them."""
+    seen: set[bytes] = set()
+    for start, block in row_blocks(values):
         seen.update(row.tobytes() for row, use in zip(block, keep[start:], strict=False) if use)
     return int(keep.sum()) - len(seen)
 
 
-def _name_rows(target: list[str], spec: ModalitySpec, tokens: list[str], mask: np.ndarray, what: str) -> None:
+def name_rows(target: list[str], spec: ModalitySpec, tokens: list[str], mask: np.ndarray, what: str) -> None:
+    """Add a text that names the rows in ``mask``, bool ``[n]``, and what they do, to ``target``."""
     if mask.any():
         bad = np.flatnonzero(mask)
         named = first_few(f"{tokens[i]} (row {i})" for i in bad[:6])
         target.append(f"{spec.file}: {bad.size} of {mask.size} rows {what}; first tokens: {named}")
 
 
-def _read_graph(spec: ModalitySpec, rows: np.ndarray, n_rows: int, report: ModalityReport) -> sp.csr_array:
-    """Read the ready graph, in feature-row order, and renumber it to internal item ids."""
-    path = spec.item_graph_file
+def read_graph(
+    path: Path, spec: ModalitySpec, rows: np.ndarray, n_rows: int, report: ModalityReport
+) -> sp.csr_array:
+    """Read a ready graph, in feature-row order, and renumber it to internal item ids.
+
+    Args:
+        path: a sparse matrix of ``scipy.sparse.save_npz``, ``[n_rows, n_rows]``.
+        spec: the modality.
+        rows: the feature row of every item, -1 without one, int64 ``[n_items]``.
+        n_rows: the number of feature rows.
+        report: takes a warning where edges are left out.
+
+    Returns:
+        float32 CSR ``[n_items, n_items]``; an item without an edge is linked to itself.
+
+    Raises:
+        FeatureError: a file that is not there, not readable, of another shape or not finite.
+    """
     _need_file(path, f"modalities.{spec.name}.item_graph_file")
     try:
         graph = sp.coo_array(sp.load_npz(path))
     except UNREADABLE as error:
-        raise FeatureError(f"{path}: not a sparse matrix that scipy.sparse.save_npz wrote ({error})") from None
+        raise FeatureError(
+            f"{path}: not a sparse matrix that scipy.sparse.save_npz wrote ({error})"
+        ) from None
     if graph.shape != (n_rows, n_rows):
-        raise FeatureError(f"{path}: the graph has shape {graph.shape}, {spec.file} has {n_rows} rows; one node a row")
+        raise FeatureError(
+            f"{path}: the graph has shape {graph.shape}, {spec.file} has {n_rows} rows; one node a row"
+        )
     data = graph.data.astype(np.float32)
     if not np.isfinite(data).all():
-        raise FeatureError(f"{path}: {int((~np.isfinite(data)).sum())} of {data.size} weights are NaN or infinite")
+        raise FeatureError(
+            f"{path}: {int((~np.isfinite(data)).sum())} of {data.size} weights are NaN or infinite"
+        )
     n_items = rows.size
     item_of = np.full(n_rows, -1, dtype=np.int64)
     item_of[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
@@ -155,10 +207,12 @@ def _read_graph(spec: ModalitySpec, rows: np.ndarray, n_rows: int, report: Modal
     keep = (row >= 0) & (col >= 0)
     if not keep.all():
         report.warnings.append(
-            f"{path}: {int((~keep).sum())} of {keep.size} edges touch an item that the data set lacks and are left out"
+            f"{path}: {int((~keep).sum())} of {keep.size} edges touch an item that the data set lacks and "
+            "are left out"
         )
     row, col, data = row[keep], col[keep], data[keep]
-    # an item without an edge (no row of its own, or all its neighbors left out) is linked to itself, as in a computed graph
+    # an item without an edge (no row of its own, or all its neighbors left out) is linked to itself, as
+    # in a computed graph
     alone = np.setdiff1d(np.arange(1, n_items), row)
     parts = (
         np.concatenate([data, np.ones(alone.size, dtype=np.float32)]),

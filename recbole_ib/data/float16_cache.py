@@ -11,15 +11,16 @@ import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from recbole_ib.data.feature_file import BLOCK_NUMBERS, UNREADABLE, _blocks, _name_rows
+from recbole_ib.data.feature_file import BLOCK_NUMBERS, UNREADABLE, name_rows, row_blocks
 from recbole_ib.data.modality_spec import ModalityReport, ModalitySpec
 from recbole_ib.errors import FeatureError
 
-#: below a data set's folder: the aligned tables of ``feature_dtype: float16``, of what the files hold now; it may be deleted at any time
+#: below a data set's folder: the aligned tables of ``feature_dtype: float16``, of what the files hold now; it
+#: may be deleted at any time
 CACHE_FOLDER = ".recbole_ib_cache"
 
 #: part of the names in it; another one for another layout or alignment
@@ -28,8 +29,12 @@ CACHE_VERSION = 2
 HALF_SUFFIX = ".f16.npy"
 
 
-class _HalfTable:
-    """The aligned table of a modality in float16, row block by row block; ``unfit``: source rows that float16 cannot hold."""
+class HalfTable:
+    """Aligned table of a modality in float16, row block by row block.
+
+    Attributes:
+        unfit: source rows that float16 cannot hold, bool ``[n]``; known once the blocks are made.
+    """
 
     def __init__(self, spec: ModalitySpec, values: np.ndarray, rows: np.ndarray, has_row: np.ndarray):
         self.spec, self.values, self.rows, self.has_row = spec, values, rows, has_row
@@ -37,45 +42,53 @@ class _HalfTable:
         self.unfit = np.zeros(values.shape[0], dtype=bool)
 
     def _read(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Item positions, and the rows of those that have one, float32."""
+        """Yield item positions, and the rows of those that have one, float32."""
         step = max(1, BLOCK_NUMBERS // self.shape[1])
         for start in range(0, self.shape[0], step):
-            here = slice(start, start + step)
-            yield here, self.values[self.rows[here][self.has_row[here]]].astype(np.float32)
+            items = slice(start, start + step)
+            yield items, self.values[self.rows[items][self.has_row[items]]].astype(np.float32)
 
     def _mean(self) -> np.ndarray:
-        return sum(rows.sum(axis=0, dtype=np.float64) for _, rows in self._read()) / self.has_row.sum()
+        total = np.zeros(self.shape[1])
+        for _, rows in self._read():
+            total += rows.sum(axis=0, dtype=np.float64)
+        return total / self.has_row.sum()
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """``[b, d]`` float16, all items in order."""
-        mean = self._mean() if self.spec.missing == "mean" and not self.has_row[1:].all() else 0.0
-        for here, rows in self._read():
+        """Yield ``[b, d]`` float16, all items in order."""
+        filled = self.spec.missing == "mean" and not self.has_row[1:].all()
+        mean: np.ndarray | float = self._mean() if filled else 0.0
+        for items, rows in self._read():
             with np.errstate(over="ignore"):
                 half = rows.astype(np.float16)
-            self.unfit[self.rows[here][self.has_row[here]]] = ~np.isfinite(half).all(axis=1) | ~half.any(axis=1)
-            known = self.has_row[here]
+            known = self.has_row[items]
+            self.unfit[self.rows[items][known]] = ~np.isfinite(half).all(axis=1) | ~half.any(axis=1)
             block = np.zeros((known.size, self.shape[1]), dtype=np.float16)
             block[~known] = mean
             block[known] = half
-            if here.start == 0:
+            if items.start == 0:
                 block[0] = 0
             yield block
 
-    def write(self, file) -> None:
-        """As a ``.npy``. Written, not mapped: a full disk is then an error and no crash."""
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype("<f2")), "fortran_order": False, "shape": self.shape}
+    def write(self, file: BinaryIO) -> None:
+        """Write the table as a ``.npy``. Not mapped: a full disk is then an error and no crash."""
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype("<f2")),
+            "fortran_order": False,
+            "shape": self.shape,
+        }
         np.lib.format.write_array_header_1_0(file, header)
-        for block in self.blocks():
-            file.write(block.astype("<f2", copy=False).tobytes())
+        file.writelines(block.astype("<f2", copy=False).tobytes() for block in self.blocks())
         file.flush()
         os.fsync(file.fileno())
 
 
 class _HalfName(NamedTuple):
-    """``<modality>-<source>-<content>-<alignment>.f16.npy``, a table's name in the cache.
+    """Name of a table in the cache: ``<modality>-<source>-<content>-<alignment>.f16.npy``.
 
-    source: of the places of feature and token file; content: of what these hold; alignment: of the items and the rule for missing rows.
-    One source has the tables of every filter and rule, all of one content: what the files hold now.
+    source: of the places of feature and token file; content: of what these hold; alignment: of the items and
+    the rule for missing rows. One source has the tables of every filter and rule, all of one content: what
+    the files hold now.
     """
 
     modality: str
@@ -87,22 +100,22 @@ class _HalfName(NamedTuple):
         return "-".join(self) + HALF_SUFFIX
 
 
-def _half_name(table: _HalfTable, item_tokens: Sequence[str], tokens: list[str], cache: Path) -> _HalfName:
+def _half_name(table: HalfTable, item_tokens: Sequence[str], tokens: list[str], cache: Path) -> _HalfName:
     # the numbers themselves: a file that is written again may keep its size and its time of change
     content = _digest([CACHE_VERSION, tokens, table.values.dtype.str, table.values.shape])
-    for _, block in _blocks(table.values):
+    for _, block in row_blocks(table.values):
         content.update(np.ascontiguousarray(block).data)
     source = _digest([_place(path, cache) for path in (table.spec.file, table.spec.tokens)])
     alignment = _digest([table.spec.missing, list(item_tokens[1:])])
     return _HalfName(table.spec.name, *(digest.hexdigest()[:16] for digest in (source, content, alignment)))
 
 
-def _digest(values: list):
+def _digest(values: list) -> hashlib._Hash:
     return hashlib.sha256(json.dumps(values).encode())
 
 
 def _place(path: Path | None, cache: Path) -> str | None:
-    """A file as seen from the cache: a data set that is moved as a whole keeps its tables."""
+    """Return a file as seen from the cache: a data set that is moved as a whole keeps its tables."""
     if path is None:
         return None
     path = path.resolve()
@@ -117,77 +130,99 @@ def _remove_stale(new: Path) -> None:
     _, source, content, _ = new.name.rsplit("-", 3)
     for path in new.parent.glob(f"*-{source}-*{HALF_SUFFIX}"):
         if path.name.rsplit("-", 3)[2] != content:
-            # one that a process has mapped stays readable to it; Windows refuses, and the next new table tries again
+            # one that a process has mapped stays readable to it; Windows refuses, and the next new table
+            # tries again
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _half_table(
-    table: _HalfTable, item_tokens: Sequence[str], tokens: list[str], cache: Path | None, report: ModalityReport
+def half_table(
+    table: HalfTable,
+    item_tokens: Sequence[str],
+    tokens: list[str],
+    cache: Path | None,
+    report: ModalityReport,
 ) -> np.ndarray | None:
-    """The table, mapped from its file where there is a ``cache``; ``None``, and errors in the report, where float16 cannot hold it."""
+    """Return the table, mapped from its file where there is a ``cache``.
+
+    ``None``, and errors in the report, where float16 cannot hold it.
+    """
     spec = table.spec
     if cache is None:
-        found = np.concatenate(list(table.blocks()))
+        values: np.ndarray | None = np.concatenate(list(table.blocks()))
     else:
         path = cache / str(_half_name(table, item_tokens, tokens, cache))
-        found = _map_half(path, table.shape)
-        if found is None:
+        values = _map_half(path, table.shape)
+        if values is None:
             try:
-                found = _write_half(table, path)
+                values = _write_half(table, path)
             except OSError as error:
-                found = _temporary_half(table, path, error, report)
-    what = "hold numbers that float16 cannot hold (beyond 65504, or all below 3e-8); scale them, or set feature_dtype: float32"
-    _name_rows(report.errors, spec, tokens, table.unfit, what)
-    return None if table.unfit.any() else found
+                values = _temporary_half(table, path, error, report)
+    what = (
+        "hold numbers that float16 cannot hold (beyond 65504, or all below 3e-8); scale them, or set "
+        "feature_dtype: float32"
+    )
+    name_rows(report.errors, spec, tokens, table.unfit, what)
+    return None if table.unfit.any() else values
 
 
 def _map_half(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """A file of the cache, or ``None`` where it is not there, or no whole table."""
+    """Return a file of the cache, or ``None`` where it is not there, or no whole table."""
     try:
-        found = np.load(path, mmap_mode="c", allow_pickle=False)
+        values = np.load(path, mmap_mode="c", allow_pickle=False)
     except UNREADABLE:
         return None
-    return found if isinstance(found, np.ndarray) and (found.shape, found.dtype) == (shape, np.float16) else None
+    if not isinstance(values, np.ndarray) or (values.shape, values.dtype) != (shape, np.float16):
+        return None
+    return values
 
 
-def _write_half(table: _HalfTable, path: Path) -> np.ndarray | None:
-    """Write a file of the cache in one step, and map it; nothing is left of a table that float16 cannot hold."""
+def _write_half(table: HalfTable, path: Path) -> np.ndarray | None:
+    """Write a file of the cache in one step, and map it.
+
+    Nothing is left of a table that float16 cannot hold.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(3)}.tmp")
     try:
-        with open(scratch, "wb") as file:
+        with scratch.open("wb") as file:
             table.write(file)
         if table.unfit.any():
             return None
-        os.replace(scratch, path)
+        scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
-    found = _map_half(path, table.shape)
-    if found is None:  # a process that had read the feature file before it changed took the new table for the stale one
+    values = _map_half(path, table.shape)
+    # a process that had read the feature file before it changed took the new table for the stale one
+    if values is None:
         raise FileNotFoundError(errno.ENOENT, "another process removed it", str(path))
     _remove_stale(path)
-    return found
+    return values
 
 
-def _temporary_half(table: _HalfTable, path: Path, error: OSError, report: ModalityReport) -> np.ndarray | None:
-    """A table whose file cannot be kept: a temporary one, deleted as soon as it is mapped where the system allows that."""
+def _temporary_half(
+    table: HalfTable, path: Path, error: OSError, report: ModalityReport
+) -> np.ndarray | None:
+    """Return a table whose file cannot be kept, mapped from a temporary file.
+
+    That is deleted as soon as it is mapped where the system allows it.
+    """
     try:
         number, name = tempfile.mkstemp(prefix="recbole_ib-", suffix=".f16.npy")
         try:
-            with open(number, "wb") as file:
+            with os.fdopen(number, "wb") as file:
                 table.write(file)
-            found = _map_half(Path(name), table.shape)
+            values = _map_half(Path(name), table.shape)
         finally:
             with contextlib.suppress(OSError):
-                os.unlink(name)
+                Path(name).unlink()
     except OSError as second:
         raise FeatureError(
-            f"{table.spec.name}: its float16 table can be written neither to {path.parent} ({error}) nor to a temporary file ({second}); "
-            "make room, or set feature_dtype: float32"
+            f"{table.spec.name}: its float16 table can be written neither to {path.parent} ({error}) nor to "
+            f"a temporary file ({second}); make room, or set feature_dtype: float32"
         ) from None
     report.warnings.append(
-        f"{path.parent} cannot be written ({error.strerror}): the float16 table of {table.spec.name} is in a temporary file and is made "
-        "again by the next run"
+        f"{path.parent} cannot be written ({error.strerror}): the float16 table of {table.spec.name} is in a "
+        "temporary file and is made again by the next run"
     )
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""Item graphs that are computed once for all runs on the same features: a search of all pairs takes longer than many epochs."""
+"""Item graphs, computed once for all runs on the same features: it takes longer than many epochs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ VERSION = 1
 
 
 def cosine_graph(features: Tensor, k: int, valid: Tensor, search: str, cache: Path | None) -> sp.csr_array:
-    """The graph of :func:`recbole_ib.graph.cosine_knn`, CSR ``[n_items, n_items]``; a large one is kept in ``cache``.
+    """Return the graph of :func:`recbole_ib.graph.cosine_knn`, CSR ``[n_items, n_items]``.
 
-    A file is named after a digest of everything that decides the graph, so it is never stale; ``cache`` may be deleted at any time.
+    A large one is kept in ``cache``. A file is named after a digest of everything that decides the graph, so
+    it is never stale; ``cache`` may be deleted at any time.
 
     Args:
         features: ``[n_items, d]``, row 0 the padding item.
-        k: neighbors an item, itself included.
+        k: neighbors per item, itself included.
         valid: bool ``[n_items]``, items with a feature of their own.
         search: how neighbors are found.
         cache: a folder, made where needed; ``None``: nothing is kept, for features that no other run has.
@@ -35,7 +36,9 @@ def cosine_graph(features: Tensor, k: int, valid: Tensor, search: str, cache: Pa
     n_items = features.shape[0]
     if cache is None or n_items < KEEP_FROM:
         return _computed(features, k, valid, search)
-    key = hashlib.sha256(f"{VERSION} {k} {search} {table_digest(features)}".encode() + valid.numpy().tobytes()).hexdigest()[:16]
+    key = hashlib.sha256(
+        f"{VERSION} {k} {search} {table_digest(features)}".encode() + valid.numpy().tobytes()
+    ).hexdigest()[:16]
     file = cache / f"item-graph-{key}.npz"
     if file.is_file():
         try:

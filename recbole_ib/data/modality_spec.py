@@ -1,10 +1,10 @@
-"""What the yaml keys `modalities` and `use_modalities` say."""
+"""The yaml keys `modalities` and `use_modalities`."""
 
 from __future__ import annotations
 
 import importlib.resources
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,7 @@ RESERVED_NAMES = frozenset(dir(nn.ModuleDict()))
 
 @dataclass(frozen=True)
 class ModalitySpec:
-    """One entry of the yaml key ``modalities``, with its paths made absolute."""
+    """Entry of the yaml key ``modalities``, with its paths made absolute."""
 
     name: str
     file: Path | None
@@ -42,7 +42,7 @@ class ModalitySpec:
 
 @dataclass
 class Modality:
-    """One modality of a data set, aligned to internal item ids (row 0: padding)."""
+    """Modality of a data set, aligned to internal item ids (row 0: padding)."""
 
     name: str
     values: np.ndarray | None  # float32 [n_items, d], or float16 where that was asked for
@@ -52,7 +52,7 @@ class Modality:
 
 @dataclass
 class ModalityReport:
-    """What the checks of one modality found; training refuses where ``errors`` is not empty."""
+    """Result of the checks of one modality; training refuses where ``errors`` is not empty."""
 
     spec: ModalitySpec
     errors: list[str] = field(default_factory=list)
@@ -66,11 +66,12 @@ class ModalityReport:
     graph_edges: int | None = None
 
 
-def parse_modalities(entries, base: Path, only: Sequence[str] | None = None) -> list[ModalitySpec]:
+def parse_modalities(entries: object, base: Path, only: object = None) -> list[ModalitySpec]:
     """Read the yaml keys ``modalities`` and ``use_modalities`` (``only``).
 
     Args:
-        entries: name -> mapping with ``file`` (and ``tokens``, ``missing``, ``encoder``, ``item_graph_file``).
+        entries: name -> mapping with ``file`` (and ``tokens``, ``missing``, ``encoder``,
+            ``item_graph_file``).
         base: the folder that relative paths start from.
         only: the names to use, in this order; default all.
 
@@ -83,46 +84,59 @@ def parse_modalities(entries, base: Path, only: Sequence[str] | None = None) -> 
         return []
     if not isinstance(entries, Mapping):
         raise ConfigurationError(
-            f"modalities must map names to entries such as {{text: {{file: text.npy, tokens: text.tokens}}}}, got {entries!r}"
+            "modalities must map names to entries such as "
+            f"{{text: {{file: text.npy, tokens: text.tokens}}}}, got {entries!r}"
         )
-    specs = {}
-    for name, entry in entries.items():
-        name = str(name)
-        if not name.isidentifier() or name in RESERVED_NAMES:
-            why = "is reserved by torch; choose another" if name in RESERVED_NAMES else "must be made of letters, digits and '_'"
-            raise ConfigurationError(f"modalities.{name}: this name of a modality {why}")
-        if not isinstance(entry, Mapping):
-            raise ConfigurationError(f"modalities.{name} must be a mapping with the key 'file', got {entry!r}")
-        for key in entry:
-            if key not in ENTRY_KEYS:
-                raise ConfigurationError(
-                    f"modalities.{name}: unknown key {key!r}.{nearest(key, ENTRY_KEYS)} Allowed: {', '.join(ENTRY_KEYS)}"
-                )
-        if not entry.get("file"):
-            raise ConfigurationError(f"modalities.{name} names no 'file'")
-        missing = entry.get("missing", "mean")
-        if missing not in MISSING_RULES:
+    specs = {str(name): _parse_entry(str(name), entry, base) for name, entry in entries.items()}
+    return list(specs.values()) if only is None else _selected(specs, only)
+
+
+def _parse_entry(name: str, entry: object, base: Path) -> ModalitySpec:
+    if not name.isidentifier() or name in RESERVED_NAMES:
+        why = (
+            "is reserved by torch; choose another"
+            if name in RESERVED_NAMES
+            else "must be made of letters, digits and '_'"
+        )
+        raise ConfigurationError(f"modalities.{name}: this name of a modality {why}")
+    if not isinstance(entry, Mapping):
+        raise ConfigurationError(f"modalities.{name} must be a mapping with the key 'file', got {entry!r}")
+    for key in entry:
+        if key not in ENTRY_KEYS:
             raise ConfigurationError(
-                f"modalities.{name}.missing is {missing!r}; allowed: {', '.join(MISSING_RULES)} (what an item without a row gets)"
+                f"modalities.{name}: unknown key {key!r}.{nearest(key, ENTRY_KEYS)} Allowed: "
+                f"{', '.join(ENTRY_KEYS)}"
             )
-        for key in ("file", "tokens", "item_graph_file"):
-            if not isinstance(entry.get(key), (str, os.PathLike, type(None))):
-                raise ConfigurationError(f"modalities.{name}.{key} must be one path, got {entry[key]!r}")
-        path = {k: _resolve(entry.get(k), base) for k in ("file", "tokens", "item_graph_file")}
-        specs[name] = ModalitySpec(name=name, missing=missing, encoder=entry.get("encoder"), **path)
-    if only is None:
-        return list(specs.values())
+    if not entry.get("file"):
+        raise ConfigurationError(f"modalities.{name} names no 'file'")
+    missing = entry.get("missing", "mean")
+    if missing not in MISSING_RULES:
+        raise ConfigurationError(
+            f"modalities.{name}.missing is {missing!r}; allowed: {', '.join(MISSING_RULES)} (what an item "
+            "without a row gets)"
+        )
+    for key in ("file", "tokens", "item_graph_file"):
+        if not isinstance(entry.get(key), (str, os.PathLike, type(None))):
+            raise ConfigurationError(f"modalities.{name}.{key} must be one path, got {entry[key]!r}")
+    paths = {key: _resolve(entry.get(key), base) for key in ("file", "tokens", "item_graph_file")}
+    return ModalitySpec(name=name, missing=missing, encoder=entry.get("encoder"), **paths)
+
+
+def _selected(specs: Mapping[str, ModalitySpec], only: object) -> list[ModalitySpec]:
     if not isinstance(only, (str, list, tuple)):
         raise ConfigurationError(f"use_modalities must be a list of names, got {only!r}")
-    only = [only] if isinstance(only, str) else list(only)
-    for name in only:
+    names = [only] if isinstance(only, str) else list(only)
+    for name in names:
         if name not in specs:
             raise ConfigurationError(
-                f"use_modalities names {name!r}, which the data set lacks.{nearest(name, specs)} It has: {', '.join(specs)}"
+                f"use_modalities names {name!r}, which the data set lacks.{nearest(name, specs)} It has: "
+                f"{', '.join(specs)}"
             )
-    if not only or len(set(only)) != len(only):
-        raise ConfigurationError(f"use_modalities must name at least one modality and none twice, got {only}")
-    return [specs[name] for name in only]
+    if not names or len(set(names)) != len(names):
+        raise ConfigurationError(
+            f"use_modalities must name at least one modality and none twice, got {names}"
+        )
+    return [specs[name] for name in names]
 
 
 def _resolve(path: str | None, base: Path) -> Path | None:
@@ -130,4 +144,4 @@ def _resolve(path: str | None, base: Path) -> Path | None:
         return None
     if str(path).startswith("recbole_ib:"):  # a file that ships with the package
         return Path(str(importlib.resources.files("recbole_ib"))) / str(path).split(":", 1)[1]
-    return base / os.path.expanduser(str(path))
+    return base / Path(str(path)).expanduser()

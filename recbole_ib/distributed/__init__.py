@@ -1,0 +1,1 @@
+"""Several processes on one run: their environment, and the part of a batch that each computes."""

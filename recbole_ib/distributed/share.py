@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
-# -- a slice of a batch -----------------------------------------------------------------------------------------------
+# -- a slice of a batch --------------------------------------------------------------------------------------
 
 
 class Share:
-    """A process's slice of a batch; inside ``with share`` losses find it by :func:`current_share`.
+    """Slice of a batch that a process computes.
+
+    Inside ``with share`` losses find it by :func:`current_share`.
 
     Args:
         interaction: the whole batch.
-        rank, size: which of how many slices. Slices differ by one row at most. Where a batch has fewer rows than there are processes,
-            a slice without rows is the first row with weight 0, so that all processes go through the same steps and draws.
+        rank: which of the slices.
+        size: how many slices there are. Slices differ by one row at most. Where a batch has fewer rows
+            than there are processes, a slice without rows is the first row with weight 0, so that all
+            processes go through the same steps and draws.
         add: sums a tensor over the processes.
 
     Attributes:
-        interaction: the slice; ``weight``: its share of the batch's rows; ``rows``: those of the whole batch.
+        interaction: the slice.
+        weight: its share of the batch's rows.
+        rows: the number of rows of the whole batch.
     """
 
-    def __init__(self, interaction, rank: int, size: int, add: Callable[[Tensor], Tensor]):
+    def __init__(self, interaction: Interaction, rank: int, size: int, add: Callable[[Tensor], Tensor]):
         self.rows = len(interaction)
         start, end = self.rows * rank // size, self.rows * (rank + 1) // size
         self.weight = (end - start) / self.rows
@@ -30,41 +37,41 @@ class Share:
         self._add = add
 
     def sum(self, own: Tensor) -> Tensor:
-        """The sum over the whole batch, given the slice's own: for a loss that is no mean over rows, but a function of such sums.
+        """Return the sum over the whole batch, from the slice's own.
 
-        Its gradient is that of the slice, over ``weight``: the trainer weights a slice's loss, and sums the gradients of all.
+        For a loss that is no mean over rows, but a function of such sums. Its gradient is that of the slice,
+        over ``weight``: the trainer weights a slice's loss, and sums the gradients of all.
         """
         total = self._add(own.detach() * float(self.weight > 0))
         return total + (own - own.detach()) / self.weight if self.weight else total
 
     def __enter__(self) -> Share:
-        global _share
-        _share = self
+        _shares.append(self)
         return self
 
-    def __exit__(self, *error) -> None:
-        global _share
-        _share = None
+    def __exit__(self, *error: object) -> None:
+        _shares.pop()
 
 
 class WholeBatch:
-    """The slice of a process alone."""
+    """Slice of a process alone: the whole batch."""
 
     weight = 1.0
 
-    def __init__(self, interaction):
+    def __init__(self, interaction: Interaction):
         self.interaction = interaction
 
     def __enter__(self) -> WholeBatch:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         pass
 
 
-_share: Share | None = None
+#: the slices whose losses are being computed, one at most
+_shares: list[Share] = []
 
 
 def current_share() -> Share | None:
-    """The slice whose loss is being computed; ``None`` where the batch is whole."""
-    return _share
+    """Return the slice whose loss is being computed; ``None`` where the batch is whole."""
+    return _shares[-1] if _shares else None

@@ -10,7 +10,7 @@ from recbole_ib.experiments.jobs import Job, Resources, run_missing
 from recbole_ib.experiments.options import Options, plan_jobs
 from recbole_ib.experiments.report.write import FILES, write_report
 from recbole_ib.experiments.results import Comparison, Entry
-from recbole_ib.utils.ray import own_folder
+from recbole_ib.utils.ray import lock_directory
 
 
 def run(
@@ -44,7 +44,7 @@ def run(
             f"{options.out} holds files that the report would replace ({first_few(foreign)}); give another --out"
         )
     resources = Resources(options.cpus, options.gpus, options.address)
-    with own_folder(options.out):
+    with lock_directory(options.out):
         run_missing(list(jobs.values()), options.out / "runs", resources, options.keep_checkpoints)
         return report(entries, jobs, options, baseline, title, command_line, groups)
 

@@ -22,7 +22,7 @@ from recbole_ib.model.registry import MMREC_PREFIX, is_multimodal, resolve_model
 from recbole_ib.training.checkpoint import last_path
 from recbole_ib.training.run import run_recbole_ib
 from recbole_ib.utils.files import write_text
-from recbole_ib.utils.ray import check_resources, ray_session, use_share, working_in
+from recbole_ib.utils.ray import apply_resources, chdir, check_resources, ray_session
 from recbole_ib.version import __version__
 
 #: of every training; RecBole rounds metrics to four digits, coarser than what paired tests compare
@@ -219,9 +219,9 @@ def train(job: Job, cpus: float, keep_checkpoints: bool) -> tuple[float, str | N
     """Train and test one job in this process; return the seconds that it took, and the error that stopped it or ``None``."""
     started = time.perf_counter()
     # a user's own choice of device, and of the users' metrics, stays
-    settings = {**use_share(cpus), "per_user": True, **job.settings, **QUIET, "checkpoint_dir": str(job.folder)}
+    settings = {**apply_resources(cpus), "per_user": True, **job.settings, **QUIET, "checkpoint_dir": str(job.folder)}
     # RecBole writes log/ and log_tensorboard/ into the working directory
-    with tempfile.TemporaryDirectory(prefix="run-") as scratch, working_in(scratch):
+    with tempfile.TemporaryDirectory(prefix="run-") as scratch, chdir(scratch):
         try:
             _train(job, settings, keep_checkpoints)
         except Exception as error:

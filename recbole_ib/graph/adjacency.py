@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import DTypeLike
 
 NORMALIZATIONS = ("sym", "row", "mean")
 
 
-def binary_interactions(interactions: sp.spmatrix | sp.sparray, dtype=np.float32) -> sp.csr_array:
-    """R as a CSR matrix of ones, a copy: repeated pairs count once, stored zeros not at all."""
+def binary_interactions(
+    interactions: sp.spmatrix | sp.sparray, dtype: DTypeLike = np.float32
+) -> sp.csr_array:
+    """Return R as a CSR matrix of ones, a copy: repeated pairs count once, stored zeros not at all.
+
+    Example:
+        >>> binary_interactions(sp.csr_array([[0, 3], [2, 0]])).toarray()
+        array([[0., 1.],
+               [1., 0.]], dtype=float32)
+    """
     ones = sp.csr_array(interactions, dtype=dtype, copy=True)
     ones.sum_duplicates()
     ones.eliminate_zeros()
@@ -21,11 +30,12 @@ def user_item_adjacency(interactions: sp.spmatrix, normalization: str = "sym") -
     """Normalize the bipartite graph A = [[0, R], [R^T, 0]] of the training interactions.
 
     ``sym``: D^-1/2 A D^-1/2 without self loops (LightGCN; IBMRec Eq. 6). ``row``: D^-1 (A + I), as LATTICE
-    and MICRO are released. ``mean``: D^-1 A, the mean over a node's neighbors without itself (MMGCN). A node without an edge gets an
-    empty row under ``sym`` and ``mean``, and its own self loop under ``row``.
+    and MICRO are released. ``mean``: D^-1 A, the mean over a node's neighbors without itself (MMGCN). A node
+    without an edge gets an empty row under ``sym`` and ``mean``, and its own self loop under ``row``.
 
     Args:
-        interactions: R, sparse ``[n_users, n_items]``; repeated pairs count once, stored zeros count not at all.
+        interactions: R, sparse ``[n_users, n_items]``; repeated pairs count once, stored zeros count not at
+            all.
         normalization: ``sym``, ``row`` or ``mean``.
 
     Returns:
@@ -33,6 +43,13 @@ def user_item_adjacency(interactions: sp.spmatrix, normalization: str = "sym") -
 
     Raises:
         ValueError: an unknown normalization.
+
+    Example:
+        >>> interactions = sp.csr_array([[1, 1]])  # one user, two items
+        >>> user_item_adjacency(interactions).toarray().round(3)
+        array([[0.   , 0.707, 0.707],
+               [0.707, 0.   , 0.   ],
+               [0.707, 0.   , 0.   ]], dtype=float32)
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"unknown normalization {normalization!r}; allowed: {', '.join(NORMALIZATIONS)}")
@@ -56,7 +73,9 @@ def user_item_adjacency(interactions: sp.spmatrix, normalization: str = "sym") -
 
 
 def normalize_by_row_degree(graph: sp.csr_array, smallest: float | None = None) -> sp.csr_array:
-    """D^-1/2 S D^-1/2 of a directed graph, with ROW degrees on both sides (LATTICE, MICRO, MGCN, SOIL).
+    """Normalize a directed graph: D^-1/2 S D^-1/2, with ROW degrees on both sides.
+
+    As in LATTICE, MICRO, MGCN and SOIL.
 
     Args:
         graph: CSR ``[n, n]``; a row whose sum is not positive gets weight 0.
@@ -64,6 +83,11 @@ def normalize_by_row_degree(graph: sp.csr_array, smallest: float | None = None) 
 
     Returns:
         float32 CSR ``[n, n]`` with the same pattern.
+
+    Example:
+        >>> normalize_by_row_degree(sp.csr_array([[1.0, 3.0], [0.0, 1.0]])).toarray()
+        array([[0.25, 1.5 ],
+               [0.  , 1.  ]], dtype=float32)
     """
     scaled = sp.csr_array(graph, dtype=np.float64, copy=True)
     degree = np.asarray(scaled.sum(axis=1)).ravel()

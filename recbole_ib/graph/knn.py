@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import WARNING, getLogger
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -25,7 +27,8 @@ EXACT_LIMIT = 200_000
 RECALL_SAMPLE = 200
 #: the share of them that it must find; above the .95 that is asked for, because 200 rows tell it to about .01
 RECALL_WANTED = 0.97
-#: cosines that differ by less are equal: the two searches round differently, and a duplicate is as good as the other
+#: cosines that differ by less are equal: the two searches round differently, and a duplicate is as good as
+#: the other
 SAME_COSINE = 2e-6
 #: rows a list that faiss' k-means looks at, and its rounds
 TRAINING_ROWS, TRAINING_ROUNDS = 64, 10
@@ -37,13 +40,25 @@ GROUP = 64
 
 
 def row_norms(features: Tensor) -> Tensor:
-    """The lengths of the rows, in float32 and in row blocks. ``[n, d]`` -> ``[n]``."""
+    """Return the lengths of the rows, in float32 and in row blocks. ``[n, d]`` -> ``[n]``.
+
+    Example:
+        >>> row_norms(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([5., 0.])
+    """
     step = max(1, BLOCK_NUMBERS // max(1, features.shape[1]))
     return torch.cat([block.float().norm(dim=1) for block in features.split(step)])
 
 
 def usable_rows(features: Tensor, valid: Tensor | None = None) -> Tensor:
-    """The rows that a cosine can be taken of: ``valid`` ones that are not all zero, never the padding row 0. Bool ``[n]``."""
+    """Return the rows that a cosine can be taken of, bool ``[n]``.
+
+    Those are the ``valid`` ones that are not all zero, never the padding row 0.
+
+    Example:
+        >>> usable_rows(torch.tensor([[1.0], [1.0], [0.0]]))
+        tensor([False,  True, False])
+    """
     ok = row_norms(features) > 0
     if valid is not None:
         ok &= valid.to(ok.device)
@@ -52,20 +67,23 @@ def usable_rows(features: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 @mixed(False)  # cosines are compared with each other, and the neighbors kept for an epoch
-def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: str = "exact") -> tuple[Tensor, Tensor, Tensor]:
-    """Every row's k most similar rows by cosine, itself among them (LATTICE; IBMRec Eq. 8-9).
+def cosine_knn(
+    features: Tensor, k: int, valid: Tensor | None = None, search: str = "exact"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find every row's k most similar rows by cosine, itself among them (LATTICE; IBMRec Eq. 8-9).
 
-    Works in row blocks, so memory is linear in the number of rows. The graph is directed: i may choose j without
-    being chosen. A row that is not valid (padding, no feature, all zero) chooses itself with weight 1 and nobody
-    chooses it; the padding row 0 has no edge at all. The same features give the same graph, with every ``search``.
+    Works in row blocks, so memory is linear in the number of rows. The graph is directed: i may
+    choose j without being chosen. A row that is not valid (padding, no feature, all zero) chooses itself with
+    weight 1 and nobody chooses it; the padding row 0 has no edge at all. The same features give the same
+    graph, with every ``search``.
 
     Args:
         features: float ``[n, d]``; row 0 is the padding item.
         k: neighbors a row, itself included, 1 <= k.
         valid: bool ``[n]``, rows that have a feature of their own; default: rows 1.. that are not all zero.
-        search: ``exact``; ``faiss``, which finds nearly all of them in lists of similar rows (IVF-Flat, as many lists read as it
-            takes for 97 % of the neighbors of 200 rows; what it finds is logged); ``auto``, exact up to 200,000 usable rows and
-            faiss beyond, and logged.
+        search: ``exact``; ``faiss``, which finds nearly all of them in lists of similar rows (IVF-Flat, as
+            many lists read as it takes for 97 % of the neighbors of 200 rows; what it finds is logged);
+            ``auto``, exact up to 200,000 usable rows and faiss beyond, and logged.
 
     Returns:
         rows, cols: int64 ``[n_edges]``, and the cosines, float32 ``[n_edges]``; sorted by row. No gradient.
@@ -73,6 +91,14 @@ def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: st
     Raises:
         ValueError: k < 1, or a feature that is not finite.
         ConfigurationError: another ``search``, or faiss is needed and not installed.
+
+    Example:
+        >>> features = torch.tensor([[0.0, 0.0], [1.0, 0.0], [4.0, 3.0], [0.0, 1.0]])
+        >>> rows, cols, cosines = cosine_knn(features, k=2)
+        >>> list(zip(rows.tolist(), cols.tolist()))
+        [(1, 1), (1, 2), (2, 2), (2, 1), (3, 3), (3, 2)]
+        >>> cosines.round(decimals=2)
+        tensor([1.0000, 0.8000, 1.0000, 0.8000, 1.0000, 0.6000])
     """
     if k < 1:
         raise ValueError(f"the number of neighbors must be at least 1, got {k}")
@@ -91,38 +117,46 @@ def cosine_knn(features: Tensor, k: int, valid: Tensor | None = None, search: st
         if search == "auto":
             search = "exact" if ids.numel() <= EXACT_LIMIT else "faiss"
             if search == "exact":
-                getLogger().info(f"item graph of {ids.numel()} items by {features.shape[1]} features: exact search")
-        found = (_exact_neighbors if search == "exact" else _faiss_neighbors)(features, ids, k)
-        rows, cols, values = [alone], [alone], [torch.ones_like(alone, dtype=torch.float32)]
-        for here, neighbors, cosines in found:
-            rows.append(ids[here].repeat_interleave(k))
-            cols.append(ids[neighbors.flatten()])
-            values.append(torch.where(cosines == ITSELF, torch.ones_like(cosines), cosines).flatten())
-        rows, cols, values = torch.cat(rows), torch.cat(cols), torch.cat(values)
+                getLogger().info(
+                    f"item graph of {ids.numel()} items by {features.shape[1]} features: exact search"
+                )
+        blocks = (_exact_neighbors if search == "exact" else _faiss_neighbors)(features, ids, k)
+        row_parts, col_parts = [alone], [alone]
+        value_parts = [torch.ones_like(alone, dtype=torch.float32)]
+        for positions, neighbors, cosines in blocks:
+            row_parts.append(ids[positions].repeat_interleave(k))
+            col_parts.append(ids[neighbors.flatten()])
+            value_parts.append(torch.where(cosines == ITSELF, torch.ones_like(cosines), cosines).flatten())
+        rows, cols, values = torch.cat(row_parts), torch.cat(col_parts), torch.cat(value_parts)
         order = torch.argsort(rows, stable=True)
         return rows[order], cols[order], values[order]
 
 
-#: what stands for the cosine of a row with itself while neighbors are chosen: it keeps its place beside exact duplicates
+#: what stands for the cosine of a row with itself while neighbors are chosen: it keeps its place beside exact
+#: duplicates
 ITSELF = 2.0
-#: positions among the usable rows ``[b]``, those of their neighbors ``[b, k]``, and the cosines ``[b, k]``, falling
+#: positions among the usable rows ``[b]``, those of their neighbors ``[b, k]``, and the cosines ``[b, k]``,
+#: falling
 Block = tuple[Tensor, Tensor, Tensor]
 
 
 def _unit(features: Tensor, ids: Tensor) -> Tensor:
-    """The given rows, scaled to length 1, float32. ``[n, d]``, ``[b]`` -> ``[b, d]``."""
+    """Return the given rows, scaled to length 1, float32. ``[n, d]``, ``[b]`` -> ``[b, d]``."""
     return F.normalize(features[ids].float(), dim=1)
 
 
 def _blocks(features: Tensor, ids: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """All usable rows in blocks of at most BLOCK_NUMBERS numbers: the first one's position, and the unit rows."""
+    """Yield all usable rows in blocks of at most BLOCK_NUMBERS numbers.
+
+    The first one's position, and the unit rows.
+    """
     step = max(1, BLOCK_NUMBERS // max(1, features.shape[1]))
     for start in range(0, ids.numel(), step):
         yield start, _unit(features, ids[start : start + step])
 
 
 def _exact_neighbors(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
-    """The k nearest of every usable row: each row is compared with all."""
+    """Yield the k nearest of every usable row: each row is compared with all."""
     if not ids.numel():
         return
     unit = torch.empty(ids.numel(), features.shape[1], device=features.device)
@@ -132,18 +166,25 @@ def _exact_neighbors(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
     # one piece of memory for all blocks: fresh pages cost as much time as the product of narrow features
     memory = torch.empty(block, ids.numel(), device=features.device)
     for start in range(0, ids.numel(), block):
-        here = torch.arange(start, min(start + block, ids.numel()), device=features.device)
-        similarity = torch.mm(unit[here], unit.T, out=memory[: here.numel()])
-        similarity[torch.arange(here.numel(), device=features.device), here] = ITSELF
+        positions = torch.arange(start, min(start + block, ids.numel()), device=features.device)
+        similarity = torch.mm(unit[positions], unit.T, out=memory[: positions.numel()])
+        similarity[torch.arange(positions.numel(), device=features.device), positions] = ITSELF
         cosines, neighbors = largest(similarity, k)
-        yield here, neighbors, cosines
+        yield positions, neighbors, cosines
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """``values.topk(k, dim=1)``, ties included; on the CPU faster where rows are long. ``[b, n]`` -> values, columns ``[b, k]``.
+    """Return ``values.topk(k, dim=1)``, ties included; on the CPU faster where rows are long.
 
-    The k + 1 largest numbers of a row lie in the k + 1 groups of columns with the largest maxima. Where they are all different,
-    there is one answer; where some are equal, the whole row is sorted as torch does.
+    ``[b, n]`` -> values, columns ``[b, k]``.
+
+    The k + 1 largest numbers of a row lie in the k + 1 groups of columns with the largest maxima. Where they
+    are all different, there is one answer; where some are equal, the whole row is sorted as torch does.
+
+    Example:
+        >>> top, columns = largest(torch.tensor([[1.0, 4.0, 2.0]]), k=2)
+        >>> top.tolist(), columns.tolist()
+        ([[4.0, 2.0]], [[1, 2]])
     """
     b, n = values.shape
     n_groups = n // GROUP
@@ -156,30 +197,35 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     rest = torch.arange(n_groups * GROUP, n).expand(b, -1)
     columns = torch.cat([columns, rest], dim=1)
     top = values.gather(1, columns).topk(k + 1, dim=1)
-    found, where = top.values[:, :k].contiguous(), columns.gather(1, top.indices[:, :k])
+    best, places = top.values[:, :k].contiguous(), columns.gather(1, top.indices[:, :k])
     tied = torch.nonzero((top.values[:, :-1] == top.values[:, 1:]).any(dim=1)).flatten()
     if tied.numel():
         again = values[tied].topk(k, dim=1)
-        found[tied], where[tied] = again.values, again.indices
-    return found, where
+        best[tied], places[tied] = again.values, again.indices
+    return best, places
 
 
-# -- approximate ------------------------------------------------------------------------------------------------------
+# -- approximate ---------------------------------------------------------------------------------------------
 
 
 def _faiss_neighbors(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
-    """Nearly all of the k nearest of every usable row: each row is compared with those of the nearest lists."""
+    """Yield nearly all of the k nearest of every usable row.
+
+    Each row is compared with those of the nearest lists.
+    """
     faiss = _import_faiss()
     n, width, device = ids.numel(), features.shape[1], features.device
     if k <= 1:  # a row's first neighbor is itself
-        here = torch.arange(n, device=device)
+        positions = torch.arange(n, device=device)
         if k:
-            yield here, here[:, None], torch.full((n, 1), ITSELF, device=device)
+            yield positions, positions[:, None], torch.full((n, 1), ITSELF, device=device)
         return
     draw = np.random.default_rng(SEED)
     n_lists = min(n, round(4 * n**0.5))
     sample = torch.from_numpy(np.sort(draw.choice(n, min(n, RECALL_SAMPLE), replace=False))).to(device)
-    training = torch.from_numpy(np.sort(draw.choice(n, min(n, TRAINING_ROWS * n_lists), replace=False))).to(device)
+    training = torch.from_numpy(np.sort(draw.choice(n, min(n, TRAINING_ROWS * n_lists), replace=False))).to(
+        device
+    )
     with _threads(faiss):
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, n_lists, faiss.METRIC_INNER_PRODUCT)
         index.cp.seed, index.cp.niter, index.cp.spherical = SEED, TRAINING_ROUNDS, True
@@ -197,36 +243,45 @@ def _faiss_neighbors(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
                 break
             index.nprobe = min(2 * index.nprobe, n_lists)
         getLogger().info(
-            f"item graph of {n} items by {width} features: faiss (IVF-Flat, {index.nprobe} of {n_lists} lists read), which finds "
+            f"item graph of {n} items by {width} features: faiss (IVF-Flat, {index.nprobe} of {n_lists} "
+            "lists read), which finds "
             f"{recall:.1%} of the exact neighbors of {sample.numel()} items"
         )
     for start, rows in _blocks(features, ids):
-        here = torch.arange(start, start + rows.shape[0], device=device)
+        positions = torch.arange(start, start + rows.shape[0], device=device)
         with _threads(faiss):
-            cosines, neighbors = _search(index, rows, here, k)
+            cosines, neighbors = _search(index, rows, positions, k)
         # lists that hold fewer than k rows
         short = torch.nonzero((neighbors < 0).any(dim=1)).flatten()
         if short.numel():
-            neighbors[short], cosines[short] = _compared_with_all(features, ids, here[short], k)
-        yield here, neighbors, cosines
+            neighbors[short], cosines[short] = _compared_with_all(features, ids, positions[short], k)
+        yield positions, neighbors, cosines
 
 
-def _search(index, rows: Tensor, here: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Cosines, falling, and positions, ``[b, k]``: the row itself (``here``) first, -1 where the lists have no more."""
-    cosines, neighbors = (torch.from_numpy(x).to(here.device) for x in index.search(rows.cpu().numpy(), k))
-    own = neighbors == here[:, None]
-    lost = ~own.any(dim=1)
-    neighbors[lost, -1], own[lost, -1] = here[lost], True
-    cosines[own] = ITSELF
+def _search(index: Any, rows: Tensor, positions: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return cosines, falling, and positions, ``[b, k]``.
+
+    The row itself (``positions``) first, -1 where the lists have no more.
+    """
+    cosines, neighbors = (
+        torch.from_numpy(x).to(positions.device) for x in index.search(rows.cpu().numpy(), k)
+    )
+    itself = neighbors == positions[:, None]
+    lost = ~itself.any(dim=1)
+    neighbors[lost, -1], itself[lost, -1] = positions[lost], True
+    cosines[itself] = ITSELF
     cosines[neighbors < 0] = -torch.inf
     cosines, order = cosines.sort(dim=1, descending=True, stable=True)
     return cosines, neighbors.gather(1, order)
 
 
-def _compared_with_all(features: Tensor, ids: Tensor, here: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Positions and cosines ``[b, k]`` of the exact neighbors of a few rows, the row itself first; no table is held."""
-    found = []
-    for part in here.split(RECALL_SAMPLE):
+def _compared_with_all(features: Tensor, ids: Tensor, positions: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return positions and cosines ``[b, k]`` of the exact neighbors of a few rows, the row itself first.
+
+    No table is held.
+    """
+    neighbor_parts, cosine_parts = [], []
+    for part in positions.split(RECALL_SAMPLE):
         rows = _unit(features, ids[part])
         cosines = torch.empty(part.numel(), 0, device=rows.device)
         neighbors = torch.empty(part.numel(), 0, dtype=torch.long, device=rows.device)
@@ -238,26 +293,29 @@ def _compared_with_all(features: Tensor, ids: Tensor, here: Tensor, k: int) -> t
             neighbors = torch.cat([neighbors, columns.expand(part.numel(), -1)], dim=1)
             cosines, order = cosines.topk(min(k, cosines.shape[1]), dim=1)
             neighbors = neighbors.gather(1, order)
-        found.append((neighbors, cosines))
-    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+        neighbor_parts.append(neighbors)
+        cosine_parts.append(cosines)
+    return torch.cat(neighbor_parts), torch.cat(cosine_parts)
 
 
-def _import_faiss():
+def _import_faiss() -> ModuleType:
     # it tells which of its builds it loads, line by line
     getLogger("faiss.loader").setLevel(WARNING)
     try:
         import faiss
     except ImportError as error:
         raise ConfigurationError(
-            f"the item graph is to be searched with faiss (knn_search: faiss, or auto above {EXACT_LIMIT:,} items), which cannot be "
-            f"imported ({error}): pip install 'recbole_ib[faiss]', or set knn_search: exact, whose time grows with the square of the items"
+            f"the item graph is to be searched with faiss (knn_search: faiss, or auto above {EXACT_LIMIT:,} "
+            "items), which cannot be "
+            f"imported ({error}): pip install 'recbole_ib[faiss]', or set knn_search: exact, whose time "
+            "grows with the square of the items"
         ) from None
     return faiss
 
 
 @contextmanager
-def _threads(faiss) -> Iterator[None]:
-    """As many threads as torch has: faiss would take all cores."""
+def _threads(faiss: ModuleType) -> Iterator[None]:
+    """Give faiss as many threads as torch has: it would take all cores."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(torch.get_num_threads())
     try:
@@ -267,7 +325,22 @@ def _threads(faiss) -> Iterator[None]:
 
 
 def top_k_per_row(graph: sp.csr_array, k: int) -> sp.csr_array:
-    """Keep every row's k largest entries of a ready graph; ties go to the smaller column. CSR ``[n, n]`` -> the same."""
+    """Keep every row's k largest entries of a ready graph; ties go to the smaller column.
+
+    Args:
+        graph: CSR ``[n, n]``.
+        k: entries per row, 1 <= k.
+
+    Returns:
+        CSR ``[n, n]``.
+
+    Raises:
+        ValueError: k < 1.
+
+    Example:
+        >>> top_k_per_row(sp.csr_array([[3, 1, 2]]), k=2).toarray()
+        array([[3, 0, 2]])
+    """
     if k < 1:
         raise ValueError(f"the number of neighbors must be at least 1, got {k}")
     coo = sp.coo_array(graph)

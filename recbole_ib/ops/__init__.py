@@ -1,0 +1,1 @@
+"""Tensor operations below everything else: matrix products, unit rows, top-k."""

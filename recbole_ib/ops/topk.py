@@ -11,13 +11,31 @@ SCORES_AT_ONCE = 1 << 24
 
 
 def blocks(ids: np.ndarray, width: int) -> list[np.ndarray]:
-    """The ids in blocks whose scores, ``width`` an id, fit :data:`SCORES_AT_ONCE`."""
+    """Return the ids in blocks whose scores, ``width`` per id, fit :data:`SCORES_AT_ONCE`.
+
+    Example:
+        >>> [len(block) for block in blocks(np.arange(10), width=SCORES_AT_ONCE // 4)]
+        [4, 4, 2]
+    """
     step = max(1, SCORES_AT_ONCE // width)
     return [ids[start : start + step] for start in range(0, len(ids), step)]
 
 
 def stable_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of every row, equal ones in the order of their columns: values and columns, ``[n, k]`` each; k >= 1."""
+    """Return the k largest of every row, equal ones in the order of their columns.
+
+    Args:
+        scores: ``[n, m]``.
+        k: 1 <= k <= m.
+
+    Returns:
+        values and columns, ``[n, k]`` each.
+
+    Example:
+        >>> values, columns = stable_topk(torch.tensor([[1.0, 3.0, 3.0, 2.0]]), k=2)
+        >>> columns
+        tensor([[1, 2]])
+    """
     values, columns = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)
     # topk promises no order among equals: not at the cut, which one more value shows, ...
     cut = (values[:, k - 1] == values[:, -1]) & torch.isfinite(values[:, -1]) & (values.shape[1] > k)

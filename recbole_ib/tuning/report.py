@@ -18,7 +18,7 @@ from recbole_ib.training.run import prepare
 from recbole_ib.tuning import trials_table
 from recbole_ib.tuning.trial import Job, Record, load_weights, trial_settings
 from recbole_ib.utils.files import write_text
-from recbole_ib.utils.ray import working_in
+from recbole_ib.utils.ray import chdir
 
 
 @dataclass
@@ -107,7 +107,7 @@ def test_winner(job: Job, record: Record, source: Path, target: Path) -> tuple[d
     config = job.given.config({**trial_settings(record.values, source), **device})
     weights, history = source / record.checkpoint, RunRecord()
     # a Trainer opens an event file of tensorboard in the working directory when it is made
-    with tempfile.TemporaryDirectory(prefix="recbole-ib-tune-") as scratch, working_in(scratch):
+    with tempfile.TemporaryDirectory(prefix="recbole-ib-tune-") as scratch, chdir(scratch):
         made = prepare(config, dataset=job.data.copy(config))
         made.trainer.eval_collector.data_collect(made.train_data)
         ours = is_multimodal(config.model_class)

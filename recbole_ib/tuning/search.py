@@ -17,7 +17,7 @@ from recbole_ib.tuning.report import TuneResult, write_outputs
 from recbole_ib.tuning.shared_dataset import Data, Given, prepare, read_given
 from recbole_ib.tuning.space import Space, check_grid, check_searched, decode, parse_space, read_space, shipped_space
 from recbole_ib.tuning.trial import Job, Record, read_record, run_in_worker, write_record
-from recbole_ib.utils.ray import check_resources, own_folder, ray_session
+from recbole_ib.utils.ray import check_resources, lock_directory, ray_session
 
 #: how often a trial whose worker was killed is started again
 RESTARTS = 2
@@ -70,7 +70,7 @@ def tune(
     folder = Path(out if out is not None else Path("tuned") / base.dataset / base["model"]).resolve()
     data = prepare(base)
     started = time.perf_counter()
-    with own_folder(folder):
+    with lock_directory(folder):
         resumed = asked.claim(folder, _description(given, base, searched, how, data, command), how)
         try:
             with ray_environment(), ray_session(how.address, how.cpus):

@@ -21,7 +21,7 @@ from recbole_ib.tuning.shared_dataset import Data, Given
 from recbole_ib.tuning.space import Space, decode
 from recbole_ib.utils.files import atomic_write, write_text
 from recbole_ib.utils.malloc import tune_malloc
-from recbole_ib.utils.ray import use_share
+from recbole_ib.utils.ray import apply_resources
 
 #: of the file that holds the best epoch's weights of one of RecBole's own models, whose checkpoints are pickles
 WEIGHTS_FORMAT = "recbole_ib weights 1"
@@ -97,7 +97,7 @@ def run_trial(job: Job, trial_id: str, folder: Path, values: dict, report: Calla
 
 
 def _train(job: Job, folder: Path, record: Record, report: Callable[[dict], None]) -> None:
-    config = job.given.config({**trial_settings(record.values, folder), **use_share(job.threads)})
+    config = job.given.config({**trial_settings(record.values, folder), **apply_resources(job.threads)})
     bigger, ours = bool(config["valid_metric_bigger"]), is_multimodal(config.model_class)
     started = time.perf_counter()
     made = prepare(config, dataset=job.data.copy(config))

@@ -1,0 +1,1 @@
+"""Files, yaml, plots, Ray and checks of values."""

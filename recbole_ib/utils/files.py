@@ -13,9 +13,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A scratch file beside ``path`` that takes its place at the end: a reader sees the old file or the new one, never half of one.
+    """Give a scratch file beside ``path``, which takes its place at the end of the block.
 
-    An exception inside leaves the old file as it was.
+    A reader sees the old file or the new one, never half of one. An exception inside leaves the old file as
+    it was.
     """
     path = Path(path)
     # the ending stays the last one: writers such as numpy's and matplotlib's go by it
@@ -23,9 +24,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield scratch
         # on the disk before it has the name: a crash of the system must not leave an empty file under it
-        with open(scratch, "rb") as file:
+        with Path(scratch).open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(scratch, path)
+        Path(scratch).replace(path)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -38,14 +39,17 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def replace_folder(base: Path, name: str, fill: Callable[[Path], object]) -> Path:
-    """Make ``base/name`` by ``fill(folder)`` beside its place and move it there: a reader never sees half of one."""
+    """Make the folder ``base/name`` by ``fill(folder)`` beside its place, and move it there.
+
+    A reader never sees half of one. What was there before goes when the new one is in place.
+    """
     base.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=base) as scratch:
-        made = Path(scratch) / name
-        made.mkdir()
-        fill(made)
+        folder = Path(scratch) / name
+        folder.mkdir()
+        fill(folder)
         target = base / name
         if target.exists():
             shutil.move(target, Path(scratch) / "replaced")
-        made.rename(target)
+        folder.rename(target)
     return target

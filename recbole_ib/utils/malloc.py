@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import sys
+from functools import cache
 from pathlib import Path
 
 #: set to 1 to leave glibc's allocator as it is
@@ -14,32 +15,38 @@ VARIABLE = "RECBOLE_IB_DEFAULT_MALLOC"
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 TOP_PAD = 64 << 20
 
-_kept = False
 
-
+@cache
 def tune_malloc() -> bool:
-    """Let glibc keep freed blocks for the next step, whatever their size; ``True`` where that is in force.
+    """Let glibc keep freed blocks for the next step, whatever their size.
 
-    By default a block above 32 MiB is a mapping of its own: freed, it goes back to the system, and the next step pays a page fault
-    for every 4 KiB of it again. With gradients and scores of that size a third of an epoch on the CPU is spent so. A process then
-    holds on to the most it has needed at once. Other systems than Linux with glibc are left alone, and so is a process whose
-    environment sets ``RECBOLE_IB_DEFAULT_MALLOC`` or glibc's own ``MALLOC_...`` variables.
+    By default a block above 32 MiB is a mapping of its own: freed, it goes back to the system, and the next
+    step pays a page fault for every 4 KiB of it again. With gradients and scores of that size a third of an
+    epoch on the CPU is spent so. A process then holds on to the most it has needed at once. Other systems
+    than Linux with glibc are left alone, and so is a process whose environment sets
+    ``RECBOLE_IB_DEFAULT_MALLOC`` or glibc's own ``MALLOC_...`` variables.
+
+    Returns:
+        ``True`` where that is in force; decided at the first call.
     """
-    global _kept
-    if _kept:
-        return True
-    chosen = any(name.startswith("MALLOC_") for name in os.environ) or os.environ.get(VARIABLE, "") not in ("", "0")
+    chosen = any(name.startswith("MALLOC_") for name in os.environ) or os.environ.get(VARIABLE, "") not in (
+        "",
+        "0",
+    )
     if chosen or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
     values = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, TOP_PAD))
-    done = [mallopt(name, value) for name, value in values]
-    _kept = min(done) == 1
-    return _kept
+    results = [mallopt(name, value) for name, value in values]
+    return min(results) == 1
 
 
 def forget_peak() -> bool:
-    """Let :func:`peak_memory` count from now on; ``False`` where the system cannot, and it counts from the process's start."""
+    """Let :func:`peak_memory` count from now on.
+
+    Returns:
+        ``False`` where the system cannot, and it counts from the process's start.
+    """
     try:
         # 5 resets the high-water mark, see proc(5)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -49,7 +56,10 @@ def forget_peak() -> bool:
 
 
 def peak_memory() -> int:
-    """The most memory that the process has held at once, in bytes (resident; its share of other processes' memory counted too)."""
+    """Return the most memory that the process has held at once, in bytes.
+
+    It is resident memory, and counts what is shared with other processes.
+    """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))

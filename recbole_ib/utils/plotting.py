@@ -9,11 +9,16 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float | None = None, height: float | None = None) -> Figure:
-    """A figure of so many inches (matplotlib's default where none are given), of its own: pyplot would choose a backend for the process."""
+    """Return an empty figure of so many inches (default: matplotlib's).
+
+    It is independent of pyplot, which would choose a backend for the process.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=None if width is None else (width, height), layout="constrained")
+    figure = Figure(
+        figsize=None if width is None or height is None else (width, height), layout="constrained"
+    )
     FigureCanvasAgg(figure)
     return figure
 

@@ -1,4 +1,4 @@
-"""What many runs share: Ray, started or joined quietly, and what a worker must know of its task."""
+"""Ray: started or joined quietly, the resources of a worker, and the folders that commands lock."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from recbole_ib.errors import ConfigurationError
 
 #: read by Ray when it starts, unless the user has set them
 ENVIRONMENT = {
-    # workers at lower priority than everything else on the machine would take many times as long on a busy one
+    # workers at lower priority than everything else on the machine would take many times as long on a busy
+    # one
     "RAY_worker_niceness": "0",
     # no report of use to Ray's makers, no message about it
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,12 +29,14 @@ OBJECT_STORE = 1 << 30
 
 
 @contextmanager
-def ray_session(address: str | None = None, cpus: int | None = None, object_store: int = OBJECT_STORE) -> Iterator[None]:
-    """A connection to Ray for the time of the block; a Ray that was there before is used and left running.
+def ray_session(
+    address: str | None = None, cpus: int | None = None, object_store: int = OBJECT_STORE
+) -> Iterator[None]:
+    """Connect to Ray for the time of the block; a Ray that was there before is used and left running.
 
     Args:
-        address: of a cluster (``auto``: the one of this machine); ``None`` starts a Ray on this machine that ends with the block, and with
-            this process however that ends.
+        address: of a cluster (``auto``: the one of this machine); ``None`` starts a Ray on this machine that
+            ends with the block, and with this process however that ends.
         cpus: of a Ray that is started here; all cores if not given.
         object_store: bytes of shared memory of a Ray that is started here.
 
@@ -44,18 +50,23 @@ def ray_session(address: str | None = None, cpus: int | None = None, object_stor
     if ray.is_initialized():
         yield
         return
-    common = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address is None:
             # local: without it Ray would join whatever cluster this machine or the environment knows of
-            started = {"num_cpus": cpus or os.cpu_count(), "object_store_memory": object_store, "include_dashboard": False}
-            ray.init(address="local", **started, **common)
+            local: dict[str, Any] = {
+                "num_cpus": cpus or os.cpu_count(),
+                "object_store_memory": object_store,
+                "include_dashboard": False,
+            }
+            ray.init(address="local", **local, **common)
         else:
-            _knock(address)
+            probe(address)
             ray.init(address=address, **common)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigurationError(
-            f"no Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`, or leave --address out for this machine "
+            f"no Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`, or leave "
+            "--address out for this machine "
             "alone"
         ) from None
     try:
@@ -64,17 +75,23 @@ def ray_session(address: str | None = None, cpus: int | None = None, object_stor
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Raise OSError where nothing listens: Ray would try for minutes."""
+def probe(address: str) -> None:
+    """Check that something listens at an address: Ray would try for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def use_share(cpus: float) -> dict:
-    """Let this Ray worker compute with the threads and the GPU of its task; the settings that tell RecBole so."""
-    import torch
+def apply_resources(cpus: float) -> dict:
+    """Let this Ray worker compute with the threads and the GPU of its task.
 
+    Returns:
+        the settings that make RecBole do the same.
+    """
     import ray
 
     torch.set_num_threads(max(1, int(cpus)))
@@ -84,9 +101,12 @@ def use_share(cpus: float) -> dict:
 
 
 @contextmanager
-def working_in(folder: str | Path) -> Iterator[None]:
-    """Another working directory for the time of the block: RecBole writes log/ and log_tensorboard/ wherever it is."""
-    before = os.getcwd()
+def chdir(folder: str | Path) -> Iterator[None]:
+    """Change the working directory for the time of the block.
+
+    RecBole writes log/ and log_tensorboard/ wherever it is.
+    """
+    before = Path.cwd()
     os.chdir(folder)
     try:
         yield
@@ -95,8 +115,10 @@ def working_in(folder: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[None]:
-    """A folder, made where needed, for this process alone: two commands that write the same files would destroy each other's.
+def lock_directory(folder: Path) -> Iterator[None]:
+    """Hold a folder, made where needed, for this process alone.
+
+    Two commands that write the same files would destroy each other's.
 
     Raises:
         ConfigurationError: another process has it, or it is no folder.
@@ -110,21 +132,28 @@ def own_folder(folder: Path) -> Iterator[None]:
     except ImportError:  # no such locks on Windows
         yield
         return
-    with open(folder / ".lock", "w", encoding="utf-8") as file:
+    with Path(folder / ".lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigurationError(f"another command is writing into {folder}; wait for it, or give another --out") from None
+            raise ConfigurationError(
+                f"another command is writing into {folder}; wait for it, or give another --out"
+            ) from None
         yield
 
 
 def check_resources(cpus: float, gpus: float, what: str) -> None:
-    """Raise ConfigurationError for what no machine of the connected Ray could ever give one task."""
+    """Check that a machine of the connected Ray can give one task what it asks for.
+
+    Raises:
+        ConfigurationError: none ever could.
+    """
     import ray
 
     for name, wanted, key in (("cpus", cpus, "CPU"), ("gpus", gpus, "GPU")):
         most = max((node["Resources"].get(key, 0) for node in ray.nodes() if node["Alive"]), default=0)
         if wanted > most:
             raise ConfigurationError(
-                f"{name}-per-{what} is {wanted:g}, and no machine of Ray's has more than {most:g} {key}: no {what} could ever start"
+                f"{name}-per-{what} is {wanted:g}, and no machine of Ray's has more than {most:g} {key}: no "
+                f"{what} could ever start"
             )

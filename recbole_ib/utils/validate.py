@@ -175,7 +175,11 @@ class MappingOf:
         return "mapping"
 
     def contains(self, value: object) -> bool:
-        return isinstance(value, Mapping) and len(value) > 0 and all(self.values.contains(part) for part in value.values())
+        return (
+            isinstance(value, Mapping)
+            and len(value) > 0
+            and all(self.values.contains(part) for part in value.values())
+        )
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,29 @@ from functools import cache
 from pathlib import Path
 
 import yaml
+
 from recbole_ib.errors import ConfigurationError, nearest
 
 
 def read_yaml(path: Path, missing_ok: bool = False) -> dict:
+    """Return the mapping in a yaml file; an empty file is an empty mapping.
+
+    Args:
+        path: the file.
+        missing_ok: an empty mapping also where there is no file.
+
+    Raises:
+        ConfigurationError: no file, no yaml, or something else than a mapping.
+    """
     if not path.is_file():
         if missing_ok:
             return {}
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
+        near = (
+            nearest(path.name, [p.name for p in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
+        )
         raise ConfigurationError(f"there is no config file {path}.{near}")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml_loader())
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml_loader())  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid yaml: {error}") from None
     if content is None:
@@ -28,12 +40,16 @@ def read_yaml(path: Path, missing_ok: bool = False) -> dict:
 
 
 @cache
-def yaml_loader():
+def yaml_loader() -> type[yaml.SafeLoader]:
+    """Return a safe loader that also reads 1e-4 as a number, as RecBole's does."""
+
     class Loader(yaml.SafeLoader):
-        """Safe yaml that also reads 1e-4 as a number, as RecBole's loader does."""
+        """Safe yaml, and numbers such as 1e-4."""
 
     Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
     Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789.")
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
+        list("-+0123456789."),
     )
     return Loader

@@ -9,10 +9,10 @@ from recbole_ib.bottleneck import (
     CLUB,
     MINE,
     club_bound,
+    critics,
     donsker_varadhan,
     gaussian_information,
     infonce_bound,
-    mutual_information,
 )
 
 #: (d, rho) of the Gaussians: every coordinate of y has the correlation rho with the same one of x
@@ -134,7 +134,7 @@ def test_mine_pairs_no_row_with_its_own_partner():
     n = 40
     for size in (2, 3, n):
         for _ in range(20):
-            cycle = mutual_information._random_cycle(size, torch.device("cpu"))
+            cycle = critics._random_cycle(size, torch.device("cpu"))
             assert torch.equal(cycle.sort().values, torch.arange(size))
             assert (cycle != torch.arange(size)).all()
     mine = MINE(1, 1)
@@ -153,7 +153,7 @@ def test_shuffles_reach_every_other_row_evenly():
     torch.manual_seed(0)
     counts = torch.zeros(5, 5)
     for _ in range(4000):
-        counts[torch.arange(5), mutual_information._random_cycle(5, torch.device("cpu"))] += 1
+        counts[torch.arange(5), critics._random_cycle(5, torch.device("cpu"))] += 1
     assert counts.diagonal().sum() == 0
     # 1000 each, standard deviation 27
     assert (counts[~torch.eye(5, dtype=torch.bool)] - 1000).abs().max() < 140

@@ -17,7 +17,7 @@ from recbole_ib.experiments import options as option_module
 from recbole_ib.experiments.jobs import train
 from recbole_ib.experiments.model_spec import parse_models
 from recbole_ib.training.manifest import read_manifest
-from recbole_ib.utils.ray import own_folder
+from recbole_ib.utils.ray import lock_directory
 from tests.conftest import planted, write_dataset
 from tests.support.commands import arguments
 
@@ -181,7 +181,7 @@ def test_files_of_ones_own_are_not_replaced(data_path, tmp_path, here, capsys):
 
 def test_a_folder_is_for_one_command_at_a_time(data_path, tmp_path, here, capsys):
     out = tmp_path / "out"
-    with own_folder(out):
+    with lock_directory(out):
         assert main(["compare", "--models", "BPR", *words(data_path, out)]) == 1
     assert "another command is writing into" in capsys.readouterr().err
     (tmp_path / "file").write_text("")

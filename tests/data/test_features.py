@@ -657,13 +657,13 @@ def test_a_stale_table_that_cannot_be_removed_is_left(wide, tmp_path, monkeypatc
 
 
 def test_a_new_table_that_another_process_takes_for_stale_is_replaced_by_a_temporary_one(wide, tmp_path, monkeypatch):
-    spec, cache, original = wide(), tmp_path / "cache", os.replace
+    spec, cache, original = wide(), tmp_path / "cache", Path.replace
 
     def replace_and_remove(source, target):
         original(source, target)
-        os.unlink(target)
+        target.unlink()
 
-    monkeypatch.setattr(os, "replace", replace_and_remove)
+    monkeypatch.setattr(Path, "replace", replace_and_remove)
     modality, report = load_modality(spec, NINE, dtype="float16", cache=cache)
     np.testing.assert_array_equal(modality.values, load_modality(spec, NINE)[0].values.astype(np.float16))
     assert any("another process removed it" in text for text in report.warnings)

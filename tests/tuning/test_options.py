@@ -6,7 +6,7 @@ import pytest
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.tuning.options import Options, claim
-from recbole_ib.utils.ray import own_folder
+from recbole_ib.utils.ray import lock_directory
 
 DESCRIPTION = {"format": "x", "model": "VLATTICE", "samples": 3, "space": {"a": {"choice": [1, 2]}}}
 
@@ -88,7 +88,7 @@ def test_fresh_deletes_what_a_search_wrote_and_nothing_else(tmp_path):
 
 def test_one_folder_is_searched_into_by_one_process(tmp_path):
     out = tmp_path / "out"
-    with own_folder(out), pytest.raises(ConfigurationError, match="another command is writing into"), own_folder(out):
+    with lock_directory(out), pytest.raises(ConfigurationError, match="another command is writing into"), lock_directory(out):
         pass
-    with own_folder(tmp_path / "out"):
+    with lock_directory(tmp_path / "out"):
         pass

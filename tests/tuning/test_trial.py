@@ -53,7 +53,7 @@ def test_a_trial_reads_no_feature_file_and_leaves_the_shared_data_as_they_were(m
     def refuse(*args, **kwargs):
         raise AssertionError("a trial read a feature file")
 
-    monkeypatch.setattr(feature_files, "_read_table", refuse)
+    monkeypatch.setattr(feature_files, "read_table", refuse)
     monkeypatch.setattr(feature_file, "_numpy_load", refuse)
     first, _ = run(job, "t1")
     second, _ = run(job, "t2")

@@ -12,9 +12,9 @@ import scipy.sparse as sp
 import torch
 import yaml
 
+from recbole_ib.data.convert import write_features
 from recbole_ib.data.features import load_modality
 from recbole_ib.data.modality_spec import Modality, ModalitySpec
-from recbole_ib.data.write_features import write_features
 from recbole_ib.errors import ConfigurationError, FeatureError
 from recbole_ib.experiments.robustness.corruption import (
     check_level,
@@ -149,9 +149,9 @@ def _stream(seed: int, name: str) -> list[int]:
 
 
 def _read(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
-    from recbole_ib.data.feature_file import _read_table
+    from recbole_ib.data.feature_file import read_table
 
-    values, tokens = _read_table(spec)
+    values, tokens = read_table(spec)
     return np.asarray(values), tokens
 
 

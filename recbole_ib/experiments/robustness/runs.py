@@ -17,7 +17,7 @@ from pathlib import Path
 
 from recbole_ib.experiments.model_spec import candidate_text
 from recbole_ib.utils.files import atomic_write
-from recbole_ib.utils.ray import working_in
+from recbole_ib.utils.ray import chdir
 
 #: the columns that every row has, first; metrics and probe columns follow
 HEAD = (
@@ -97,7 +97,7 @@ def _train(run: Run) -> dict:
     from recbole_ib.training.run import run_recbole_ib
 
     # RecBole writes log/, log_tensorboard/ and saved/ into the working directory
-    with tempfile.TemporaryDirectory(prefix="robustness-") as scratch, working_in(scratch):
+    with tempfile.TemporaryDirectory(prefix="robustness-") as scratch, chdir(scratch):
         result = run_recbole_ib(run.name, run.dataset, None, run.config(), saved=True)
         row = {
             "best_valid_score": result["best_valid_score"],

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from recbole_ib.data.write_features import write_features
+from recbole_ib.data.convert import write_features
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.experiments.robustness.factors import clustered_factors, random_columns, standard, stream
 from recbole_ib.utils.files import replace_folder
