@@ -61,7 +61,7 @@ class MMRecModel(MultimodalRecommender):
     def __init__(self, config, dataset):
         # the base's own __init__ asks for modalities and a reg_weight, which not every model of MMRec has
         super(MultimodalRecommender, self).__init__(config, dataset)
-        self.encoder, self.ib = None, nn.ModuleDict()
+        self.encoder = None
         settings = self._model_config(config)
         for key, needs in UNSUPPORTED.items():
             if settings[key]:

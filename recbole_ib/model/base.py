@@ -42,13 +42,15 @@ class MultimodalRecommender(EmbeddingScorer, metaclass=Composed):
     #: whether a batch's loss is the mean over its rows and nothing is drawn per row, so that processes may share a batch; not inherited
     row_mean_losses: ClassVar[bool] = False
 
+    #: the bottlenecks by name, there when the last ``__init__`` has returned
+    ib: nn.ModuleDict
+
     def __init__(self, config: Any, dataset: Any):
         super().__init__(config, dataset)
         self.modalities = required_modalities(config, dataset, type(self).__name__)
         self.embedding_size = int(config["embedding_size"])
         self.reg_weight = float(config["reg_weight"] or 0.0)
         self.encoder: ModalityEncoder | None = None
-        self.ib = nn.ModuleDict()
 
     @property
     def feature_encoder(self) -> ModalityEncoder | None:

@@ -162,6 +162,8 @@ class Composed(type):
 
     def __call__(cls, config: Any, dataset: Any) -> Any:
         model = super().__call__(config, dataset)
+        # last, so that the order of the parameters is the backbone's: optimizers keep their state by it
+        model.ib = nn.ModuleDict()
         for name in bottleneck_names(cls, config):
             model.ib[name] = BOTTLENECKS[name](model, config, dataset)
         return model

@@ -15,10 +15,13 @@ from recbole.utils import get_local_time
 
 from recbole_ib.config.serialize import config_from_plain
 from recbole_ib.errors import CheckpointError, PickledCheckpointError
+from recbole_ib.training.upgrade import renamed_state
 from recbole_ib.patches import compat
 from recbole_ib.utils.files import atomic_write
 
-FORMAT = "recbole_ib 1"
+FORMAT = "recbole_ib 2"
+#: that of version 0.1.0, whose tensors have other names
+FIRST_FORMAT = "recbole_ib 1"
 
 
 def checkpoint_path(folder: str | Path, model: str, dataset: str) -> Path:
@@ -61,12 +64,19 @@ def read_checkpoint(path: str | Path, map_location="cpu") -> dict:
         ) from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, LookupError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint ({error})") from None
+    if isinstance(state, dict) and state.get("format") == FIRST_FORMAT:
+        state = upgraded(state)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(
             f"{path} is no checkpoint of this version of recbole_ib: format {found!r}, this one reads {FORMAT!r}"
         )
     return state
+
+
+def upgraded(state: dict) -> dict:
+    """Return the state of a checkpoint of version 0.1.0 as this version writes it."""
+    return {**state, "format": FORMAT, "state_dict": renamed_state(state["state_dict"])}
 
 
 def random_state(generator: torch.Generator | None) -> dict:
@@ -107,6 +117,8 @@ def restore_random_state(state: dict, generator: torch.Generator | None) -> None
 
 def _for_recbole(checkpoint: dict) -> dict:
     """RecBole's ``load_data_and_model`` expects a Config under the key ``config``; ours hold its plain settings."""
+    if isinstance(checkpoint, dict) and checkpoint.get("format") == FIRST_FORMAT:
+        checkpoint = upgraded(checkpoint)
     if isinstance(checkpoint, dict) and checkpoint.get("format") == FORMAT:
         return {**checkpoint, "config": config_from_plain(checkpoint["config"])}
     return checkpoint
