@@ -78,6 +78,17 @@ def test_small_graphs_are_not_kept(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("n_items", "kept"), [(4_999, 0), (5_000, 1)])
+def test_graphs_are_kept_from_five_thousand_items_on(n_items, kept, tmp_path, monkeypatch):
+    """As the README says."""
+    one_edge = torch.tensor([1]), torch.tensor([2]), torch.tensor([0.5])
+    monkeypatch.setattr(graph_cache, "cosine_knn", lambda *args: one_edge)
+    table, valid = features(n=n_items)
+    graph = cosine_graph(table, 4, valid, "exact", tmp_path)
+    assert (graph.shape, graph.nnz) == ((n_items, n_items), 1)
+    assert len(list(tmp_path.iterdir())) == kept
+
+
 def test_a_second_run_finds_the_first_ones_graphs(small, tmp_path):
     pairs, modalities, *_ = planted()
     data = write_dataset(tmp_path / "data", "tiny", pairs, modalities)

@@ -261,6 +261,22 @@ def test_gate_state_on_known_gates(build):
     assert float(state["gate/entropy"]) == pytest.approx(-rho * math.log(rho) - (1 - rho) * math.log(1 - rho), rel=1e-3)
 
 
+def test_an_edge_is_closed_below_a_tenth_and_open_above_nine_tenths(build, monkeypatch):
+    _, model, _, _, _ = build("FREEDOM+gib")
+    planted_gates = torch.tensor([0.03, 0.09, 0.11, 0.5, 0.89, 0.91, 0.95, 0.97])
+    edges = model.item_graph(model.item_latents()).weights != 0
+    gates = torch.full(edges.shape, 0.5)
+    gates[edges] = planted_gates[torch.arange(int(edges.sum())) % 8]
+    monkeypatch.setattr(model.gib.gate, "logits", lambda nodes, structure: torch.logit(gates))
+    state = model.eval().bottleneck_state(torch.arange(1, 20))
+    counted = gates[edges]
+    assert float(state["gate/closed"]) == pytest.approx(float((counted < 0.1).float().mean()))
+    assert float(state["gate/open"]) == pytest.approx(float((counted > 0.9).float().mean()))
+    # two and three of eight, but for the edges after the last eight
+    assert float(state["gate/closed"]) == pytest.approx(2 / 8, abs=0.02)
+    assert float(state["gate/open"]) == pytest.approx(3 / 8, abs=0.02)
+
+
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,16 @@ def naive_bpr(user, positive, negative):
     return sum(math.log(1 + math.exp(float(u @ (j - i)))) for u, i, j in zip(user, positive, negative, strict=True)) / len(user)
 
 
+def naive_unique(model, done, at, negatives):
+    """The decoders' BPR losses of a batch whose items have their latents at the rows ``at``."""
+    total, batch = 0.0, done.interaction
+    users = done.joined.user[batch["user_id"]]
+    for m, z in done.latents.draws.items():
+        decoder = model.decoders.decoders[list(done.latents.draws).index(m)]
+        total += naive_bpr(users, *([decoder(z[at[int(i)]]) for i in items] for items in (batch["item_id"], negatives)))
+    return total
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_terms_equal_naive_loops_on_the_same_draws(build, name):
     _, model, train, _, _ = build(
@@ -69,15 +79,24 @@ def test_terms_equal_naive_loops_on_the_same_draws(build, name):
         rows = [at[i] for i in items]
         draws = {m: z[rows].double().numpy() for m, z in done.latents.draws.items()}
         shared = naive_hsic(draws["text"], draws["visual"], 0.4)
-        unique = 0.0
-        users = done.joined.user[batch["user_id"]]
-        for m, z in done.latents.draws.items():
-            decoder = model.decoders.decoders[list(done.latents.draws).index(m)]
-            o = [[decoder(z[at[int(i)]]) for i in batch[field]] for field in ("item_id", "neg_item_id")]
-            unique += naive_bpr(users, *o)
+        unique = naive_unique(model, done, at, batch["neg_item_id"])
     assert losses["kl"] == pytest.approx(0.3 * kl, rel=1e-4)
     assert losses["redundancy"] == pytest.approx(0.7 * shared, rel=1e-3)
     assert losses["unique"] == pytest.approx(0.5 * unique, rel=1e-4)
+
+
+def test_without_sampled_negatives_the_decoders_rank_against_the_row_before(build):
+    """The first row against the last one's item."""
+    _, model, train, _, _ = build("BM3+mrdib", unique_weight=0.5)
+    model.pre_epoch(0)
+    batch = first_batch(train)
+    assert "neg_item_id" not in batch.columns
+    done = model.batch_pass(batch)
+    loss = float(model.pass_losses(done)["unique"])
+    with torch.no_grad():
+        at = {i: int(done.latents_at(torch.tensor([i]))) for i in batch["item_id"].tolist()}
+        before = [batch["item_id"][row - 1] for row in range(len(batch))]
+        assert loss == pytest.approx(0.5 * naive_unique(model, done, at, before), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", CLASSES)
