@@ -25,7 +25,7 @@ from recbole.trainer import Trainer
 from recbole_ib import compat
 from recbole_ib.config import Config
 from recbole_ib.errors import CheckpointError
-from tests.conftest import COMPAT_ALONE
+from tests.support.processes import COMPAT_ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
 PATCHES = {patch.name: patch for patch in compat.PATCHES}

@@ -33,7 +33,7 @@ from recbole_ib.diagnostics import (
     variance_share,
 )
 from recbole_ib.errors import ConfigurationError
-from tests.model.test_behaviour import STAGES
+from tests.support.training import STAGES
 
 SIZES = {"diagnostics_items": 40, "diagnostics_users": 20}
 SMALL = {"embedding_size": 8, "feature_dim": 8}

@@ -16,7 +16,7 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.manifest import read_manifest
 from recbole_ib.memory import forget_peak, peak_memory
 from recbole_ib.quick_start import fit, set_up
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 QUIET = {"epochs": 4, "show_progress": False, "state": "ERROR", "metric_decimal_place": 14}
 

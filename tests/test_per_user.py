@@ -12,7 +12,7 @@ from recbole_ib.config import Config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.per_user import item_slices, per_user_metrics
 from recbole_ib.quick_start import set_up
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 QUIET = {
     "epochs": 2,

@@ -15,7 +15,7 @@ from recbole_ib.graph import cosine_knn, knn
 from recbole_ib.model.projections import FeatureProjections
 from recbole_ib.precision import is_mixed, linear, mixed
 from recbole_ib.trainer import MultimodalTrainer
-from tests.model.test_behaviour import STAGES, first_batch, fit, scores_of
+from tests.support.training import STAGES, first_batch, fit, scores_of
 
 #: half the spacing of bfloat16's numbers around 1, which have 8 bits: no rounding is off by more, relatively
 ROUNDING = 2.0**-8

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMPAT_ALONE
+from tests.support.processes import COMPAT_ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
 #: model -> its settings; the models of one key run in the same pair of processes

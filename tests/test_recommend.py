@@ -23,8 +23,8 @@ from recbole_ib.config import Config
 from recbole_ib.embeddings import product_tables
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.recommend import FewerItemsWarning
-from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import STAGES
+from tests.support.datasets import planted, write_dataset
+from tests.support.training import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 #: RecBole's own: scores that are products of rows, and scores that are not

@@ -13,17 +13,8 @@ from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.base import Phase
 from recbole_ib.model.vbpr import VBPR
 from recbole_ib.trainer import LATER_KEYS, MultimodalTrainer
-from tests.conftest import planted, write_dataset
-
-
-def run(build, name, epochs, resume=None, **settings):
-    config, model, train, valid, test = build(name, epochs=epochs, **settings)
-    trainer = MultimodalTrainer(config, model)
-    if resume:
-        trainer.resume_checkpoint(resume)
-    trainer.fit(train, valid, verbose=False)
-    result = trainer.evaluate(test)
-    return trainer, result, {k: v.clone() for k, v in model.state_dict().items()}
+from tests.support.datasets import planted, write_dataset
+from tests.support.training import run
 
 
 @pytest.mark.parametrize("name", ["IBMRec", "LATTICE", "VBPR", "IBMRecLATTICE"])

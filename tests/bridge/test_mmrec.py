@@ -18,7 +18,7 @@ from recbole_ib.bridge.interface import USER_NEIGHBOURS, choose_modalities, user
 from recbole_ib.bridge.mmrec import mmrec_models
 from recbole_ib.config import Config, config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 STANDIN = Path(__file__).parent / "standin"
 

@@ -7,7 +7,7 @@ from recbole_ib.comparison.answer import answer
 from recbole_ib.comparison.lineup import read_results
 from recbole_ib.comparison.pairs import compare_pairs
 from recbole_ib.comparison.tables import main_table
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from tests.support.made_runs import Made, lineup_of, make_entry, plain_entry
 
 
 def sentences(entries, **more):

@@ -16,7 +16,7 @@ from recbole_ib.comparison.looks import PALETTE, grouped, looks
 from recbole_ib.comparison.page import picture, png_bytes
 from recbole_ib.comparison.pairs import compare_pairs
 from recbole_ib.comparison.slices import slice_table
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from tests.support.made_runs import Made, lineup_of, make_entry, plain_entry
 
 #: Machado, Oliveira, Fernandes 2009, severity 1: what the eye makes of linear RGB
 SIGHT = {

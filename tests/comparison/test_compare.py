@@ -16,7 +16,7 @@ from recbole_ib.comparison.tasks import train
 from recbole_ib.config import Config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.manifest import read_manifest
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from recbole_ib.comparison.decompose import (
 )
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.projections import FeatureProjections
-from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import STAGES as INVRL_STAGES
+from tests.support.datasets import planted, write_dataset
+from tests.support.training import STAGES as INVRL_STAGES
 
 STAGES = INVRL_STAGES["InvRL"]
 #: settings in which the data reach a model in another way than in its defaults

@@ -12,7 +12,7 @@ import pytest
 
 from recbole_ib.comparison.looks import looks
 from recbole_ib.comparison.summary import find, write_report
-from tests.comparison.made_runs import NINE, Made, lineup_of, make_entry, plain_entry
+from tests.support.made_runs import NINE, Made, lineup_of, make_entry, plain_entry
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

@@ -8,7 +8,7 @@ import pytest
 
 from recbole_ib.comparison.lineup import Entry, Lineup, read_results
 from recbole_ib.errors import ConfigurationError
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from tests.support.made_runs import Made, lineup_of, make_entry, plain_entry
 
 
 def test_runs_are_read_by_seed_with_values_of_all_digits(tmp_path):

@@ -10,7 +10,7 @@ from recbole_ib.cli import main
 from recbole_ib.comparison.noise import check_level, noise_columns, permuted_columns, permuted_rows, rewired_edges
 from recbole_ib.comparison.noisy import read_source, write_noisy
 from recbole_ib.errors import ConfigurationError
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 LEVELS = (0.0, 0.3, 0.6, 1.0)
 

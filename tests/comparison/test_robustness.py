@@ -16,7 +16,7 @@ from recbole_ib.comparison.plan import read_plan
 from recbole_ib.comparison.report import Facts, choose, markdown, plain_one, relative_change
 from recbole_ib.comparison.robustness import command, widest_graph
 from recbole_ib.errors import ConfigurationError
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 SPEC = "--spec={n_users: 100, n_items: 70, width: 32, factors: 1}"
 GRID = [

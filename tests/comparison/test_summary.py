@@ -11,7 +11,7 @@ from recbole_ib.comparison.lineup import read_results
 from recbole_ib.comparison.pairs import compare_pairs
 from recbole_ib.comparison.summary import FILES, Entry, Lineup, write_report
 from recbole_ib.errors import ConfigurationError
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from tests.support.made_runs import Made, lineup_of, make_entry, plain_entry
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from recbole_ib.comparison.tables import (
     markdown_table,
     percent,
 )  # fmt: skip
-from tests.comparison.made_runs import Made, lineup_of, make_entry, plain_entry
+from tests.support.made_runs import Made, lineup_of, make_entry, plain_entry
 
 
 def table_of(entries, **more):

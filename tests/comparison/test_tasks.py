@@ -11,7 +11,7 @@ from recbole_ib.checkpoint import read_checkpoint, write_checkpoint
 from recbole_ib.comparison.tasks import Task, last_of, run_tasks, train
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.manifest import read_manifest
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 SETTINGS = {"epochs": 3, "seed": 1, "learning_rate": 0.01}
 

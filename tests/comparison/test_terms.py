@@ -7,7 +7,7 @@ import pytest
 
 from recbole_ib.comparison.lineup import Entry, read_results
 from recbole_ib.comparison.terms import limited, unequal_terms
-from tests.comparison.made_runs import TEXT, VISUAL, Made, lineup_of, make_entry
+from tests.support.made_runs import TEXT, VISUAL, Made, lineup_of, make_entry
 
 
 def said(folder, *makes, seeds=((0, 1), (0, 1)), change=None, **more):

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from recbole_ib.data import features
 from recbole_ib.data.features import ModalitySpec, load_modality, parse_modalities
 from recbole_ib.errors import ConfigurationError, FeatureError
-from tests.data.conftest import save_features
+from tests.support.datasets import save_features
 
 BASE = Path("base")
 ITEMS = ["[PAD]", "a", "b", "c", "d"]

@@ -9,7 +9,7 @@ import torch
 from recbole_ib import run_recbole_ib
 from recbole_ib.data import graph_cache
 from recbole_ib.data.graph_cache import cosine_graph
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 
 @pytest.fixture

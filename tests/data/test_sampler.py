@@ -13,7 +13,7 @@ from recbole_ib import config as config_module
 from recbole_ib.config import Config, is_overall_default
 from recbole_ib.data.loaders import FullRankingLoader
 from recbole_ib.data.sampler import FastSampler, UsedItems
-from tests.conftest import write_dataset
+from tests.support.datasets import write_dataset
 
 PHASES = ["train", "valid", "test"]
 

@@ -22,9 +22,9 @@ from recbole_ib.model.vlightgcn import VLightGCN
 from recbole_ib.quick_start import run_recbole_ib
 from recbole_ib.registry import CATALOGUE, backbone_class, is_plugin, register_model
 from recbole_ib.trainer import MultimodalTrainer
-from tests.bottleneck.test_hsic import naive_hsic
-from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch, fit, scores_of
+from tests.support.datasets import planted, write_dataset
+from tests.support.formulas import naive_hsic
+from tests.support.training import first_batch, fit, scores_of
 
 BACKBONES = [name for name, entry in CATALOGUE.items() if entry.bottlenecks == "-" and not is_plugin(get_model(name))]
 WITH_GRAPH = ["LATTICE", "VLATTICE", "MICRO", "FREEDOM", "MGCN", "SOIL"]

@@ -19,8 +19,8 @@ from recbole_ib.model.invrl import (
     use_mask,
     variant_penalty,
 )
-from tests.conftest import write_dataset
-from tests.model.test_behaviour import STAGES, first_batch, scores_of
+from tests.support.datasets import write_dataset
+from tests.support.training import STAGES, first_batch, scores_of
 
 SHORT = STAGES["InvRL"]
 

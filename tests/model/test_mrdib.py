@@ -11,10 +11,9 @@ from recbole_ib.checkpoint import last_path
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.mrdib import GaussianLatents
 from recbole_ib.trainer import MultimodalTrainer
-from tests.bottleneck.test_hsic import naive_hsic
-from tests.conftest import planted, write_dataset
-from tests.model.test_behaviour import first_batch, fit, scores_of
-from tests.test_trainer import run
+from tests.support.datasets import planted, write_dataset
+from tests.support.formulas import naive_hsic
+from tests.support.training import first_batch, fit, run, scores_of
 
 CLASSES = {
     "MRdIBVBPR": "VBPR",

@@ -5,7 +5,7 @@ from recbole_ib.config import Config, config_from_plain, our_yaml, plain_config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.plugin import BackbonePlugin
 from recbole_ib.registry import backbone_class, is_plugin, register_model
-from tests.model.test_behaviour import first_batch, scores_of
+from tests.support.training import first_batch, scores_of
 
 BACKBONES = ["VBPR", "VLightGCN", "LATTICE", "VLATTICE", "BM3", "FREEDOM"]
 
