@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from tests.support.datasets import planted, write_dataset
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
-    """RecBole writes log/, saved/ and log_tensorboard/ into the working directory."""
+    """RecBole writes log/, saved/ and log_tensorboard/ into the working directory, and takes settings from the command line."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
     torch.set_num_threads(1)
     # RecBole's SINE switches this on for the whole process when it is imported: every backward pass would be checked
     torch.autograd.set_detect_anomaly(False)

@@ -1,10 +1,7 @@
 """Bottlenecks by configuration: the same classes as by name, on every backbone, or a refusal that says what is missing."""
 
 import math
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +21,7 @@ from recbole_ib.registry import CATALOGUE, backbone_class, is_plugin, register_m
 from recbole_ib.trainer import MultimodalTrainer
 from tests.support.datasets import planted, write_dataset
 from tests.support.formulas import naive_hsic
+from tests.support.processes import fresh_python
 from tests.support.training import first_batch, fit, scores_of
 
 BACKBONES = [name for name, entry in CATALOGUE.items() if entry.bottlenecks == "-" and not is_plugin(get_model(name))]
@@ -314,9 +312,7 @@ def test_a_fresh_process_loads_a_model_without_a_name(planted_path, tmp_path):
         "trainer = get_trainer(config['MODEL_TYPE'], config['model'])(config, model)\n"
         "print(repr(dict(trainer.evaluate(test, load_best_model=False, show_progress=False))))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = fresh_python("-c", script)
     assert done.returncode == 0, done.stderr[-2000:]
     namespace = {"OrderedDict": dict, "np": __import__("numpy")}
     assert eval(done.stdout.strip().splitlines()[-1], namespace) == result["test_result"]
@@ -422,9 +418,7 @@ def test_classes_without_a_name_can_be_pickled():
     config = Config("FREEDOM+fib+gib", "ml-100k")
     assert pickle.loads(pickle.dumps(config.model_class)) is config.model_class
     script = f"import pickle, sys; print(pickle.loads({pickle.dumps(config.model_class)!r}).__mro__[2].__name__)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = fresh_python("-c", script)
     assert done.stdout.split()[-1:] == ["FREEDOM"], done.stderr[-2000:]
 
 
