@@ -18,6 +18,8 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.manifest import read_manifest
 from tests.support.datasets import planted, write_dataset
 
+pytestmark = pytest.mark.usefixtures("small_pictures")
+
 
 @pytest.fixture
 def data_path(tmp_path):

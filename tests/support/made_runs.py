@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +52,24 @@ def people(n_users: int, split: int) -> pd.DataFrame:
     return pd.DataFrame({"user_id": [str(u) for u in rng.permutation(n_users) + 1], "n_train": n_train, "n_test": n_test})
 
 
+@cache
+def tastes(n_users: int, split: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of every user's test items the kinds (0: head, 1: tail, 2: cold) and what all models see in them alike."""
+    same = np.random.default_rng(split + 1)
+    taste, found = same.normal(0, 0.7, n_users), []
+    for i, n in enumerate(people(n_users, split)["n_test"]):
+        kind = same.choice(3, n, p=[0.6, 0.32, 0.08])
+        found.append((kind, taste[i] + np.array([0.3, -0.9, -1.7])[kind] + 0.8 * same.normal(size=n)))
+    return found
+
+
 def users_of(made: Made, n_users: int, seed: int, split: int) -> pd.DataFrame:
     """Test items with a rank each, and RecBole's metrics of them."""
     table = people(n_users, split)
-    same, own = np.random.default_rng(split + 1), np.random.default_rng([seed, *made.name.encode()])
-    taste, rows = same.normal(0, 0.7, n_users), []
-    for i, n in enumerate(table["n_test"]):
-        kind = same.choice(3, n, p=[0.6, 0.32, 0.08])
-        level = taste[i] + np.array([0.3, -0.9, -1.7])[kind] + np.array([0, made.tail, made.tail])[kind] + made.skill
-        score = level + 0.8 * same.normal(size=n) + 0.45 * own.normal(size=n)
+    own, rows = np.random.default_rng([seed, *made.name.encode()]), []
+    for kind, level in tastes(n_users, split):
+        n = len(kind)
+        score = level + np.array([0, made.tail, made.tail])[kind] + made.skill + 0.45 * own.normal(size=n)
         rank = np.floor(np.exp(3.4 - score)).astype(int)
         row: dict = {}
         for k in (10, 20):
