@@ -10,6 +10,11 @@ import torch
 
 import recbole_ib  # noqa: F401  (patches and registers before any test imports RecBole)
 from tests.support.datasets import planted, write_dataset
+from tests.support.processes import end_prepared
+
+
+def pytest_unconfigure():
+    end_prepared()
 
 
 @pytest.fixture(autouse=True)

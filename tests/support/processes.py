@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import subprocess
@@ -62,14 +61,16 @@ def fresh_python(
 
 @cache
 def _prepared() -> subprocess.Popen:
-    server = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("prepared.py"))],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip
 
-    def end():
+
+def end_prepared() -> None:
+    """End the prepared process, if one was started."""
+    if _prepared.cache_info().currsize:
+        server = _prepared()
+        _prepared.cache_clear()
         server.stdin.close()
         server.wait()
-
-    atexit.register(end)
-    return server
