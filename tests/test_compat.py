@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import re
-import subprocess
 import sys
 import textwrap
 import warnings
@@ -25,7 +24,8 @@ from recbole.trainer import Trainer
 from recbole_ib.config.config import Config
 from recbole_ib.errors import CheckpointError
 from recbole_ib.patches import compat
-from tests.conftest import COMPAT_ALONE
+from tests.support import processes
+from tests.support.processes import COMPAT_ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
 PATCHES = {patch.name: patch for patch in compat.PATCHES}
@@ -206,12 +206,11 @@ def write_tiny(folder):
     (folder / "tiny" / "tiny.inter").write_text(text + "\n")
 
 
-def run_python(code, folder, **environment):
+def run_python(code, folder, **more):
     """Run code in a fresh interpreter inside ``folder``."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAY_AIR_NEW_OUTPUT": "0", **environment}
+    env = processes.environment(RAY_AIR_NEW_OUTPUT="0", **more)
     env.pop(compat.TRUST_VARIABLE, None)
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    return processes.fresh_python("-c", code, cwd=folder, env=env)
 
 
 @pytest.fixture(scope="module")

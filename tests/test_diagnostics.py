@@ -30,7 +30,7 @@ from recbole_ib.training.diagnostics import (
     settings,
     unavailable,
 )
-from tests.model.test_behavior import STAGES
+from tests.support.training import STAGES
 
 SIZES = {"diagnostics_items": 40, "diagnostics_users": 20}
 SMALL = {"embedding_size": 8, "feature_dim": 8}

@@ -12,7 +12,7 @@ from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.training.per_user import item_slices, per_user_metrics
 from recbole_ib.training.run import prepare
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 QUIET = {
     "epochs": 2,

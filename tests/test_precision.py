@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from recbole.utils import get_trainer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_ib.bottleneck import ConstantKernel, kernels
 from recbole_ib.errors import CheckpointError, ConfigurationError
@@ -15,12 +16,23 @@ from recbole_ib.ops import linear as linear_module
 from recbole_ib.ops.linear import is_mixed, linear, mixed
 from recbole_ib.training import invrl_trainer, trainer
 from recbole_ib.training.trainer import MultimodalTrainer
-from tests.model.test_behavior import STAGES, first_batch, fit, scores_of
+from tests.support.training import STAGES, first_batch, fit, scores_of
 
 #: half the spacing of bfloat16's numbers around 1, which have 8 bits: no rounding is off by more, relatively
 ROUNDING = 2.0**-8
 CPU = torch.device("cpu")
-NATIVE = linear_module.has_bfloat16(CPU)
+
+
+class Rounding(TorchDispatchMode):
+    """A processor that rounds to bfloat16 what products of float32 read where torch lets it; a real one may, or may not."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        # where the two factors stand
+        first = {"mm": 0, "addmm": 1, "addmm_": 1}.get(function.overloadpacket.__name__)
+        if first is not None and torch.get_float32_matmul_precision() == "medium":
+            here = slice(first, first + 2)
+            args = (*args[:first], *(factor.bfloat16().to(factor.dtype) for factor in args[here]), *args[here.stop :])
+        return function(*args, **(kwargs or {}))
 
 
 @pytest.fixture
@@ -216,15 +228,16 @@ def test_a_step_is_nearly_that_of_float32(build, bfloat16, name):
             torch.manual_seed(0)
             # the same weights in both runs
             run.optimizers[phase.name].step = lambda: None
-            losses = run._step(phase, share)
+            with Rounding():
+                losses = run._step(phase, share)
             gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
             found.append((phase.name, torch.stack(list(losses.values())), gradients))
     half = len(found) // 2
     for (phase, losses, gradients), (_, rounded, others) in zip(found[:half], found[half:], strict=True):
         torch.testing.assert_close(rounded, losses, rtol=0.01, atol=1e-6, msg=f"{phase}: {losses}, {rounded}")
         assert float(torch.cosine_similarity(gradients, others, dim=0)) > 0.99
-        # trained tables have no copy in bfloat16: it is the processor that rounds them
-        assert not NATIVE or not torch.equal(gradients, others)
+        # rounded indeed, also where trained tables have no copy in bfloat16; sums in another order differ by 1e-7
+        assert float((others - gradients).norm()) > 1e-5 * float(gradients.norm())
 
 
 def noted(monkeypatch, owner, name, seen):

@@ -1,18 +1,22 @@
 """RecBole's own models give, under ``run_recbole_ib``, exactly the numbers of plain RecBole."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMPAT_ALONE
+from tests.support.processes import COMPAT_ALONE, environment, fresh_python
 
 ROOT = Path(__file__).resolve().parents[1]
+#: a fifth of the users, for the models that every run of the tests trains
+FEW = {"user_inter_num_interval": "[180,inf)"}
 #: model -> its settings; the models of one key run in the same pair of processes
-FAST = {"BPR": {"epochs": 2}, "LightGCN": {"epochs": 1}, "Pop": {"epochs": 1}, "ItemKNN": {"epochs": 1}}
+FAST = {
+    "BPR": {"epochs": 2, **FEW},
+    "LightGCN": {"epochs": 1, **FEW},
+    "Pop": {"epochs": 1, **FEW},
+    "ItemKNN": {"epochs": 1, **FEW},
+}
 SLOW = {
     "SGL": {"epochs": 1},
     "NeuMF": {"epochs": 1},
@@ -53,20 +57,18 @@ json.dump(out, open("out.json", "w"), default=float)
 """
 
 
-def run_all(start, models, folder):
+def run_all(start, models, folder, cold=False):
     """Train and test all models in one fresh interpreter; model -> result."""
     folder.mkdir()
     (folder / "models.json").write_text(json.dumps({name: {**SHARED, **settings} for name, settings in models.items()}))
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-c", start + RUN_ALL]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=900)
+    env = environment(PYTHONWARNINGS="ignore")
+    done = fresh_python("-c", start + RUN_ALL, cwd=folder, env=env, timeout=900, cold=cold)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "out.json").read_text())
 
 
 def compare(models, folder):
-    plain = run_all(PLAIN.format(package=str(ROOT / "recbole_ib")), models, folder / "plain")
+    plain = run_all(PLAIN.format(package=str(ROOT / "recbole_ib")), models, folder / "plain", cold=True)
     return plain, run_all(OURS, models, folder / "ours")
 
 

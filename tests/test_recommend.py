@@ -3,7 +3,6 @@
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -25,8 +24,9 @@ from recbole_ib.inference.recommender import FewerItemsWarning
 from recbole_ib.ops import topk
 from recbole_ib.patches.compat import TRUST_VARIABLE
 from recbole_ib.training.checkpoint import read_checkpoint, write_checkpoint
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import STAGES
+from tests.support.datasets import planted, write_dataset
+from tests.support.processes import environment, fresh_python
+from tests.support.training import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 #: RecBole's own: scores that are products of rows, and scores that are not
@@ -690,10 +690,8 @@ def test_help_of_the_commands(command, capsys):
 
 
 def in_another_process(*words, trust=False):
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", TRUST_VARIABLE: "1" if trust else ""}
-    command = [sys.executable, "-m", "recbole_ib", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    env = environment(**{TRUST_VARIABLE: "1" if trust else ""})
+    return fresh_python("-m", "recbole_ib", *words, env=env)
 
 
 def test_another_process_gives_the_same_recommendations(vbpr, recommender, tmp_path):
@@ -718,5 +716,6 @@ def test_another_process_reads_a_recbole_model_by_consent_alone(bpr, tmp_path):
 
 def test_faiss_is_not_imported_before_it_is_needed():
     script = "import recbole_ib, sys; assert 'faiss' not in sys.modules; assert callable(recbole_ib.load)"
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = fresh_python("-c", script)
+    assert done.returncode == 0, done.stderr
     assert "load" in recbole_ib.__all__

@@ -3,8 +3,6 @@
 import importlib
 import inspect
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from recbole_ib.model.registry import CATALOG, check_model_name, is_multimodal, 
 from recbole_ib.patches.install import register_all
 from recbole_ib.training.invrl_trainer import InvRLTrainer
 from recbole_ib.training.trainer import MultimodalTrainer
+from tests.support.processes import environment, fresh_python
 
 ROOT = Path(__file__).resolve().parents[1]
 RECBOLE_PACKAGES = [
@@ -45,13 +44,11 @@ RECBOLE_CLASSES = {
 }
 
 
-def run_script(code, folder, as_file=False):
+def run_script(code, folder, as_file=False, cold=False):
     """Run code in a fresh interpreter inside ``folder``; the object that it writes to ``out.json``."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    env.update(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")
     (folder / "script.py").write_text(code)
-    command = [sys.executable, "script.py"] if as_file else [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    words = [folder / "script.py"] if as_file else ["-c", code]
+    done = fresh_python(*words, cwd=folder, env=environment(PYTHONWARNINGS="ignore"), cold=cold)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "out.json").read_text())
 
@@ -280,7 +277,8 @@ import json
 import recbole_ib
 from recbole.quick_start import objective_function, run, run_recbole
 
-settings = {"epochs": 1, "show_progress": False, "state": "ERROR", "use_gpu": False, "train_batch_size": 16384, "gpu_id": ""}
+settings = {"epochs": 1, "show_progress": False, "state": "ERROR", "use_gpu": False, "train_batch_size": 16384, "gpu_id": "",
+            "user_inter_num_interval": "[100,inf)"}
 out = {}
 out["run_recbole"] = run_recbole(model="IBMRec", dataset="ml-100k", config_dict=dict(settings), saved=False)
 out["run"] = run("VBPR", "ml-100k", config_dict=dict(settings), saved=False)
@@ -299,7 +297,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 out = {}
 for name in ("VBPR", "IBMRec"):
     settings = {"epochs": 2, "show_progress": False, "state": "ERROR", "use_gpu": False, "train_batch_size": 8192, "seed": 7,
-                "gpu_id": "", "user_inter_num_interval": "[20,inf)"}
+                "gpu_id": "", "user_inter_num_interval": "[100,inf)"}
     config = Config(name, "ml-100k", config_dict=settings)
     init_seed(config["seed"], True)
     train, valid, test = data_preparation(config, create_dataset(config))
@@ -345,7 +343,7 @@ def trained_and_loaded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     trained = run_script(TRAIN, folder)
     (folder / "trained.json").write_text(json.dumps(trained))
-    return trained, run_script(LOAD, folder)
+    return trained, run_script(LOAD, folder, cold=True)
 
 
 @pytest.mark.parametrize("entry", ["run_recbole", "run", "objective_function"])
@@ -417,7 +415,7 @@ class UsersOwn(VBPR):
 
 if __name__ == "__main__":
     settings = {{"epochs": 1, "show_progress": False, "state": "ERROR", "use_gpu": False, "gpu_id": "", "users_scale": 2,
-                 "train_batch_size": 16384}}
+                 "train_batch_size": 16384, "user_inter_num_interval": "[100,inf)"}}
     result = {call}
     out = {{"test_result": result["test_result"], "same": get_model("UsersOwn") is UsersOwn}}
     json.dump(out, open("out.json", "w"), default=float)

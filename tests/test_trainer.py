@@ -13,17 +13,8 @@ from recbole_ib.model.backbones.vbpr import VBPR
 from recbole_ib.model.types import Phase
 from recbole_ib.training.checkpoint import checkpoint_path, last_path, read_checkpoint, write_checkpoint
 from recbole_ib.training.trainer import LATER_KEYS, MultimodalTrainer
-from tests.conftest import planted, write_dataset
-
-
-def run(build, name, epochs, resume=None, **settings):
-    config, model, train, valid, test = build(name, epochs=epochs, **settings)
-    trainer = MultimodalTrainer(config, model)
-    if resume:
-        trainer.resume_checkpoint(resume)
-    trainer.fit(train, valid, verbose=False)
-    result = trainer.evaluate(test)
-    return trainer, result, {k: v.clone() for k, v in model.state_dict().items()}
+from tests.support.datasets import planted, write_dataset
+from tests.support.training import run
 
 
 @pytest.mark.parametrize("name", ["IBMRec", "LATTICE", "VBPR", "IBMRecLATTICE"])

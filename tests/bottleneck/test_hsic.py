@@ -1,21 +1,8 @@
-import numpy as np
 import pytest
 import torch
 
 from recbole_ib.bottleneck import center, hsic, rbf_hsic, rbf_kernel
-
-
-def naive_kernel(x, sigma2):
-    unit = [row / np.linalg.norm(row) for row in x]
-    return np.array([[np.exp(-np.sum((a - b) ** 2) / (2 * sigma2)) for b in unit] for a in unit])
-
-
-def naive_hsic(x, y, sigma2):
-    """The double sum: (n-1)^-2 sum_ij Kx_ij (H Ky H)_ij, H written out."""
-    n = len(x)
-    kx, ky = naive_kernel(x, sigma2), naive_kernel(y, sigma2)
-    h = np.eye(n) - np.ones((n, n)) / n
-    return np.trace(kx @ h @ ky @ h) / (n - 1) ** 2
+from tests.support.formulas import naive_hsic, naive_kernel
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from recbole_ib.cli import main
 from recbole_ib.config.config import Config
 from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 STANDIN = Path(__file__).parent / "standin"
 

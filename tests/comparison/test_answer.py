@@ -7,7 +7,7 @@ from recbole_ib.experiments.report.headline import headline
 from recbole_ib.experiments.report.tables import main_table
 from recbole_ib.experiments.results import read_results
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
-from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
+from tests.support.made_runs import Made, comparison_of, make_entry, plain_entry
 
 
 def sentences(entries, **more):

@@ -16,7 +16,7 @@ from recbole_ib.experiments.results import read_results
 from recbole_ib.experiments.statistics.efficiency import cost_table, curve_table
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
 from recbole_ib.experiments.statistics.slices import slice_table
-from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
+from tests.support.made_runs import Made, comparison_of, make_entry, plain_entry
 
 #: Machado, Oliveira, Fernandes 2009, severity 1: what the eye makes of linear RGB
 SIGHT = {

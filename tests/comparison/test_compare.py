@@ -18,8 +18,10 @@ from recbole_ib.experiments.jobs import train
 from recbole_ib.experiments.model_spec import parse_models
 from recbole_ib.training.manifest import read_manifest
 from recbole_ib.utils.ray import lock_directory
-from tests.conftest import planted, write_dataset
 from tests.support.commands import arguments
+from tests.support.datasets import planted, write_dataset
+
+pytestmark = pytest.mark.usefixtures("small_pictures")
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from recbole_ib.analysis.interventions import Removed, Shuffled, alter_trained_t
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.training.checkpoint import read_checkpoint, write_checkpoint
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import STAGES as INVRL_STAGES
 from tests.support.commands import command
+from tests.support.datasets import planted, write_dataset
+from tests.support.training import STAGES as INVRL_STAGES
 
 STAGES = INVRL_STAGES["InvRL"]
 #: settings in which the data reach a model in another way than in its defaults

@@ -13,7 +13,7 @@ import pytest
 from recbole_ib.experiments.report.findings import compute_findings
 from recbole_ib.experiments.report.style import styles
 from recbole_ib.experiments.report.write import write_report
-from tests.comparison.made_runs import NINE, Made, comparison_of, make_entry, plain_entry
+from tests.support.made_runs import NINE, Made, comparison_of, make_entry, plain_entry
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -190,6 +190,7 @@ def small(folder, makes, **more):
     return comparison, write_report(comparison, folder / "out")
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_unequal_terms_limits_and_failures_are_boxes_on_the_first_screen(tmp_path):
     makes = [Made("A", epochs=8, config={"epochs": 8}), Made("B", 0.2, epochs=8, config={"epochs": 8}, trials=50)]
     _, page = small(tmp_path, makes, failures=["B, seed 3: RuntimeError: out of memory"])
@@ -203,6 +204,7 @@ def test_unequal_terms_limits_and_failures_are_boxes_on_the_first_screen(tmp_pat
     assert "B, seed 3: RuntimeError: out of memory" in " ".join(parts_of(page).texts)
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_names_and_texts_are_escaped(tmp_path):
     nasty = "<img src=x onerror=alert(1)>&\"'$x$"
     makes = [Made("A", note="<b>tuned</b>"), Made("B", 0.2, given={"template": nasty})]
@@ -213,6 +215,7 @@ def test_names_and_texts_are_escaped(tmp_path):
     assert all(image.get("src", "").startswith("data:") for image in parts.images)
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_one_model_and_one_seed_is_a_page_too(tmp_path):
     page = write_report(comparison_of([plain_entry(tmp_path, "Only", {0: [0.2, 0.4, 0.4]})]), tmp_path / "out")
     text = " ".join(parts_of(page).texts)
@@ -222,6 +225,7 @@ def test_one_model_and_one_seed_is_a_page_too(tmp_path):
     assert not re.search(r"\bnan\b", text.lower())
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_what_is_undefined_is_a_dash(tmp_path):
     entries = [plain_entry(tmp_path, name, {0: [0.2, 0.4, 0.4]}) for name in "AB"]
     text = " ".join(parts_of(write_report(comparison_of(entries), tmp_path / "out")).texts)
@@ -229,6 +233,7 @@ def test_what_is_undefined_is_a_dash(tmp_path):
     assert not re.search(r"\bnan\b", text.lower())
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_groups_head_the_rows_of_the_table(tmp_path):
     makes = [Made("whole", 0.2), Made("no FIB"), Made("no GIB", 0.1)]
     _, page = small(tmp_path, makes, groups={"without a part": ["no GIB", "no FIB"]})

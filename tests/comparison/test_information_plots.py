@@ -53,7 +53,7 @@ def pixels(path):
 
 
 def colors(path):
-    return len(np.unique(pixels(path).reshape(-1, 3), axis=0))
+    return len(np.unique(pixels(path).astype(int) @ [1 << 16, 1 << 8, 1]))
 
 
 def has_color(path, code):
@@ -85,7 +85,7 @@ def test_several_runs_overlay_in_colors_of_their_own(tmp_path, capsys):
     assert capsys.readouterr().out.count(".png") == 2
 
 
-@pytest.mark.usefixtures("drawing")
+@pytest.mark.usefixtures("drawing", "small_pictures")
 @pytest.mark.parametrize("made", [{"ids": False}, {"latents": ()}])
 def test_without_latents_or_ids_there_is_no_plane(tmp_path, capsys, made):
     source = write(tmp_path / "x-diagnostics.csv", **made)
@@ -94,13 +94,13 @@ def test_without_latents_or_ids_there_is_no_plane(tmp_path, capsys, made):
     assert sorted(p.name for p in tmp_path.glob("*.png")) == ["x-diagnostics-curves.png"]
 
 
-@pytest.mark.usefixtures("drawing")
+@pytest.mark.usefixtures("drawing", "small_pictures")
 def test_a_run_that_has_only_started_is_drawn(tmp_path):
     assert command("plot-information")([str(write(tmp_path / "x.csv", epochs=0))]) == 0
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
-@pytest.mark.usefixtures("drawing")
+@pytest.mark.usefixtures("drawing", "small_pictures")
 def test_axes_titles_and_caption(tmp_path, monkeypatch):
     figures, make = [], information_plane.new_figure
     monkeypatch.setattr(information_plane, "new_figure", lambda *a: figures.append(make(*a)) or figures[-1])

@@ -8,7 +8,7 @@ import pytest
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.results import Comparison, Entry, read_results
-from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
+from tests.support.made_runs import Made, comparison_of, make_entry, plain_entry
 
 
 def test_runs_are_read_by_seed_with_values_of_all_digits(tmp_path):

@@ -16,7 +16,7 @@ from recbole_ib.experiments.robustness.corruption import (
     permuted_rows,
     rewired_edges,
 )
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 LEVELS = (0.0, 0.3, 0.6, 1.0)
 

@@ -8,7 +8,7 @@ from scipy import stats
 from recbole_ib.experiments.results import Entry, read_results
 from recbole_ib.experiments.statistics.paired_tests import holm
 from recbole_ib.experiments.statistics.pairwise import COLUMNS, compare_pairs, of_pair, significant
-from tests.comparison.made_runs import Made, comparison_of, make_entry, manifest_of, plain_entry, write_run
+from tests.support.made_runs import Made, comparison_of, make_entry, manifest_of, plain_entry, write_run
 
 A = {0: [0.1, 0.5, 0.9, 0.3, 0.8, 0.2], 1: [0.3, 0.7, 0.7, 0.3, 1.0, 0.4]}
 B = {0: [0.0, 0.4, 0.9, 0.1, 0.5, 0.3], 1: [0.2, 0.4, 0.5, 0.5, 0.7, 0.1]}

@@ -17,8 +17,8 @@ from recbole_ib.experiments.robustness import curves
 from recbole_ib.experiments.robustness.command import widest_graph
 from recbole_ib.experiments.robustness.options import read_plan
 from recbole_ib.experiments.robustness.report import Facts, choose, markdown, plain_one, relative_change
-from tests.conftest import planted, write_dataset
 from tests.support.commands import arguments, command
+from tests.support.datasets import planted, write_dataset
 
 run = command("robustness")
 

@@ -6,7 +6,7 @@ import pytest
 
 from recbole_ib.experiments.results import Entry, read_results
 from recbole_ib.experiments.statistics.slices import COLUMNS, QUARTERS, quarters_of, slice_table
-from tests.comparison.made_runs import Made, comparison_of, make_entry, manifest_of, write_run
+from tests.support.made_runs import Made, comparison_of, make_entry, manifest_of, write_run
 
 
 def one_run(folder, users, name="A", seed=0):

@@ -11,7 +11,7 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.report.write import FILES, write_report
 from recbole_ib.experiments.results import Comparison, Entry, read_results
 from recbole_ib.experiments.statistics.pairwise import compare_pairs
-from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
+from tests.support.made_runs import Made, comparison_of, make_entry, plain_entry
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,7 @@ def test_the_same_runs_give_the_same_bytes(written, tmp_path):
         assert again.with_name(name).read_bytes() == page.with_name(name).read_bytes(), name
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_other_files_stay_and_charts_of_an_earlier_report_go(tmp_path):
     out = tmp_path / "out"
     (out / "runs").mkdir(parents=True)
@@ -93,6 +94,7 @@ def test_what_is_refused_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_an_entry_whose_runs_all_failed_is_among_the_failures(tmp_path):
     comparison = Comparison("T", "ml-100k", [plain_entry(tmp_path, "A", {0: [0.2, 0.4]}), Entry("Gone", [])], "Gone")
     page = write_report(comparison, tmp_path / "out")

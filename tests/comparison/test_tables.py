@@ -19,7 +19,7 @@ from recbole_ib.experiments.report.tables import (  # fmt: skip
     percent,
 )
 from recbole_ib.experiments.results import read_results
-from tests.comparison.made_runs import Made, comparison_of, make_entry, plain_entry
+from tests.support.made_runs import Made, comparison_of, make_entry, plain_entry
 
 
 def table_of(entries, **more):

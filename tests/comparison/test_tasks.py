@@ -11,7 +11,7 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.jobs import Resources, make_job, resumable_checkpoint, run_jobs, train
 from recbole_ib.training.checkpoint import read_checkpoint, write_checkpoint
 from recbole_ib.training.manifest import read_manifest
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 SETTINGS = {"epochs": 3, "seed": 1, "learning_rate": 0.01}
 

@@ -7,7 +7,7 @@ import pytest
 
 from recbole_ib.experiments.report.fairness import stopped_runs, unequal_conditions
 from recbole_ib.experiments.results import Entry, read_results
-from tests.comparison.made_runs import TEXT, VISUAL, Made, comparison_of, make_entry
+from tests.support.made_runs import TEXT, VISUAL, Made, comparison_of, make_entry
 
 
 def said(folder, *makes, seeds=((0, 1), (0, 1)), change=None, **more):

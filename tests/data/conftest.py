@@ -8,21 +8,13 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_ib.data.modality_spec import ModalitySpec
+from tests.support.datasets import save_features
 
 # user, item, time. x1 has one interaction; eve has one, and once she is gone y1 has one: the 2-core drops all three.
 TOY_INTERACTIONS = """
 ann a 1|ann x1 2|ann b 3|ann c 4|ann d 5|bob b 1|bob y1 2|bob c 3|bob e 4|bob a 5
 cat d 1|cat a 2|cat f 3|cat e 4|dan c 1|dan d 2|dan f 3|dan e 4|eve y1 1
 """
-
-
-def save_features(folder: Path, values, tokens, name: str = "text", **options) -> ModalitySpec:
-    """Write ``name.npy`` and ``name.tokens`` and return the spec that names them."""
-    file, token_file = folder / f"{name}.npy", folder / f"{name}.tokens"
-    np.save(file, np.asarray(values))
-    token_file.write_text("".join(f"{t}\n" for t in tokens), encoding="utf-8")
-    return ModalitySpec(name, file, token_file, **options)
 
 
 @pytest.fixture(autouse=True)

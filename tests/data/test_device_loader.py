@@ -19,8 +19,8 @@ from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.training.checkpoint import last_path, random_state, restore_random_state
 from recbole_ib.training.run import run_recbole_ib
 from recbole_ib.training.trainer import MultimodalTrainer
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import STAGES
+from tests.support.datasets import planted, write_dataset
+from tests.support.training import STAGES
 
 CPU = torch.device("cpu")
 FIELDS = ("user_id", "item_id", "neg_item_id")

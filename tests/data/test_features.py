@@ -13,7 +13,7 @@ from recbole_ib.data import feature_file, features, float16_cache
 from recbole_ib.data.features import load_modality
 from recbole_ib.data.modality_spec import ModalitySpec, parse_modalities
 from recbole_ib.errors import ConfigurationError, FeatureError
-from tests.data.conftest import save_features
+from tests.support.datasets import save_features
 
 BASE = Path("base")
 ITEMS = ["[PAD]", "a", "b", "c", "d"]

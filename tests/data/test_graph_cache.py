@@ -9,7 +9,7 @@ import torch
 from recbole_ib import run_recbole_ib
 from recbole_ib.data import graph_cache
 from recbole_ib.data.graph_cache import cosine_graph
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 
 @pytest.fixture
@@ -76,6 +76,17 @@ def test_small_graphs_are_not_kept(tmp_path):
     table, valid = features()
     cosine_graph(table, 4, valid, "exact", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("n_items", "kept"), [(4_999, 0), (5_000, 1)])
+def test_graphs_are_kept_from_five_thousand_items_on(n_items, kept, tmp_path, monkeypatch):
+    """As the README says."""
+    one_edge = torch.tensor([1]), torch.tensor([2]), torch.tensor([0.5])
+    monkeypatch.setattr(graph_cache, "cosine_knn", lambda *args: one_edge)
+    table, valid = features(n=n_items)
+    graph = cosine_graph(table, 4, valid, "exact", tmp_path)
+    assert (graph.shape, graph.nnz) == ((n_items, n_items), 1)
+    assert len(list(tmp_path.iterdir())) == kept
 
 
 def test_a_second_run_finds_the_first_ones_graphs(small, tmp_path):

@@ -8,7 +8,7 @@ from recbole.utils import init_seed
 from recbole_ib import run_recbole_ib
 from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
-from tests.conftest import write_dataset
+from tests.support.datasets import write_dataset
 
 BASE = {"show_progress": False, "use_gpu": False, "epochs": 1, "seed": 1}
 

@@ -14,7 +14,7 @@ from recbole_ib.config.config import Config
 from recbole_ib.config.layers import our_yaml
 from recbole_ib.data.eval_loader import FullRankingLoader, is_overall_default
 from recbole_ib.data.sampler import FastSampler, InteractionIndex
-from tests.conftest import write_dataset
+from tests.support.datasets import write_dataset
 
 PHASES = ["train", "valid", "test"]
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
-from recbole.utils import get_trainer, init_seed
 
 from recbole_ib import list_models
 from recbole_ib.bottleneck import ConcreteEdgeGate
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.backbones.mgcn import MGCN
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
+from tests.support.training import STAGES, first_batch, fit, scores_of
 
 MODELS = list_models()
 #: models that need more than 25 epochs at rate .01, by their own papers' account
@@ -19,39 +19,10 @@ PATIENCE = {"BM3": {"epochs": 80}}
 #: backbones whose loss compares every pair of a batch
 IN_BATCH = ("SLMRec", "MGCN", "SOIL")
 
-#: stages before the training proper, kept short
-STAGES = {
-    "InvRL": {
-        "pretrain_epochs": 1,
-        "invrl_rounds": 1,
-        "n_environments": 2,
-        "environment_epochs": 1,
-        "environment_repeats": 1,
-        "mask_epochs": 1,
-    }
-}
-
 
 @pytest.fixture
 def build(build):
     return lambda name, **settings: build(name, **{**STAGES.get(name, {}), **settings})
-
-
-def fit(config, model, train, valid):
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    trainer.fit(train, valid, verbose=False, saved=False)
-    return trainer
-
-
-def scores_of(model, config, users):
-    model.eval()
-    with torch.no_grad():
-        return model.full_sort_predict(Interaction({config["USER_ID_FIELD"]: users})).view(len(users), -1)
-
-
-def first_batch(train):
-    init_seed(3, True)
-    return next(iter(train))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from tests.model.test_behavior import first_batch, scores_of
-from tests.model.test_freedom import dense_adjacency, interactions, light_gcn, losses_of, projected
+from tests.support.formulas import dense_adjacency, interactions, light_gcn, losses_of, projected
+from tests.support.training import first_batch, scores_of
 
 
 def linear(layer, x):

@@ -1,10 +1,7 @@
 """Bottlenecks by configuration: the same classes as by name, on every backbone, or a refusal that says what is missing."""
 
 import math
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,9 +23,10 @@ from recbole_ib.model.registry import CATALOG, backbone_class, is_wrapper, regis
 from recbole_ib.model.types import Phase
 from recbole_ib.training.run import run_recbole_ib
 from recbole_ib.training.trainer import MultimodalTrainer
-from tests.bottleneck.test_hsic import naive_hsic
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import first_batch, fit, scores_of
+from tests.support.datasets import planted, write_dataset
+from tests.support.formulas import naive_hsic
+from tests.support.processes import fresh_python
+from tests.support.training import first_batch, fit, scores_of
 
 BACKBONES = [name for name, entry in CATALOG.items() if entry.bottlenecks == "-" and not is_wrapper(get_model(name))]
 WITH_GRAPH = ["LATTICE", "VLATTICE", "MICRO", "FREEDOM", "MGCN", "SOIL"]
@@ -265,6 +263,22 @@ def test_gate_state_on_known_gates(build):
     assert float(state["gate/entropy"]) == pytest.approx(-rho * math.log(rho) - (1 - rho) * math.log(1 - rho), rel=1e-3)
 
 
+def test_an_edge_is_closed_below_a_tenth_and_open_above_nine_tenths(build, monkeypatch):
+    _, model, _, _, _ = build("FREEDOM+gib")
+    planted_gates = torch.tensor([0.03, 0.09, 0.11, 0.5, 0.89, 0.91, 0.95, 0.97])
+    edges = model.item_graph(model.item_latents()).weights != 0
+    gates = torch.full(edges.shape, 0.5)
+    gates[edges] = planted_gates[torch.arange(int(edges.sum())) % 8]
+    monkeypatch.setattr(model.gib.gate, "logits", lambda nodes, structure: torch.logit(gates))
+    state = model.eval().bottleneck_state(torch.arange(1, 20))
+    counted = gates[edges]
+    assert float(state["gate/closed"]) == pytest.approx(float((counted < 0.1).float().mean()))
+    assert float(state["gate/open"]) == pytest.approx(float((counted > 0.9).float().mean()))
+    # two and three of eight, but for the edges after the last eight
+    assert float(state["gate/closed"]) == pytest.approx(2 / 8, abs=0.02)
+    assert float(state["gate/open"]) == pytest.approx(3 / 8, abs=0.02)
+
+
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 
@@ -302,9 +316,7 @@ def test_a_fresh_process_loads_a_model_without_a_name(planted_path, tmp_path):
         "trainer = get_trainer(config['MODEL_TYPE'], config['model'])(config, model)\n"
         "print(repr(dict(trainer.evaluate(test, load_best_model=False, show_progress=False))))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = fresh_python("-c", script)
     assert done.returncode == 0, done.stderr[-2000:]
     namespace = {"OrderedDict": dict, "np": __import__("numpy")}
     assert eval(done.stdout.strip().splitlines()[-1], namespace) == result["test_result"]
@@ -410,9 +422,7 @@ def test_classes_without_a_name_can_be_pickled():
     config = Config("FREEDOM+fib+gib", "ml-100k")
     assert pickle.loads(pickle.dumps(config.model_class)) is config.model_class
     script = f"import pickle, sys; print(pickle.loads({pickle.dumps(config.model_class)!r}).__mro__[2].__name__)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = fresh_python("-c", script)
     assert done.stdout.split()[-1:] == ["FREEDOM"], done.stderr[-2000:]
 
 

@@ -6,7 +6,7 @@ from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
-from tests.conftest import write_dataset
+from tests.support.datasets import write_dataset
 
 SMALL = {"embedding_size": 8, "hidden_dim": 10, "user_knn": 3}
 

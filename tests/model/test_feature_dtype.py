@@ -7,7 +7,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import get_trainer
 
 from recbole_ib.model.layers import encoder
-from tests.conftest import planted, write_dataset
+from tests.support.datasets import planted, write_dataset
 
 SETTINGS = [
     ("VBPR", {}),

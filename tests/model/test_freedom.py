@@ -1,71 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import first_batch, scores_of
-
-
-def dense_adjacency(r):
-    """D^-1/2 A D^-1/2 of R ``[U, N]``, float64, by loops over the edges."""
-    n_users = r.shape[0]
-    a = torch.zeros(sum(r.shape), sum(r.shape), dtype=torch.double)
-    for u, i in torch.nonzero(torch.as_tensor(r)).tolist():
-        a[u, n_users + i] = a[n_users + i, u] = 1 / np.sqrt((r[u] > 0).sum() * (r[:, i] > 0).sum())
-    return a
-
-
-def interactions(train):
-    return (train._dataset.inter_matrix(form="csr").toarray() > 0).astype(float)
-
-
-def light_gcn(a, model, n_layers):
-    """The mean of all layers by dense products, float64; users and items."""
-    x = torch.cat([model.user_embedding.weight, model.item_embedding.weight]).double()
-    layers = [x]
-    for _ in range(n_layers):
-        layers.append(a @ layers[-1])
-    return torch.stack(layers).mean(0).split([model.n_users, model.n_items])
-
-
-def nearest(features, k):
-    """0/1 matrix of every item's k nearest by cosine, itself included; nothing for and to the padding row 0."""
-    out = torch.zeros(len(features), len(features), dtype=torch.double)
-    unit = F.normalize(features.double(), dim=1)
-    for i in range(1, len(features)):
-        similarity = unit @ unit[i]
-        similarity[0], similarity[i] = -2, 2
-        out[i, similarity.topk(k).indices] = 1
-    return out
-
-
-def dense(graph):
-    out = torch.zeros(graph.structure.n_nodes, graph.structure.n_nodes)
-    out[graph.structure.rows, graph.structure.cols] = graph.weights.detach()
-    return out.double()
+from tests.support.datasets import planted, write_dataset
+from tests.support.formulas import bpr_loop, dense, dense_adjacency, interactions, light_gcn, losses_of, nearest, projected
+from tests.support.training import first_batch, scores_of
 
 
 def full(matrix):
     return matrix.product(torch.eye(matrix.shape[1])).double()
-
-
-def projected(model, name):
-    layer = model.projections.linear[name]
-    return model.projections.table(name).double() @ layer.weight.double().T + layer.bias.double()
-
-
-def bpr_loop(users, positives, negatives):
-    total = 0.0
-    for u, i, j in zip(users, positives, negatives, strict=True):
-        total = total - torch.log(torch.sigmoid((u * i).sum() - (u * j).sum()))
-    return total / len(users)
-
-
-def losses_of(model, batch):
-    terms = model.calculate_loss(batch)
-    return dict(zip(terms.names, terms, strict=True))
 
 
 def test_item_graph_holds_the_shares_of_the_modalities_over_k(build):
@@ -73,7 +17,7 @@ def test_item_graph_holds_the_shares_of_the_modalities_over_k(build):
     _, model, train, _, _ = build("FREEDOM", knn_k=k, image_weight=w)
     features = train._dataset.modalities
     picture, text = nearest(features["visual"], k), nearest(features["text"], k)
-    s = dense(model.item_graph({}))
+    s = dense(model.item_graph({})).double()
     torch.testing.assert_close(s, w * picture / k + (1 - w) * text / k, atol=1e-7, rtol=1e-6)
     # all three kinds of entries stand there: the self edge at least is in both graphs
     assert {round(v * k, 4) for v in s[s > 0].tolist()} == {w, 1 - w, 1.0}
@@ -86,7 +30,7 @@ def test_rows_sum_to_one_where_an_item_lacks_a_feature_too(build, tmp_path):
     modalities["visual"][3] = 0
     path = write_dataset(tmp_path / "data", "gap", pairs, modalities)
     _, model, train, _, _ = build("FREEDOM", dataset="gap", data_path=str(path), image_weight=0.3)
-    s, here = dense(model.item_graph({})), int(train._dataset.token2id("item_id", "i3"))
+    s, here = dense(model.item_graph({})).double(), int(train._dataset.token2id("item_id", "i3"))
     torch.testing.assert_close(s.sum(1)[1:], torch.ones(model.n_items - 1).double())
     assert s[here, here] == pytest.approx(0.3 + 0.7 / 5)
 
@@ -175,7 +119,7 @@ def test_loss_and_gradients_equal_the_dense_formula(build, raw_features):
     model.pre_epoch(0)
     u, i, j = batch["user_id"], batch["item_id"], batch["neg_item_id"]
     user, item = light_gcn(full(model.sampled), model, 2)
-    y = item + dense(model.item_graph({})) @ model.item_embedding.weight.double()
+    y = item + dense(model.item_graph({})).double() @ model.item_embedding.weight.double()
     expected = {"bpr": bpr_loop(user[u], y[i], y[j])}
     for name in ("text", "visual"):
         t = projected(model, name)

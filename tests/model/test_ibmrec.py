@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from recbole_ib.model.ibmrec import IBMRec
 from recbole_ib.training.trainer import MultimodalTrainer
-from tests.bottleneck.test_hsic import naive_hsic
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import first_batch
-from tests.model.test_lattice import dense
+from tests.support.datasets import planted, write_dataset
+from tests.support.formulas import dense, naive_hsic
+from tests.support.training import first_batch
 
 
 def named(losses):

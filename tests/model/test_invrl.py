@@ -19,8 +19,8 @@ from recbole_ib.model.wrappers.invrl import (
 )
 from recbole_ib.training.checkpoint import last_path
 from recbole_ib.training.invrl_trainer import InvRLTrainer
-from tests.conftest import write_dataset
-from tests.model.test_behavior import STAGES, first_batch, scores_of
+from tests.support.datasets import write_dataset
+from tests.support.training import STAGES, first_batch, scores_of
 
 SHORT = STAGES["InvRL"]
 

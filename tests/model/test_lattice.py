@@ -5,14 +5,8 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import cosine_knn
 from recbole_ib.ops.normalize import unit_rows
-from tests.model.test_behavior import first_batch
-
-
-def dense(graph):
-    n = graph.structure.n_nodes
-    out = torch.zeros(n, n)
-    out[graph.structure.rows, graph.structure.cols] = graph.weights.detach()
-    return out
+from tests.support.formulas import dense
+from tests.support.training import first_batch
 
 
 def test_output_is_the_collaborative_part_plus_the_unit_graph_part(build):

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import first_batch, scores_of
-from tests.model.test_freedom import bpr_loop, dense, dense_adjacency, interactions, light_gcn, losses_of, nearest, projected
+from tests.support.datasets import planted, write_dataset
+from tests.support.formulas import bpr_loop, dense, dense_adjacency, interactions, light_gcn, losses_of, nearest, projected
+from tests.support.training import first_batch, scores_of
 
 
 def linear(layer, x):
@@ -111,7 +111,7 @@ def test_item_graphs_are_those_of_the_raw_features_and_stay(build):
     model.pre_epoch(1)
     for name, graph in model.item_graph(model.item_latents()).items():
         assert not graph.weights.requires_grad
-        torch.testing.assert_close(dense(graph), cosine_graph(raw[name], 5), atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(dense(graph).double(), cosine_graph(raw[name], 5), atol=1e-6, rtol=1e-4)
 
 
 def test_equal_modalities_leave_no_specific_part(build, tmp_path):
@@ -184,7 +184,7 @@ def test_an_item_without_a_feature_is_its_own_neighbor_alone(build, tmp_path):
     modalities["visual"][3] = 0
     path = write_dataset(tmp_path / "data", "gap", pairs, modalities)
     _, model, train, _, _ = build("MGCN", dataset="gap", data_path=str(path))
-    s, here = dense(model.item_graph({})["visual"]), int(train._dataset.token2id("item_id", "i3"))
+    s, here = dense(model.item_graph({})["visual"]).double(), int(train._dataset.token2id("item_id", "i3"))
     assert s[here, here] == 1
     assert s[here].sum() == s[:, here].sum() == 1
     assert s[0].sum() == s[:, 0].sum() == 0

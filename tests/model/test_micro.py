@@ -4,41 +4,10 @@ import torch
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.backbones import micro as module
-from tests.model.test_behavior import first_batch
-from tests.model.test_lattice import dense
+from tests.support.formulas import array, by_name, dense, knn_reference, layer_mean, unit
+from tests.support.training import first_batch
 
 SMALL = {"embedding_size": 8, "feature_dim": 6}
-
-
-def knn_reference(features, k):
-    """normalize(kNN(cos)): the k largest of every row, itself one of them, row degrees on both sides; no edge at padding."""
-    x = np.asarray(features, dtype=np.float64)[1:]
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    cosine = x @ x.T
-    kept = np.zeros_like(cosine)
-    for i, row in enumerate(cosine):
-        best = np.argsort(-row)[:k]
-        kept[i, best] = row[best]
-    degree = kept.sum(axis=1)
-    out = np.zeros((len(x) + 1, len(x) + 1))
-    out[1:, 1:] = kept / np.sqrt(np.outer(degree, degree))
-    return out
-
-
-def layer_mean(adjacency, x, n_layers):
-    """The mean of the layers 0 .. n of A^l x."""
-    layers = [x]
-    for _ in range(n_layers):
-        layers.append(adjacency @ layers[-1])
-    return sum(layers) / len(layers)
-
-
-def array(x):
-    return x.detach().double().numpy()
-
-
-def unit(x):
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def row_adjacency(model, train):
@@ -82,10 +51,6 @@ def contrast_reference(z, h, t):
         below = np.exp(h @ z[i] / t).sum() + np.exp(np.delete(z, i, axis=0) @ z[i] / t).sum()
         total -= np.log(np.exp(z[i] @ h[i] / t) / below)
     return total / len(z)
-
-
-def by_name(losses):
-    return dict(zip(losses.names, (x.detach() for x in losses), strict=True))
 
 
 SETTINGS = [

@@ -11,10 +11,9 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.mrdib import GaussianLatents
 from recbole_ib.training.checkpoint import last_path
 from recbole_ib.training.trainer import MultimodalTrainer
-from tests.bottleneck.test_hsic import naive_hsic
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import first_batch, fit, scores_of
-from tests.test_trainer import run
+from tests.support.datasets import planted, write_dataset
+from tests.support.formulas import naive_hsic
+from tests.support.training import first_batch, fit, run, scores_of
 
 CLASSES = {
     "MRdIBVBPR": "VBPR",
@@ -28,12 +27,34 @@ CLASSES = {
 OFF = {"kl_weight": 0.0, "redundancy_weight": 0.0, "unique_weight": 0.0}
 
 
+@pytest.fixture(scope="module")
+def told_twice(tmp_path_factory):
+    """Settings for the planted data with the items' group in both modalities."""
+    pairs, modalities, item_group, _ = planted()
+    rng = np.random.default_rng(3)
+    both = {
+        "text": modalities["text"],
+        "visual": np.eye(4)[item_group] @ rng.normal(size=(4, 6)) + 0.1 * rng.normal(size=(60, 6)),
+    }
+    return {"dataset": "twice", "data_path": str(write_dataset(tmp_path_factory.mktemp("data"), "twice", pairs, both))}
+
+
 def named(losses):
     return dict(zip(losses.names, losses, strict=True))
 
 
 def naive_bpr(user, positive, negative):
     return sum(math.log(1 + math.exp(float(u @ (j - i)))) for u, i, j in zip(user, positive, negative, strict=True)) / len(user)
+
+
+def naive_unique(model, done, at, negatives):
+    """The decoders' BPR losses of a batch whose items have their latents at the rows ``at``."""
+    total, batch = 0.0, done.interaction
+    users = done.joined.user[batch["user_id"]]
+    for m, z in done.latents.draws.items():
+        decoder = model.decoders.decoders[list(done.latents.draws).index(m)]
+        total += naive_bpr(users, *([decoder(z[at[int(i)]]) for i in items] for items in (batch["item_id"], negatives)))
+    return total
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -57,15 +78,24 @@ def test_terms_equal_naive_loops_on_the_same_draws(build, name):
         rows = [at[i] for i in items]
         draws = {m: z[rows].double().numpy() for m, z in done.latents.draws.items()}
         shared = naive_hsic(draws["text"], draws["visual"], 0.4)
-        unique = 0.0
-        users = done.joined.user[batch["user_id"]]
-        for m, z in done.latents.draws.items():
-            decoder = model.decoders.decoders[list(done.latents.draws).index(m)]
-            o = [[decoder(z[at[int(i)]]) for i in batch[field]] for field in ("item_id", "neg_item_id")]
-            unique += naive_bpr(users, *o)
+        unique = naive_unique(model, done, at, batch["neg_item_id"])
     assert losses["kl"] == pytest.approx(0.3 * kl, rel=1e-4)
     assert losses["redundancy"] == pytest.approx(0.7 * shared, rel=1e-3)
     assert losses["unique"] == pytest.approx(0.5 * unique, rel=1e-4)
+
+
+def test_without_sampled_negatives_the_decoders_rank_against_the_row_before(build):
+    """The first row against the last one's item."""
+    _, model, train, _, _ = build("BM3+mrdib", unique_weight=0.5)
+    model.pre_epoch(0)
+    batch = first_batch(train)
+    assert "neg_item_id" not in batch.columns
+    done = model.batch_pass(batch)
+    loss = float(model.pass_losses(done)["unique"])
+    with torch.no_grad():
+        at = {i: int(done.latents_at(torch.tensor([i]))) for i in batch["item_id"].tolist()}
+        before = [batch["item_id"][row - 1] for row in range(len(batch))]
+        assert loss == pytest.approx(0.5 * naive_unique(model, done, at, before), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -215,27 +245,40 @@ def test_weight_decay_spares_the_critic(build):
     assert {name: o.param_groups[0]["weight_decay"] for name, o in trainer.optimizers.items()} == {"critic": 0.0, "model": 0.1}
 
 
-def test_the_critic_climbs_and_the_encoders_descend(build):
-    """Each step moves the estimate its own way: the critic up, the encoders down."""
-    config, model, train, _, _ = build("MRdIBVBPR", **{**OFF, "redundancy_weight": 100.0}, learning_rate=0.003)
+def test_the_critic_climbs_and_the_encoders_descend(build, told_twice):
+    """Each step moves the estimate its own way: the critic up, the encoders down; at once, and all the way."""
+    settings = {**OFF, "redundancy_weight": 100.0, "embedding_size": 8, "learning_rate": 0.003}
+    config, model, train, _, _ = build("MRdIBVBPR", **told_twice, **settings)
     trainer = MultimodalTrainer(config, model)
     batch = first_batch(train)
-    items = torch.unique(batch["item_id"])
+    share, items = trainer.processes.share(batch, "cpu"), torch.unique(batch["item_id"])
 
-    def estimate():
+    def estimate(seed):
+        """With the pairs that a step draws from this seed."""
+        torch.manual_seed(seed)
+        return float(model.redundancy.critics[0](*model.item_latents(items).draws.values()).detach())
+
+    def mean_estimate():
+        return np.mean([estimate(seed) for seed in range(1_000, 1_020)])
+
+    def step(phase):
+        """What one step adds to the estimate from the pairs that it has drawn itself."""
+        before = estimate(0)
         torch.manual_seed(0)
-        return float(model.redundancy.estimates(model.item_latents(items).draws)["text|visual"])
+        trainer._step(phase, share)
+        return estimate(0) - before
 
     critic, encoders = model.training_phases
-    values = [estimate()]
-    for _ in range(300):
-        trainer._step(critic, trainer.processes.share(batch, "cpu"))
-    values.append(estimate())
-    for _ in range(30):
-        trainer._step(encoders, trainer.processes.share(batch, "cpu"))
-    values.append(estimate())
-    assert values[1] > values[0] + 0.3
-    assert values[2] < values[1] - 0.3
+    assert abs(mean_estimate()) < 0.1
+    assert step(critic) > 0
+    for _ in range(100):
+        trainer._step(critic, share)
+    # the modalities share log 4 = 1.39 nats
+    assert mean_estimate() > 1.0
+    assert step(encoders) < 0
+    for _ in range(90):
+        trainer._step(encoders, share)
+    assert mean_estimate() < 0.3
 
 
 @pytest.mark.parametrize("estimator", ["mine", "club"])
@@ -357,20 +400,13 @@ def test_more_weight_on_kl_lets_less_through(build, name):
 
 
 @pytest.mark.parametrize("estimator", ["club", "hsic"])
-def test_redundancy_makes_the_modalities_tell_different_things(build, tmp_path, estimator):
-    """Both modalities hold the group; with a weight on what they share, the latents share less of it, and still rank by it."""
-    pairs, modalities, item_group, _ = planted()
-    rng = np.random.default_rng(3)
-    both = {
-        "text": modalities["text"],
-        "visual": np.eye(4)[item_group] @ rng.normal(size=(4, 6)) + 0.1 * rng.normal(size=(60, 6)),
-    }
-    path = write_dataset(tmp_path / "data", "twice", pairs, both)
+def test_redundancy_makes_the_modalities_tell_different_things(build, told_twice, estimator):
+    """With a weight on what the modalities share, the latents share less of the group, and still rank by it."""
     shared = {}
     for weight in (0.0, 0.3):
         settings = {**OFF, "redundancy_weight": weight, "redundancy_estimator": estimator, "embedding_size": 8}
         settings |= {"epochs": 60, "learning_rate": 0.01, "stopping_step": 100}
-        config, model, train, valid, _ = build("MRdIBVBPR", dataset="twice", data_path=str(path), **settings)
+        config, model, train, valid, _ = build("MRdIBVBPR", **told_twice, **settings)
         trainer = fit(config, model, train, valid)
         latents = model.eval().modality_latents(torch.arange(1, model.n_items))
         shared[weight] = float(gaussian_information(latents["text"], latents["visual"], ridge=0.05))

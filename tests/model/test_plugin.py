@@ -7,7 +7,7 @@ from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.registry import backbone_class, is_wrapper, register_model
 from recbole_ib.model.wrappers.base import BackboneWrapper
-from tests.model.test_behavior import first_batch, scores_of
+from tests.support.training import first_batch, scores_of
 
 BACKBONES = ["VBPR", "VLightGCN", "LATTICE", "VLATTICE", "BM3", "FREEDOM"]
 

@@ -11,8 +11,8 @@ from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.wrappers.item_labels import field_values, merge_small_classes
 from recbole_ib.model.wrappers.sgfd import cross_entropy, teacher_widths
 from recbole_ib.ops.normalize import unit_rows
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import first_batch, fit, scores_of
+from tests.support.datasets import planted, write_dataset
+from tests.support.training import first_batch, fit, scores_of
 
 
 @pytest.fixture

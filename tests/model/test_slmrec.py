@@ -4,9 +4,9 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_ib.errors import ConfigurationError
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import first_batch, scores_of
-from tests.model.test_micro import array, by_name, layer_mean, unit
+from tests.support.datasets import planted, write_dataset
+from tests.support.formulas import array, by_name, layer_mean, linear, nce, sym_adjacency, unit
+from tests.support.training import first_batch, scores_of
 
 SMALL = {"embedding_size": 8, "n_layers": 2}
 
@@ -25,27 +25,6 @@ def make(build, tmp_path):
         return model, train, first_batch(train)
 
     return inner
-
-
-def sym_adjacency(model, train):
-    """D^-1/2 A D^-1/2, without self loops."""
-    n = model.n_users
-    r = train._dataset.inter_matrix(form="csr").toarray()
-    a = np.zeros((n + model.n_items, n + model.n_items))
-    a[:n, n:], a[n:, :n] = r, r.T
-    degree = a.sum(axis=1)
-    scale = np.where(degree > 0, 1 / np.sqrt(np.maximum(degree, 1)), 0)
-    return scale[:, None] * a * scale
-
-
-def linear(layer, x):
-    return x @ array(layer.weight).T + array(layer.bias)
-
-
-def nce(x, y, t):
-    """-mean_b log [exp(cos(x_b, y_b) / t) / sum_b' exp(cos(x_b, y_b') / t)]."""
-    logits = unit(x) @ unit(y).T / t
-    return -np.mean([row[b] - np.log(np.exp(row).sum()) for b, row in enumerate(logits)])
 
 
 def branches_reference(model, train, n_layers=2, hidden=None):

@@ -6,11 +6,9 @@ import torch
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import interest_item_graphs, second_order_interactions, user_item_adjacency
 from recbole_ib.model.backbones import soil as module
-from tests.conftest import planted, write_dataset
-from tests.model.test_behavior import first_batch, scores_of
-from tests.model.test_lattice import dense
-from tests.model.test_micro import array, by_name, knn_reference, layer_mean
-from tests.model.test_slmrec import linear, nce, sym_adjacency
+from tests.support.datasets import planted, write_dataset
+from tests.support.formulas import array, by_name, dense, knn_reference, layer_mean, linear, nce, sym_adjacency
+from tests.support.training import first_batch, scores_of
 
 SMALL = {"embedding_size": 8}
 

@@ -7,10 +7,7 @@ import pytest
 from recbole_ib.tuning.shared_dataset import prepare, read_given
 from recbole_ib.tuning.space import parse_space
 from recbole_ib.tuning.trial import Job
-
-#: settings of every trial
-SMALL = {"epochs": 3, "train_batch_size": 256, "use_gpu": False, "show_progress": False, "state": "ERROR", "seed": 7, "knn_k": 5}
-SPACE = {"learning_rate": {"choice": [0.001, 0.01]}, "reg_weight": {"loguniform": [1e-5, 1e-2]}}
+from tests.support.tuning import SMALL, SPACE
 
 
 @pytest.fixture

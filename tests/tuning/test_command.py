@@ -6,6 +6,7 @@ import pytest
 
 import recbole_ib.tuning.search as search_module
 from recbole_ib.cli.main import main
+from tests.support.processes import fresh_python
 
 
 @pytest.fixture
@@ -77,9 +78,7 @@ def test_help_says_the_words(capsys):
 
 
 def test_plain_training_does_not_import_ray_tune_through_us():
-    import subprocess
-    import sys
-
     script = "import sys, recbole_ib, recbole_ib.cli.main; print([m for m in sys.modules if m.startswith('recbole_ib.tuning')])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = fresh_python("-c", script)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("[]")

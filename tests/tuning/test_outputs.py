@@ -15,6 +15,7 @@ from recbole_ib.tuning import plots
 from recbole_ib.tuning.space import parse_space
 from recbole_ib.tuning.trial import Record, read_record, write_record
 from recbole_ib.tuning.trials_table import ranked, terminal_table, trials_frame, write_best, write_trials
+from tests.support.pictures import save_small
 
 SPACE = parse_space(
     {
@@ -104,7 +105,8 @@ def test_pictures_are_written_and_not_blank(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
-def test_one_trial_or_none_can_be_drawn(tmp_path):
+def test_one_trial_or_none_can_be_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(Figure, "savefig", save_small)
     plots.write_plots(TRIALS[:1], SPACE, FACTS, tmp_path / "..", ["knn_k,fib_weight"])
     plots.write_plots([TRIALS[2]], SPACE, FACTS, tmp_path / "..", ["knn_k,fib_weight"])
 

@@ -19,7 +19,7 @@ from recbole_ib import run_recbole_ib
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.training.checkpoint import read_checkpoint
 from recbole_ib.training.manifest import read_manifest
-from tests.tuning.conftest import SPACE
+from tests.support.tuning import SPACE
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"search.json", "trials.csv", "best.yaml", "best.pth", "result.json", "parallel.png", "slices.png"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -51,28 +52,41 @@ def people(n_users: int, split: int) -> pd.DataFrame:
     return pd.DataFrame({"user_id": [str(u) for u in rng.permutation(n_users) + 1], "n_train": n_train, "n_test": n_test})
 
 
+@cache
+def tastes(n_users: int, split: int) -> tuple[np.ndarray, np.ndarray]:
+    """The kinds of all users' test items (0: head, 1: tail, 2: cold), and what every model sees in them alike."""
+    same = np.random.default_rng(split + 1)
+    taste, kinds, levels = same.normal(0, 0.7, n_users), [], []
+    for i, n in enumerate(people(n_users, split)["n_test"]):
+        kinds.append(same.choice(3, n, p=[0.6, 0.32, 0.08]))
+        levels.append(taste[i] + np.array([0.3, -0.9, -1.7])[kinds[-1]] + 0.8 * same.normal(size=n))
+    return np.concatenate(kinds), np.concatenate(levels)
+
+
 def users_of(made: Made, n_users: int, seed: int, split: int) -> pd.DataFrame:
     """Test items with a rank each, and RecBole's metrics of them."""
-    table = people(n_users, split)
-    same, own = np.random.default_rng(split + 1), np.random.default_rng([seed, *made.name.encode()])
-    taste, rows = same.normal(0, 0.7, n_users), []
-    for i, n in enumerate(table["n_test"]):
-        kind = same.choice(3, n, p=[0.6, 0.32, 0.08])
-        level = taste[i] + np.array([0.3, -0.9, -1.7])[kind] + np.array([0, made.tail, made.tail])[kind] + made.skill
-        score = level + 0.8 * same.normal(size=n) + 0.45 * own.normal(size=n)
-        rank = np.floor(np.exp(3.4 - score)).astype(int)
-        row: dict = {}
-        for k in (10, 20):
-            hit = rank < k
-            row[f"recall@{k}"], row[f"precision@{k}"] = hit.mean(), hit.sum() / k
-            ideal = (1 / np.log2(np.arange(min(n, k)) + 2)).sum()
-            row[f"ndcg@{k}"] = min(1.0, (hit / np.log2(np.clip(rank, 0, None) + 2)).sum() / ideal)
-        for part, inside in (("head", kind == 0), ("tail", kind > 0), ("cold", kind == 2)):
-            row[f"recall@20:{part}"] = (rank < 20)[inside].mean() if inside.any() else np.nan
-        rows.append(row)
+    table, own = people(n_users, split), np.random.default_rng([seed, *made.name.encode()])
+    kind, level = tastes(n_users, split)
+    score = level + np.array([0, made.tail, made.tail])[kind] + made.skill + 0.45 * own.normal(size=len(kind))
+    rank = np.floor(np.exp(3.4 - score)).astype(int)
+    sizes = table["n_test"].to_numpy()
+    starts = np.cumsum(sizes) - sizes
+
+    def by_user(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values.astype(float), starts)
+
+    gain, found = 1 / np.log2(np.clip(rank, 0, None) + 2), {}
+    for k in (10, 20):
+        hit = rank < k
+        found[f"recall@{k}"], found[f"precision@{k}"] = by_user(hit) / sizes, by_user(hit) / k
+        ideal = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.minimum(sizes, k) - 1]
+        found[f"ndcg@{k}"] = np.minimum(1.0, by_user(hit * gain) / ideal)
+    for part, inside in (("head", kind == 0), ("tail", kind > 0), ("cold", kind == 2)):
+        there = by_user(inside)
+        found[f"recall@20:{part}"] = by_user(inside & (rank < 20)) / np.where(there > 0, there, np.nan)
     columns = [f"{m}@{k}" for m in ("recall", "precision", "ndcg") for k in (10, 20)]
     columns += [f"recall@20:{part}" for part in ("head", "tail", "cold")]
-    return pd.concat([table, pd.DataFrame(rows)[columns]], axis=1)
+    return pd.concat([table, pd.DataFrame(found)[columns]], axis=1)
 
 
 def manifest_of(made: Made, users: pd.DataFrame, seed: int, split: int) -> dict:
