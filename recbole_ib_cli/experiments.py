@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_ib_cli._common import CONTINUES, Command, cluster, settings
+from recbole_ib_cli.common import CONTINUES, Command, cluster, settings
 
 MODELS = "NAME[+bottleneck][:key=value[;key=value]]"
 #: one grammar of alternatives, of robustness alone
