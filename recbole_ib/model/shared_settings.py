@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from recbole_ib.model.layers.encoder import ENCODERS
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.utils.validate import AnyOf, Anything, Bool, FilePath, Integer, MappingOf, Number, OneOf, Unset
+
+
+@dataclass(frozen=True)
+class RegisteredEncoder:
+    """The names of :data:`recbole_ib.model.layers.encoder.ENCODERS`, a user's own among them."""
+
+    @property
+    def what(self) -> str:
+        """The names, for messages."""
+        return f"allowed: {', '.join(ENCODERS)}"
+
+    @property
+    def short(self) -> str:
+        """The names, for tables."""
+        return " | ".join(ENCODERS)
+
+    def contains(self, value: object) -> bool:
+        """Return whether an encoder has this name."""
+        return isinstance(value, str) and value in ENCODERS
+
 
 # -- of several models ------------------------------------------------------------------------------------------------
 
 EMBEDDING_SIZE = Setting("embedding_size", 64, "width d of the embeddings", Integer(1))
+FEATURE_ENCODER = Setting(
+    "feature_encoder", "linear", "what projects the features: linear, or mlp with one hidden layer", RegisteredEncoder()
+)
 N_LAYERS = Setting("n_layers", 2, "user-item layers", Integer())
 N_ITEM_LAYERS = Setting("n_item_layers", 1, "layers of the item graph", Integer())
 KNN_K = Setting("knn_k", 10, "K, neighbors per item, itself included", Integer(1), symbol="$K$")

@@ -18,7 +18,7 @@ from recbole_ib.model.settings import Dropped, Override, Search, Setting
 from recbole_ib.model.shared_settings import CL_TEMPERATURE, PUBLISHED_PATIENCE
 from recbole_ib.model.types import Batch, Encoded, ItemGraph, Outputs
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import Number, OneOf, choice, count, positive
+from recbole_ib.utils.validate import Number, OneOf
 
 CONTRAST_ITEMS = ("all", "batch")
 #: beside the modalities' own rows in what the loss reads; no modality is named like this
@@ -98,9 +98,9 @@ class MICRO(LATTICE):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
-        self.contrast_items = choice(config, "cl_items", CONTRAST_ITEMS)
-        self.n_item_layers = count(config, "n_item_layers")
+        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), float(config["cl_temperature"])
+        self.contrast_items = config["cl_items"]
+        self.n_item_layers = int(config["n_item_layers"])
         self.attention = ViewAttention(self.embedding_size)
 
     def build_item_graph_layer(self, config, dataset) -> nn.Module:
