@@ -150,7 +150,7 @@ def run_missing(
     runs: Path,
     resources: Resources,
     keep_checkpoints: bool = False,
-    describe: Callable[[Job], str] | None = None,
+    describe: Callable[[Job, str | None], str] | None = None,
 ) -> None:
     """Train what has not finished, and print one line a job as it ends.
 
@@ -159,7 +159,7 @@ def run_missing(
         runs: the folder of all runs, for the first line.
         resources: of one job.
         keep_checkpoints: keep them, and train again where one is missing.
-        describe: the text of a job's line; default: the name of its folder, and ``done``.
+        describe: the text of the line of a job and its error; default: the name of its folder, and ``done``.
     """
     missing = list({job.folder: job for job in jobs if not job.finished(keep_checkpoints)}.values())
     print(f"{len(jobs)} runs, {len(missing)} of them to be trained; {runs}", flush=True)
@@ -168,10 +168,7 @@ def run_missing(
     def ended(job: Job, seconds: float, error: str | None) -> None:
         nonlocal count
         count += 1
-        if error or describe is None:
-            text = f"{job.folder.name}: {f'FAILED: {error}' if error else 'done'}"
-        else:
-            text = describe(job)
+        text = describe(job, error) if describe else f"{job.folder.name}: {f'FAILED: {error}' if error else 'done'}"
         print(f"[{count}/{len(missing)}] {text} ({seconds:.1f} s)", flush=True)
 
     run_jobs(missing, resources, keep_checkpoints, ended)
