@@ -95,7 +95,7 @@ def _robustness(parser: argparse.ArgumentParser) -> None:
         const="true",
         default="true",
         metavar="BOOL",
-        help="false: no recall.png, so that matplotlib is not needed",
+        help="false: no recall.png",
     )
     parser.add_argument(
         "--fresh",

@@ -100,7 +100,10 @@ def make_job(
         data: as of :func:`data_identity`.
         measure: see :class:`Job`.
     """
-    parts = [name, dataset, plain_value(settings), data, __version__]
+    # data that lie beside the runs move with them
+    own_data = "data_path" in settings and Path(settings["data_path"]).is_relative_to(runs.parent)
+    named = {key: value for key, value in settings.items() if key != "data_path" or not own_data}
+    parts = [name, dataset, plain_value(named), data, __version__]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
     slug = re.sub(r"[^\w.+-]", "_", name)
     return Job(name, dataset, settings, runs / f"{slug}-seed{settings['seed']}-{digest}", measure)
