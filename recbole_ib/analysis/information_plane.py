@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.bottleneck_terms import LABELS
 from recbole_ib.experiments.metrics import smaller_is_better
+from recbole_ib.model.bottleneck import BOTTLENECKS
 from recbole_ib.training.diagnostics import BEFORE_TRAINING, read_diagnostics
 from recbole_ib.utils import plotting
 from recbole_ib.utils.plotting import COLORS, MARKERS
 
 SUFFIX = "-diagnostics"
 
-#: family -> (title, label of the y axis); what no family here names is drawn under its own name, without a unit
-FAMILIES = {
+#: family -> (title, label of the y axis), beside the ``labels`` of the bottlenecks; what none of them names is drawn under its own
+#: name, without a unit
+FAMILIES: dict[str, tuple[str, str]] = {
     "nhsic_features": ("Kept of the input: HSIC(Z, M), normalized", "nHSIC, 0 to 1 (dashed: independence)"),
     "nhsic_ids": ("Agreement with behavior: HSIC(Z, ids), normalized", "nHSIC, 0 to 1 (dashed: independence)"),
     "hsic_features": ("HSIC(Z, M)", "HSIC"),
     "hsic_ids": ("HSIC(Z, ids)", "HSIC"),
     "information": ("Information between modalities", "nats (Gaussian estimate)"),
     "share": ("Share in the score", "share of the score's variance"),
-    **{family: label for labels in LABELS.values() for family, label in labels.items()},
     "valid": ("Validation", "metric"),
     "loss": ("Loss terms", "sum over the batches"),
 }
@@ -95,12 +95,19 @@ def family_of(name: str) -> str:
     return "gate/entropy" if first == "gate" and rest.partition("/")[0] == "entropy" else first.removesuffix(INDEPENDENT)
 
 
+def family_labels() -> dict[str, tuple[str, str]]:
+    """Return title and label of the y axis of every family, in the order of the panels: a bottleneck's own above validation and loss."""
+    own = {family: label for bottleneck in BOTTLENECKS.values() for family, label in bottleneck.labels.items()}
+    last = {family: FAMILIES[family] for family in ("valid", "loss")}
+    return {**{family: label for family, label in FAMILIES.items() if family not in last}, **own, **last}
+
+
 def panels(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """family -> the names of its series in any of the runs, in the order of :data:`FAMILIES`."""
+    """family -> the names of its series in any of the runs, in the order of :func:`family_labels`."""
     found: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for run in runs for name in run.series):
         found.setdefault(family_of(name), []).append(name)
-    order = list(FAMILIES)
+    order = list(family_labels())
     return dict(sorted(found.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))
 
 
@@ -184,7 +191,7 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
 def _draw_family(axes, family: str, names: Sequence[str], runs: Sequence[Run]) -> None:
     from matplotlib.lines import Line2D
 
-    title, unit = FAMILIES.get(family, (family, "value"))
+    title, unit = family_labels().get(family, (family, "value"))
     shown, several = [n for n in names if not n.partition("/")[0].endswith(INDEPENDENT)], len(runs) > 1
     if family == "valid":
         unit = ", ".join(n.removeprefix("valid/") for n in shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.interaction import Interaction
@@ -59,6 +59,10 @@ class GIB(Bottleneck):
     )
     requires = frozenset({ITEM_GRAPH})
     reads_every_latent = True
+    labels: ClassVar = {
+        "gate": ("Gates of the item graph", "mean gate; share of edges"),
+        "gate/entropy": ("Entropy of the gates", "nats an edge"),
+    }
 
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)

@@ -52,6 +52,16 @@ class MRdIB(Bottleneck):
     settings = SETTINGS
     requires = frozenset({LATENTS})
     excludes: ClassVar = {"fib": WHY_ALONE, "gib": WHY_ALONE}
+    terms: ClassVar = {
+        "KL": {"kl_weight": 0.0},
+        "redundancy": {"redundancy_weight": 0.0},
+        "unique": {"unique_weight": 0.0},
+    }
+    labels: ClassVar = {
+        "kl": ("KL of the stochastic latents", "nats an item"),
+        "noise": ("Noise of the stochastic latents", "mean sigma"),
+        "redundancy": ("Redundancy, by the model's own estimator", "nats (hsic: HSIC)"),
+    }
 
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)
