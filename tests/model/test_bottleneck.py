@@ -211,15 +211,15 @@ def test_a_gate_that_is_open_everywhere_changes_no_score(build, backbone):
 )
 def test_l2_compares_users_and_items_in_one_space(build, backbone):
     _, model, _, _, _ = build(resolved(backbone, "fib"), project_above=0)
-    assert [phase.name for phase in model.training_phases] == ["L_1", "L_2"]
-    width = sum(z.shape[1] for z in model.item_latents(torch.arange(1, 3)).values())
+    assert [phase.name for phase in model.phases()] == ["L_1", "L_2"]
+    width = sum(z.shape[1] for z in model.latents(torch.arange(1, 3)).values())
     assert model.user_content(torch.arange(1, 4)).shape == (3, width)
 
 
 @pytest.mark.parametrize("backbone", ["LATTICE", "MICRO", "MGCN", "SOIL"])
 def test_without_content_preferences_fib_has_one_step(build, backbone):
     _, model, _, _, _ = build(resolved(backbone, "fib"))
-    assert [phase.name for phase in model.training_phases] == ["model"]
+    assert [phase.name for phase in model.phases()] == ["model"]
 
 
 @pytest.mark.parametrize("bottleneck", ["fib", "mrdib"])
@@ -240,13 +240,13 @@ def test_fib_and_gib_of_a_graph_a_modality(build):
     losses = named(model.calculate_loss(batch))
     with torch.no_grad():
         items = torch.unique(batch["item_id"])
-        z = model.item_latents()
+        z = model.latents()
         ids = model.item_embedding.weight
         graphs = model.item_graph(z)
         refined = {m: model.gib[m].refine(graphs[m], torch.cat([z[m], ids], dim=1)) for m in z}
         encoded = model.encode(z)
         after, before = model.attach(encoded, refined)[1][items], model.attach(encoded, graphs)[1][items]
-        fib = sum(naive_hsic(z[m][items].double().numpy(), model.projections.table(m)[items].double().numpy(), 0.15) for m in z)
+        fib = sum(naive_hsic(z[m][items].double().numpy(), model.encoder.table(m)[items].double().numpy(), 0.15) for m in z)
         gib = naive_hsic(after.double().numpy(), before.double().numpy(), 0.15)
     assert float(losses["fib"]) == pytest.approx(2 * fib, rel=1e-3)
     assert float(losses["gib"]) == pytest.approx(3 * gib, rel=1e-3)
@@ -330,7 +330,7 @@ class OwnLoss(VLightGCN):
 class OwnLatents(VLightGCN):
     """A user's backbone whose latents are not those of its modalities."""
 
-    def item_latents(self, items=None):
+    def latents(self, items=None):
         return {m: 2 * z for m, z in self.modality_latents(items).items()}
 
 
@@ -352,7 +352,7 @@ def test_a_backbone_that_would_lose_the_terms_is_refused(backbone, bottleneck, m
 
 def test_mrdib_refuses_latents_that_its_draws_would_not_make(build):
     register_model(OwnLatents)
-    with pytest.raises(ConfigurationError, match=r"OwnLatents\.modality_latents does not make its item_latents"):
+    with pytest.raises(ConfigurationError, match=r"OwnLatents\.modality_latents does not make its latents"):
         build("OwnLatents+mrdib")
     _, model, _, _, _ = build("OwnLatents+fib")
     assert model.bottlenecks == ("fib",)
@@ -390,7 +390,7 @@ def test_the_second_step_has_its_own_rate_or_is_left_out(build):
     assert rates == pytest.approx({"L_1": 1e-3, "L_2": 1e-4})
     assert trainer.optimizer is trainer.optimizers["L_1"]
     _, model, _, _, _ = build("IBMRec", contrastive_rate=0)
-    assert [phase.name for phase in model.training_phases] == ["model"]
+    assert [phase.name for phase in model.phases()] == ["model"]
 
 
 @pytest.mark.parametrize("value", [5, 0, True, {"fib": 1}])
