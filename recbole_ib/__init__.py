@@ -16,6 +16,7 @@ from recbole_ib.errors import (
     RecBoleIBError,
 )
 from recbole_ib.inference.recommender import load
+from recbole_ib.model.bottleneck import register_bottleneck
 from recbole_ib.model.registry import list_models, register_model
 from recbole_ib.patches.install import register_all
 from recbole_ib.training.checkpoint import read_checkpoint
@@ -34,6 +35,7 @@ __all__ = [
     "list_models",
     "load",
     "read_checkpoint",
+    "register_bottleneck",
     "register_model",
     "run_recbole_ib",
     "tune",  # noqa: F822  (__getattr__)

@@ -142,7 +142,11 @@ def test_with_all_weights_zero_a_run_is_the_backbones_run(build, name):
 
 @pytest.mark.parametrize(
     ("key", "part", "term"),
-    [("kl_weight", "gaussian.variance", "kl"), ("redundancy_weight", "redundancy", "redundancy"), ("unique_weight", "decoders", "unique")],
+    [
+        ("kl_weight", "gaussian.variance", "kl"),
+        ("redundancy_weight", "redundancy", "redundancy"),
+        ("unique_weight", "decoders", "unique"),
+    ],
 )
 def test_a_weight_of_zero_leaves_out_the_computation(build, key, part, term):
     _, whole, train, _, _ = build("MRdIBFREEDOM")

@@ -32,10 +32,7 @@ def test_forward_equals_dense_matrices(build):
     a = np.block([[np.zeros((len(r),) * 2), r], [r.T, np.zeros((r.shape[1],) * 2)]])
     root = np.divide(1, np.sqrt(a.sum(1)), out=np.zeros(len(a)), where=a.sum(1) > 0)
     a = torch.from_numpy((root[:, None] * a * root[None, :]).astype(np.float32))
-    z = [
-        model.encoder.table(m) @ model.encoder.linear[m].weight.T + model.encoder.linear[m].bias
-        for m in model.modalities
-    ]
+    z = [model.encoder.table(m) @ model.encoder.linear[m].weight.T + model.encoder.linear[m].bias for m in model.modalities]
     x0 = torch.cat([model.user_embedding.weight, model.user_preference.weight], dim=1)
     start = torch.cat([x0, torch.cat([model.item_embedding.weight, *z], dim=1)])
     expected = (start + a @ start + a @ a @ start) / 3
