@@ -175,8 +175,6 @@ def test_a_loss_that_is_not_finite_is_named(build):
 
 def test_on_another_device_a_loss_that_is_not_finite_is_named_after_its_epoch(build, monkeypatch):
     config, model, train, valid, _ = build("IBMRec", epochs=2)
-    trainer = MultimodalTrainer(config, model)
-    trainer._checks_every_step = False
     whole, loss = [], model.calculate_loss
 
     def broken_in_the_second_batch(interaction):
@@ -186,6 +184,8 @@ def test_on_another_device_a_loss_that_is_not_finite_is_named_after_its_epoch(bu
         return type(losses)({name: value * factor for name, value in zip(losses.names, losses, strict=True)})
 
     monkeypatch.setattr(model, "calculate_loss", broken_in_the_second_batch)
+    trainer = MultimodalTrainer(config, model)
+    trainer._checks_every_step = False
     with pytest.raises(
         ValueError, match=r"phase L_1 is not finite in the mean of epoch 0: bpr = (inf|nan), .*lower learning_rate"
     ):

@@ -384,6 +384,31 @@ def test_bottlenecks_read_the_features_of_an_mlp(encoded):
         assert model.encoder.second[m].weight.grad.abs().sum() > 0
 
 
+def test_mrdib_refuses_an_encoder_that_mixes_the_modalities(encoded):
+    with pytest.raises(
+        ConfigurationError, match=r"the encoder of VBPR makes content of all of them together; set feature_encoder: linear"
+    ):
+        encoded("VBPR+mrdib", **MLP)
+    _, model, _, _, _ = encoded("VBPR+mrdib")
+    assert list(model.encoder.parts()) == model.modalities
+
+
+@pytest.mark.parametrize(("wrapper", "backbone"), [("SGFD", "VLATTICE"), ("SGFD", "DualGNN"), ("InvRL", "VBPR")])
+def test_a_wrapper_reaches_the_first_layer_of_an_mlp(encoded, wrapper, backbone):
+    settings = {} if backbone == "DualGNN" else MLP
+    _, model, train, _, _ = encoded(wrapper, backbone=backbone, **settings)
+    mlp = model.feature_encoder
+    assert isinstance(mlp, MLPEncoder)
+    model.train()
+    model.pre_epoch(0)
+    sum(model.calculate_loss(first_batch(train))).backward()
+    for name in mlp.modalities:
+        assert mlp.first_layer(name).weight.grad.abs().sum() > 0
+        assert mlp.second[name].weight.grad.abs().sum() > 0
+    replaced = {"SGFD": "Students", "InvRL": "MaskedLinear"}[wrapper]
+    assert type(mlp.first if wrapper == "SGFD" else mlp.first_layer(mlp.modalities[0])).__name__ == replaced
+
+
 def test_an_unknown_encoder_names_the_known_ones():
     with pytest.raises(ConfigurationError, match="feature_encoder is 'mpl'; allowed: linear, mlp"):
         make_encoder({"feature_encoder": "mpl"}, lambda size: LinearEncoder(features(), size), 4)

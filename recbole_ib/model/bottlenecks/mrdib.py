@@ -206,6 +206,11 @@ def ranked_items(model: Backbone, interaction: Interaction) -> tuple[Tensor, Ten
 
 def check_parts(model: Backbone, parts: Mapping[str, Tensor]) -> None:
     """Raise ConfigurationError for a backbone whose parts do not make its latents: it would be trained on others than it ranks with."""
+    if set(parts) != set(model.modalities):
+        raise ConfigurationError(
+            f"mrdib draws a latent of every modality, and the encoder of {backbone_of(type(model)).__name__} makes {', '.join(parts)} of "
+            "all of them together; set feature_encoder: linear"
+        )
     fused, latents = model.feature_encoder.fuse(parts), model.latents()
     if (
         set(parts) != set(model.modalities)
