@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from recbole.utils import get_model
@@ -88,6 +89,7 @@ def model_space(model_class: type, bottlenecks: Sequence[str] | None = None) -> 
     return space_of(model_settings(model_class, bottlenecks), getattr(model_class, "search_order", ()))
 
 
+@cache
 def symbols() -> dict[str, str]:
     """Return the papers' symbols of the settings that have one, by key."""
     known: dict[str, str] = {}

@@ -64,9 +64,9 @@ PUBLISHED_PATIENCE = Override("stopping_step", default=20, source="published tab
 RELEASED_DECAY = Override("learning_rate_decay", default=0.96, source="release")
 
 
-def searched_rate(source: str = "", **more: str) -> Override:
-    """Return the learning rate with a search around the default."""
-    return Override("learning_rate", search=Search.loguniform(2.0e-4, 5.0e-3, source=source), **more)
+def searched_rate(range_source: str, source: str = "") -> Override:
+    """Return the learning rate with a search around the default; ``source``: that of another usual value."""
+    return Override("learning_rate", search=Search.loguniform(2.0e-4, 5.0e-3, source=range_source), source=source)
 
 
 def backbone_setting(source: str) -> Setting:
@@ -88,7 +88,7 @@ GENERAL_SETTINGS: tuple[Setting, ...] = (
     _general("protocol", "recbole", "whose test protocol", Anything("recbole | mmrec")),
     _general("stopping_step", 10, "evaluations without a better valid_metric before training stops", Integer()),
     _general("sampling", "recbole", "where training batches are made", Anything("recbole | device")),
-    _general("learning_rate", 0.001, "learning rate", Number()),
+    _general("learning_rate", 0.001, "of the optimizer", Number()),
     _general("enable_amp", False, "products of features read bfloat16", Bool()),
     _general(
         "learning_rate_decay",

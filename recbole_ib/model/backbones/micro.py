@@ -69,6 +69,10 @@ class MICRO(LATTICE):
             source="release",
             search=Search.choice(0.0, 1.0e-5, 1.0e-4, 1.0e-3, source="LATTICE's"),
         ),
+        Override("embedding_size", source="release: 64"),
+        Override("n_layers", source="release"),
+        Override("n_item_layers", source="release"),
+        Override("feature_dim", source="release: 64"),
         Override("knn_k", source="release", search=Search.choice(5, 10, 15, 20, source="LATTICE's")),
         Override("static_weight", source="release"),
         Setting(

@@ -47,6 +47,9 @@ class SOIL(MGCN):
 
     settings = (
         Dropped("reg_weight"),
+        Override("embedding_size", source="release: 64"),
+        Override("n_layers", source="release"),
+        Override("n_item_layers", source="release"),
         Override("knn_k", search=None, source="release"),
         Override(
             "cl_weight",
@@ -85,7 +88,7 @@ class SOIL(MGCN):
             Number(),
         ),
         Override("raw_features", default="frozen", doc="frozen: as released; tuned: the features are trained too"),
-        searched_rate("around the default, which the paper fixes"),
+        searched_rate("around the default, which the paper fixes", source="release: the same, batch 2048"),
     )
     search_order = ("cl_weight", "user_item_cl_weight", "interest_k", "second_order_k", "learning_rate")
 

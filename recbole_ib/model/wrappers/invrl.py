@@ -49,7 +49,7 @@ class InvRL(BackboneWrapper):
         Setting(
             "n_environments",
             10,
-            "E",
+            "E, environments",
             Integer(1),
             source="release: 10",
             search=Search.choice(2, 5, 10, source="around the release's value"),
