@@ -517,7 +517,10 @@ def test_settings_are_read_and_checked(build):
         ("diagnostics_items", 1, "diagnostics_items is 1; it takes a whole number, 2 or more"),
         ("diagnostics_users", 0, "diagnostics_users is 0"),
     ):
-        config, model, *_ = build("VBPR", **{"diagnostics": True, key: value})
+        with pytest.raises(ConfigurationError, match=message):
+            build("VBPR", **{"diagnostics": True, key: value})
+        config, model, *_ = build("VBPR", diagnostics=True)
+        config[key] = value
         with pytest.raises(ConfigurationError, match=message):
             get_trainer(config["MODEL_TYPE"], "VBPR")(config, model)
 
