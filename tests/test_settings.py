@@ -380,8 +380,8 @@ def test_a_users_bottleneck_declares_its_own(monkeypatch):
     assert bottleneck_settings("own") == {"own_weight": OwnBottleneck.settings[0]}
     assert "own_weight" in declared.declared_keys()
     composed = model_settings(VBPR, ("fib", "own"))
-    assert list(composed)[-1] == "own_weight"
-    assert "fib_weight" in composed
+    assert {"fib_weight", "own_weight"} <= set(composed)
+    assert list(composed).index("own_weight") > list(composed).index("fib_weight")
     # nothing of a user's is written into the package
     assert not any("own" in path for path in generate.generated_files())
 
@@ -437,6 +437,8 @@ BRANCHES = {
 }  # fmt: skip
 #: read where the labels are a field of the items, which the planted data have not; tests/model/test_sgfd.py
 UNREACHED = {"label_position"}
+#: refused with feature_encoder: mlp, which mixes what mrdib draws one by one
+MIXED = {"MRdIBVBPR": {"encoder_hidden_size"}}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -449,7 +451,7 @@ def test_a_model_reads_what_it_declares_and_nothing_else(name, build, monkeypatc
         return original(self, key)
 
     branch = dict(BRANCHES.get(name, {}))
-    if "feature_encoder" in run_settings(get_model(name), build(name)[0]):
+    if name not in MIXED and "feature_encoder" in run_settings(get_model(name), build(name)[0]):
         branch["feature_encoder"] = "mlp"
     for settings in ({}, branch) if branch else ({},):
         config, _, train, valid, _ = build(name, **settings)
@@ -459,7 +461,7 @@ def test_a_model_reads_what_it_declares_and_nothing_else(name, build, monkeypatc
             if name == "InvRL" and settings:
                 get_trainer(config["MODEL_TYPE"], name)(config, model).fit(train, valid, saved=False, verbose=False)
     own = set(run_settings(get_model(name), config))
-    assert own - reads - ELSEWHERE - UNREACHED == set(), "declared, and not read"
+    assert own - reads - ELSEWHERE - UNREACHED - MIXED.get(name, set()) == set(), "declared, and not read"
     known = {*general_settings(), *our_yaml("overall"), *recbole_keys()} - declared_by_models()
     # the base takes a penalty's weight of 0 where a model has none; an error looks at item_graph
     assert reads - own - known <= {"reg_weight", "item_graph"}, "read, and not declared"
