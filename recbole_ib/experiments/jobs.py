@@ -180,7 +180,7 @@ def run_missing(
 def run_jobs(
     jobs: Sequence[Job], resources: Resources, keep_checkpoints: bool, ended: Callable[[Job, float, str | None], None]
 ) -> None:
-    """Train, as many at a time as the cores and GPUs allow.
+    """Train jobs, as many at a time as the cores and GPUs allow.
 
     A training that failed leaves its error in its folder, and the others go on. One whose process was killed, or whose whole
     command was, continues from its last evaluated epoch when it is started again, where the model is ours.

@@ -154,7 +154,7 @@ def _read(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
 
 
 def _corrupted_values(
-    values: np.ndarray, tokens: list[str], modality: str, kind: str, level: float, seed: int, keys: dict
+    values: np.ndarray, tokens: list[str], modality: str, kind: str, level: float, seed: int, keys: dict[str, float]
 ) -> np.ndarray:
     usable = values.any(axis=1)
     if kind == "features":
@@ -166,7 +166,7 @@ def _corrupted_values(
 
 def _graph(
     source: Source, spec: ModalitySpec, tokens: list[str], kind: str, level: float, seed: int, knn_k: int, knn_search: str
-):
+) -> sp.csr_array | None:
     """Return the ready item graph in feature-row order, or ``None`` where a model is to compute it."""
     if level == 0 or kind == "modality":
         return None if spec.item_graph_file is None else sp.load_npz(spec.item_graph_file)
