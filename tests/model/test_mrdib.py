@@ -50,11 +50,11 @@ def test_terms_equal_naive_loops_on_the_same_draws(build, name, monkeypatch):
     model.pre_epoch(0)
     batch, passes = first_batch(train), computed(monkeypatch, model)
     losses = {k: float(v.detach()) for k, v in named(model.calculate_loss(batch)).items()}
-    (done,) = passes
-    posterior = done.latents.posterior
+    (step,) = passes
+    posterior = step.latents.posterior
     with torch.no_grad():
         items = sorted(set(batch["item_id"].tolist()))
-        at = {i: int(done.latent_rows(torch.tensor([i]))) for i in {*items, *batch["neg_item_id"].tolist()}}
+        at = {i: int(step.latent_rows(torch.tensor([i]))) for i in {*items, *batch["neg_item_id"].tolist()}}
         kl = 0.0
         for m, mean in posterior.means.items():
             spread = (0.5 * posterior.log_variances[m]).exp()
@@ -62,12 +62,12 @@ def test_terms_equal_naive_loops_on_the_same_draws(build, name, monkeypatch):
                 normal = torch.distributions.Normal(mean[at[i]], spread[at[i]])
                 kl += float(torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum()) / len(items)
         rows = [at[i] for i in items]
-        draws = {m: z[rows].double().numpy() for m, z in done.latents.draws.items()}
+        draws = {m: z[rows].double().numpy() for m, z in step.latents.draws.items()}
         shared = naive_hsic(draws["text"], draws["visual"], 0.4)
         unique = 0.0
-        users = done.outputs.user[batch["user_id"]]
-        for m, z in done.latents.draws.items():
-            decoder = bottleneck(model).decoders.decoders[list(done.latents.draws).index(m)]
+        users = step.outputs.user[batch["user_id"]]
+        for m, z in step.latents.draws.items():
+            decoder = bottleneck(model).decoders.decoders[list(step.latents.draws).index(m)]
             o = [[decoder(z[at[int(i)]]) for i in batch[field]] for field in ("item_id", "neg_item_id")]
             unique += naive_bpr(users, *o)
     assert losses["kl"] == pytest.approx(0.3 * kl, rel=1e-4)
@@ -87,8 +87,8 @@ def test_the_backbone_ranks_the_drawn_latents(build, name, monkeypatch):
         network.pre_epoch(0)
     torch.manual_seed(4)
     got = named(model.calculate_loss(batch))
-    (done,) = passes
-    latents, posterior = done.latents, done.latents.posterior
+    (step,) = passes
+    latents, posterior = step.latents, step.latents.posterior
     for m, z in latents.draws.items():
         noise = (z - posterior.means[m]) / (0.5 * posterior.log_variances[m]).exp()
         assert abs(float(noise.mean())) < 0.2
