@@ -4,11 +4,9 @@ import pickle
 
 import pytest
 import torch
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, init_seed
+from recbole.utils import init_seed
 from torch.nn import functional as F
 
-from recbole_ib.config.config import Config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.layers import feature_table
 from recbole_ib.model.layers.encoder import (
@@ -103,11 +101,12 @@ def test_the_items_of_a_batch_are_distinct_and_sorted():
     assert distinct(torch.tensor([5, 2, 5]), torch.tensor([2, 9])).tolist() == [2, 5, 9]
 
 
-def test_raw_features_takes_two_words():
+def test_raw_features_takes_two_words(build):
     assert is_tuned({"raw_features": "tuned"})
     assert not is_tuned({"raw_features": "frozen"})
-    with pytest.raises(ConfigurationError, match="raw_features is 'half'; allowed: tuned, frozen"):
-        is_tuned({"raw_features": "half"})
+    for name in ("LATTICE", "MICRO", "BM3", "FREEDOM", "MGCN", "SOIL"):
+        with pytest.raises(ConfigurationError, match="raw_features is 'half'; allowed: tuned, frozen"):
+            build(name, raw_features="half")
 
 
 # -- float16 ----------------------------------------------------------------------------------------------------------
@@ -323,24 +322,9 @@ def test_masks_go_with_the_latents(kind):
 MLP = {"feature_encoder": "mlp", "encoder_hidden_size": 8}
 
 
-@pytest.fixture
-def encoded(planted_path):
-    """``encoded(model, **settings)``: as ``build``."""
-
-    def make(name, **settings):
-        base = {"data_path": str(planted_path), "show_progress": False, "train_batch_size": 256, "knn_k": 5, "seed": 1}
-        config = Config(name, "planted", config_dict={**base, "use_gpu": False, **settings}, check_keys=False)
-        init_seed(config["seed"], True)
-        train, valid, test = data_preparation(config, create_dataset(config))
-        init_seed(config["seed"], True)
-        return config, get_model(config["model"])(config, train._dataset), train, valid, test
-
-    return make
-
-
 @pytest.mark.parametrize("name", ["VBPR", "LATTICE", "FREEDOM", "GRCN", "VLATTICE+fib+gib", "MRdIBMGCN"])
-def test_a_backbone_trains_on_an_mlp(encoded, name):
-    config, model, train, valid, _ = encoded(name, epochs=2, learning_rate=0.01, **MLP)
+def test_a_backbone_trains_on_an_mlp(build, name):
+    config, model, train, valid, _ = build(name, epochs=2, learning_rate=0.01, **MLP)
     assert isinstance(model.encoder, MLPEncoder)
     names = ["content"] if name == "VBPR" else model.modalities
     assert list(model.latents()) == names
@@ -359,10 +343,10 @@ def test_a_backbone_trains_on_an_mlp(encoded, name):
 
 
 @pytest.mark.parametrize("name", ["VBPR", "LATTICE", "FREEDOM", "GRCN"])
-def test_a_linear_encoder_is_the_default(encoded, name):
+def test_a_linear_encoder_is_the_default(build, name):
     found = []
     for settings in ({}, {"feature_encoder": "linear"}):
-        _, model, train, _, _ = encoded(name, **settings)
+        _, model, train, _, _ = build(name, **settings)
         assert isinstance(model.encoder, LinearEncoder)
         init_seed(1, True)
         model.pre_epoch(0)
@@ -370,9 +354,9 @@ def test_a_linear_encoder_is_the_default(encoded, name):
     assert found[0] == found[1]
 
 
-def test_bottlenecks_read_the_features_of_an_mlp(encoded):
+def test_bottlenecks_read_the_features_of_an_mlp(build):
     """HSIC(Z, M) is of the pre-trained features, not of the hidden layer."""
-    _, model, train, _, _ = encoded("VLATTICE+fib", **MLP)
+    _, model, train, _, _ = build("VLATTICE+fib", **MLP)
     for name, table in model.encoder.features().items():
         torch.testing.assert_close(table, model.encoder.first.table(name))
         assert table.shape[1] == train._dataset.modalities[name].shape[1]
@@ -384,19 +368,19 @@ def test_bottlenecks_read_the_features_of_an_mlp(encoded):
         assert model.encoder.second[m].weight.grad.abs().sum() > 0
 
 
-def test_mrdib_refuses_an_encoder_that_mixes_the_modalities(encoded):
+def test_mrdib_refuses_an_encoder_that_mixes_the_modalities(build):
     with pytest.raises(
         ConfigurationError, match=r"the encoder of VBPR makes content of all of them together; set feature_encoder: linear"
     ):
-        encoded("VBPR+mrdib", **MLP)
-    _, model, _, _, _ = encoded("VBPR+mrdib")
+        build("VBPR+mrdib", **MLP)
+    _, model, _, _, _ = build("VBPR+mrdib")
     assert list(model.encoder.parts()) == model.modalities
 
 
 @pytest.mark.parametrize(("wrapper", "backbone"), [("SGFD", "VLATTICE"), ("SGFD", "DualGNN"), ("InvRL", "VBPR")])
-def test_a_wrapper_reaches_the_first_layer_of_an_mlp(encoded, wrapper, backbone):
+def test_a_wrapper_reaches_the_first_layer_of_an_mlp(build, wrapper, backbone):
     settings = {} if backbone == "DualGNN" else MLP
-    _, model, train, _, _ = encoded(wrapper, backbone=backbone, **settings)
+    _, model, train, _, _ = build(wrapper, backbone=backbone, **settings)
     mlp = model.feature_encoder
     assert isinstance(mlp, MLPEncoder)
     model.train()
@@ -409,12 +393,23 @@ def test_a_wrapper_reaches_the_first_layer_of_an_mlp(encoded, wrapper, backbone)
     assert type(mlp.first if wrapper == "SGFD" else mlp.first_layer(mlp.modalities[0])).__name__ == replaced
 
 
-def test_an_unknown_encoder_names_the_known_ones():
+@pytest.mark.parametrize("name", ["VBPR", "LATTICE", "FREEDOM", "GRCN"])
+def test_an_unknown_encoder_names_the_known_ones(build, name):
     with pytest.raises(ConfigurationError, match="feature_encoder is 'mpl'; allowed: linear, mlp"):
-        make_encoder({"feature_encoder": "mpl"}, lambda size: LinearEncoder(features(), size), 4)
+        build(name, feature_encoder="mpl")
 
 
-def test_a_third_encoder_by_its_registered_name(encoded, monkeypatch):
+def test_the_key_names_the_class_and_the_backbone_the_projections(build):
+    widths = []
+    for word, encoder in (("linear", LinearEncoder), ("mlp", MLPEncoder)):
+        config, *_ = build("VBPR", feature_encoder=word, encoder_hidden_size=8)
+        module = make_encoder(config, lambda size: widths.append(size) or LinearEncoder(features(), size), 4)
+        assert (type(module), module.out_dim) == (encoder, 4)
+    # an mlp asks for its hidden width
+    assert widths == [4, 8]
+
+
+def test_a_third_encoder_by_its_registered_name(build, monkeypatch):
     class Squared(LinearEncoder):
         """Z^k = (M^k W_k + b_k)^2."""
 
@@ -430,7 +425,7 @@ def test_a_third_encoder_by_its_registered_name(encoded, monkeypatch):
     monkeypatch.setitem(ENCODERS, "squared", None)
     assert register_encoder("squared")(Squared) is Squared
     assert {**before, "squared": Squared} == ENCODERS
-    config, model, train, valid, _ = encoded("VLightGCN", feature_encoder="squared", epochs=1)
+    config, model, train, valid, _ = build("VLightGCN", feature_encoder="squared", epochs=1)
     assert isinstance(model.encoder, Squared)
     assert isinstance(model.encoder, ModalityEncoder)
     assert all(bool((z >= 0).all()) for z in model.latents().values())
@@ -439,5 +434,5 @@ def test_a_third_encoder_by_its_registered_name(encoded, monkeypatch):
     torch.testing.assert_close(model.latents()["text"], expected)
     fit(config, model, train, valid)
     assert torch.isfinite(scores_of(model, config, torch.arange(1, 9))).all()
-    with pytest.raises(ConfigurationError, match="allowed: linear, mlp, squared"):
-        make_encoder({"feature_encoder": "cubed"}, lambda size: LinearEncoder(features(), size), 4)
+    with pytest.raises(ConfigurationError, match="feature_encoder is 'cubed'; allowed: linear, mlp, squared"):
+        build("VLightGCN", feature_encoder="cubed")
