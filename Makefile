@@ -16,7 +16,7 @@ MODEL ?= IBMRec
 # where `make bench` writes its tables and pictures
 BENCH := build/benchmarks
 
-.PHONY: venv run test test-slow coverage lint mypy bench profile clean
+.PHONY: venv run test test-slow coverage generate lint mypy bench profile clean
 
 venv: $(STAMP)
 
@@ -41,6 +41,10 @@ test-slow: venv
 coverage: venv
 	mkdir -p build/coverage
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-report=html
+
+# the yaml files of models, bottlenecks and spaces, and the tables of the doc pages, from the declarations in recbole_ib/model
+generate: venv
+	$(BIN)/python -m recbole_ib.config.generate
 
 lint: venv mypy
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, i
 from benchmarks import shapes, workers
 
 #: methods of our models that a phase's forward calls, none inside another; what it does besides is "losses and the rest"
-PARTS = ("item_latents", "encode", "item_graph", "ranking_graph", "join")
+PARTS = ("training_latents", "encode", "item_graph", "refine", "apply_item_graph")
 
 
 class Clock:
@@ -67,12 +67,6 @@ class Clock:
         return timed
 
 
-def phases_of(model) -> list[tuple[str, str]]:
-    """(name, loss method) of every optimizer step of a batch; RecBole's own models have one."""
-    phases = getattr(model, "training_phases", None)
-    return [(phase.name, phase.loss) for phase in phases] if phases else [("model", "calculate_loss")]
-
-
 @contextmanager
 def training_clock(run: workers.RecBoleRun, clock: Clock):
     """Count the parts of the training batches within."""
@@ -86,8 +80,10 @@ def training_clock(run: workers.RecBoleRun, clock: Clock):
 
         return entered
 
-    for name, loss in phases_of(model):
-        setattr(model, loss, enter(name, getattr(model, loss)))
+    if hasattr(trainer, "phases"):
+        trainer.phases = [phase._replace(loss=enter(phase.name, phase.loss)) for phase in trainer.phases]
+    else:  # RecBole's trainer has one step
+        model.calculate_loss = enter("model", model.calculate_loss)
 
     def part(method):
         # outside a phase's forward (pre_epoch, a ranking) these belong to whoever calls them

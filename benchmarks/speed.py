@@ -1,7 +1,7 @@
 """Seconds of a training epoch and of an evaluation, start-up and peak memory: our models, RecBole's, and other libraries'.
 
     python benchmarks/speed.py [--shapes baby sports clothing] [--models all|NAME ...] [--peers auto|none] [--threads 1] [--turns 5]
-        [--batches 8] [--evaluations 2] [--amp] [--budget-seconds 600] [--device cpu|cuda] [--data FOLDER] [--out results/speed.md]
+        [--batches 8] [--evaluations 2] [--amp] [--against CHECKOUT] [--budget-seconds 600] [--device cpu|cuda] [--data FOLDER] [--out results/speed.md]
         [--csv FILE]
 
 Every contestant runs in a process of its own (workers.py says what is timed); a few processes live at a time, always with the reference
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, i
 from benchmarks import shapes, workers
 from benchmarks.workers import Contestant, Measured
 
-PLAIN, OURS, AMP = " (RecBole, plain)", " (RecBole, our command)", " (amp)"
+PLAIN, OURS, AMP, AGAINST = " (RecBole, plain)", " (RecBole, our command)", " (amp)", " (other checkout)"
 #: libraries that are measured where they are installed: name -> kind, model, module
 LIBRARIES = {"VBPR (Cornac)": ("cornac", "VBPR", "cornac"), "BPR (implicit)": ("implicit", "BPR", "implicit")}
 #: MMRec on Baby's shape: model -> seconds of a training epoch, of an evaluation
@@ -41,17 +41,23 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def contestants_of(models: list[str], peers: str, reference: str, amp: bool = False) -> tuple[list[Contestant], list[str]]:
+def contestants_of(
+    models: list[str], peers: str, reference: str, amp: bool = False, against: Path | None = None
+) -> tuple[list[Contestant], list[str]]:
     """The contestants, the reference first, and the libraries that are not installed.
 
-    amp: our models once more with mixed precision, each beside its own float32 self.
+    amp: our models once more with mixed precision, each beside its own float32 self. against: each model beside itself in another checkout.
     """
     backbones = workers.catalog()
     names = list(backbones) if models == ["all"] else models
     found, absent = [], []
     for name in dict.fromkeys([reference, *names]):
         partner = backbones.get(name) or (name.partition("+")[0] if "+" in name else None)
+        if against is not None:
+            partner = name + AGAINST
         found.append(Contestant(name, "ours", name, partner))
+        if against is not None:
+            found.append(Contestant(name + AGAINST, "ours", name, None, None, str(against.resolve())))
         if amp and name.partition("+")[0] in backbones:
             found.append(Contestant(name + AMP, "ours", name, name, {"enable_amp": True}))
     if peers == "none":
@@ -308,9 +314,10 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=2)
     parser.add_argument("--alive", type=int, default=5, help="processes at a time")
     parser.add_argument("--amp", action="store_true", help="our models with mixed precision too (enable_amp), beside themselves")
+    parser.add_argument("--against", type=Path, help="another checkout, an older one: each model beside itself there")
     parser.add_argument("--csv", type=Path, help="default: beside --out")
     given = parser.parse_args()
-    contestants, absent = contestants_of(given.models, given.peers, given.reference, given.amp)
+    contestants, absent = contestants_of(given.models, given.peers, given.reference, given.amp, given.against)
     measured = {}
     for shape in given.shapes:
         path = shapes.make(shape, given.data)

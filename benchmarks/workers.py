@@ -52,6 +52,7 @@ class Contestant(NamedTuple):
     model: str
     partner: str | None = None
     settings: dict | None = None
+    checkout: str | None = None  # another one, whose package and workers.py are run
 
 
 @dataclass
@@ -115,9 +116,10 @@ class Worker:
         self.errors = open(Path(self.folder.name) / "stderr", "w+")  # noqa: SIM115  (closed by end)
         threads = str(options["threads"])
         variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        root = Path(contestant.checkout or ROOT)
+        path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve())],
+            [sys.executable, str(root / "benchmarks" / "workers.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=self.folder.name,
             env={**os.environ, **variables, **options["environment"], "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
         )  # fmt: skip

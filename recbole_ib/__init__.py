@@ -3,6 +3,9 @@
 Importing it registers every model of the catalog with RecBole.
 """
 
+import importlib
+
+from recbole_ib import deprecated
 from recbole_ib.patches import compat
 
 compat.apply()
@@ -16,6 +19,7 @@ from recbole_ib.errors import (
     RecBoleIBError,
 )
 from recbole_ib.inference.recommender import load
+from recbole_ib.model.bottleneck import register_bottleneck
 from recbole_ib.model.registry import list_models, register_model
 from recbole_ib.patches.install import register_all
 from recbole_ib.training.checkpoint import read_checkpoint
@@ -23,6 +27,7 @@ from recbole_ib.training.run import run_recbole_ib
 from recbole_ib.version import __version__
 
 register_all()
+deprecated.install()
 
 __all__ = [
     "CheckpointError",
@@ -34,6 +39,7 @@ __all__ = [
     "list_models",
     "load",
     "read_checkpoint",
+    "register_bottleneck",
     "register_model",
     "run_recbole_ib",
     "tune",  # noqa: F822  (__getattr__)
@@ -46,4 +52,7 @@ def __getattr__(name: str) -> object:
         from recbole_ib.tuning.search import tune
 
         return tune
+    if name in deprecated.MODULES:
+        # attributes of old modules warn
+        return importlib.import_module(f"recbole_ib.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class RecBoleIBError(Exception):
@@ -28,6 +29,19 @@ class CheckpointError(RecBoleIBError, RuntimeError):
 
 class PickledCheckpointError(CheckpointError):
     """A checkpoint that holds pickled objects, as RecBole's own models write them."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C while a model was trained or tested.
+
+    Args:
+        text: what goes on with the run, or why nothing does.
+        checkpoint: the file for ``resume_checkpoint``, where there is one.
+    """
+
+    def __init__(self, text: str, checkpoint: Path | None = None) -> None:
+        super().__init__(text)
+        self.checkpoint = checkpoint
 
 
 def nearest(name: str, allowed: Iterable[str], n: int = 3) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_ib_cli._common import CONTINUES, Command, cluster, settings
+from recbole_ib_cli.common import CONTINUES, Command, cluster, settings
 
 MODELS = "NAME[+bottleneck][:key=value[;key=value]]"
 #: one grammar of alternatives, of robustness alone
@@ -95,7 +95,7 @@ def _robustness(parser: argparse.ArgumentParser) -> None:
         const="true",
         default="true",
         metavar="BOOL",
-        help="false: no recall.png, so that matplotlib is not needed",
+        help="false: no recall.png",
     )
     parser.add_argument(
         "--fresh",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_ib_cli._common import Command, checkpoint, data_path, positive_integer
+from recbole_ib_cli.common import Command, checkpoint, data_path, positive_integer
 
 
 def _decompose(parser: argparse.ArgumentParser) -> None:

@@ -9,11 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from recbole_ib_cli import experiments, inference, training, tuning
-from recbole_ib_cli._common import Command, WordError, nearest, parse
+from recbole_ib_cli.common import INTERRUPTED, Command, WordError, nearest, parse
 from recbole_ib_cli.version import read_version
-
-#: the exit status of a command that Ctrl-C ended, as shells have it
-INTERRUPTED = 130
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -136,8 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # from here on torch and RecBole are imported
         return int(importlib.import_module("recbole_ib.cli.dispatch").run_command(args, command.target))
     except KeyboardInterrupt:
-        if command.interrupted:
-            print(f"\n{command.interrupted}", file=sys.stderr)
+        print(f"\n{command.interrupted}", file=sys.stderr)
         return INTERRUPTED
 
 

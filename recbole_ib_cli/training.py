@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_ib_cli._common import Command, add_settings, model_and_dataset, settings
+from recbole_ib_cli.common import Command, add_settings, model_and_dataset, settings
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +56,6 @@ COMMANDS = (
         (settings(), model_and_dataset()),
         description="Train a model and test its best epoch; IBMRec on ml-100k, if nothing is named.",
         takes_settings=True,
-        # the command says what to go on with
-        interrupted="",
     ),
     Command(
         "models",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_ib_cli._common import Command, cluster, settings
+from recbole_ib_cli.common import Command, cluster, settings
 
 
 def _tune(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,5 @@ COMMANDS = (
         (settings(), cluster()),
         description="Search for a model's settings by its validation score, with Ray Tune; docs/tuning.md.",
         takes_settings=True,
-        # the search says how to go on with it
-        interrupted="",
     ),
 )

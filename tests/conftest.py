@@ -55,6 +55,6 @@ def build(planted_path):
         init_seed(config["seed"], True)
         train, valid, test = data_preparation(config, create_dataset(config))
         init_seed(config["seed"], True)
-        return config, get_model(name)(config, train._dataset), train, valid, test
+        return config, get_model(config["model"])(config, train._dataset), train, valid, test
 
     return make

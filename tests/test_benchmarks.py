@@ -355,7 +355,10 @@ def test_the_profile_names_the_parts(tiny):
     for name in (
         "loader",
         "L_1: forward, encode",
-        "L_1: forward, ranking_graph",
+        "L_1: forward, training_latents",
+        "L_1: forward, refine",
+        "L_1: forward, apply_item_graph",
+        "L_1: forward, losses and the rest",
         "L_1: backward",
         "L_1: optimizer step",
         "L_2: backward",

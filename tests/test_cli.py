@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from recbole_ib import list_models
-from recbole_ib.config.argv import split_arguments
 from recbole_ib.config.config import Config
 from recbole_ib.errors import CheckpointError, FeatureError
 from recbole_ib.model.registry import recbole_models
@@ -203,21 +202,24 @@ def test_other_errors_keep_their_traceback(monkeypatch):
         (["--config_files=a.yaml", "--epochs=1", "--config_files=b.yaml"], ["--epochs=1"], ["a.yaml", "b.yaml"]),
         (["--config_files", "--epochs=1"], ["--epochs=1"], []),
         (["--config_files="], [], []),
+        (["--config_files=a.yaml,b.yaml", "--config_files", "c.yaml, d.yaml"], [], ["a.yaml", "b.yaml", "c.yaml", "d.yaml"]),
+        (["--epochs", "1", "--note", "-1", "--config_files", "a.yaml"], ["--epochs=1", "--note=-1"], ["a.yaml"]),
         (["--note=a=b c"], ["--note=a=b c"], []),
         # the form that the usage line shows, split by the shell
         (["--config_files=a.yaml", "b.yaml", "--epochs=1"], ["--epochs=1"], ["a.yaml", "b.yaml"]),
     ],
 )
-def test_split_arguments(argv, settings, files):
-    assert split_arguments(argv) == (settings, files)
+def test_settings_and_config_files_are_told_apart(argv, settings, files):
+    args = main.read_words(argv)
+    assert (args.settings, args.config_files) == (settings, files)
 
 
 def test_later_files_and_the_command_line_win(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").write_text("learning_rate: 1e-2\nepochs: 7\nstopping_step: 3\n")
     Path("b.yaml").write_text("epochs: 8\nstopping_step: 4\n")
-    settings, files = split_arguments(["--config_files=a.yaml b.yaml", "--stopping_step=5"])
-    config = Config("VBPR", "ml-100k", files, {"use_gpu": False}, argv=settings)
+    args = main.read_words(["--config_files=a.yaml b.yaml", "--stopping_step=5"])
+    config = Config("VBPR", "ml-100k", args.config_files, {"use_gpu": False}, argv=args.settings)
     assert (config["learning_rate"], config["epochs"], config["stopping_step"]) == (0.01, 8, 5)
 
 

@@ -177,9 +177,9 @@ def test_a_modality_whose_weights_are_zero_has_no_share(build, name):
     _, model, train, _, _ = build(name, **SMALL, project_above=0)
     with torch.no_grad():
         if name == "VBPR":
-            model.projections.linear["content"].weight[:, : model.widths[0]] = 0
+            model.encoder.linear["content"].weight[:, : model.encoder.columns["text"]] = 0
         else:
-            model.projections.linear[model.modalities[0]].weight.zero_()
+            model.encoder.linear[model.modalities[0]].weight.zero_()
     shares = shares_of(model, train)
     assert list(shares) == model.modalities
     none, some = shares.values()
@@ -191,7 +191,7 @@ def test_the_only_contributor_has_all_of_the_score(build):
     _, model, train, _, _ = build("VBPR", **SMALL)
     with torch.no_grad():
         model.item_embedding.weight.zero_()
-        model.projections.linear["content"].weight[:, : model.widths[0]] = 0
+        model.encoder.linear["content"].weight[:, : model.encoder.columns["text"]] = 0
     none, every = shares_of(model, train).values()
     assert none == pytest.approx(0, abs=1e-9)
     assert every == pytest.approx(1, abs=1e-6)
@@ -204,7 +204,7 @@ def test_shares_equal_those_of_the_scores_by_hand(build):
     content = model.user_embedding.weight[found.users, 8:].detach().double()
     user, item = (x.detach().double() for x in model())
     whole = (user[found.users] @ item[found.items].T).var(dim=1).mean()
-    for name, part in model.modality_latents(found.items).items():
+    for name, part in model.encoder.parts(found.items).items():
         expected = (content @ part.detach().double().T).var(dim=1).mean() / whole
         assert shares_of(model, train)[name] == pytest.approx(float(expected), rel=1e-5)
 
@@ -214,8 +214,11 @@ def test_parts_that_do_not_make_the_latents_are_not_measured(build, name):
     """A plug-in that changes what VBPR's one projection does: its rows are no sum over the modalities any more."""
     trainer, _ = run(build, name, 1, saved=False, backbone="VBPR", diagnostics=True, **SIZES, **SMALL)
     names = measured(trainer)[0]
-    latents = trainer.model.item_latents()
-    sums = trainer.model.fuse_modalities(trainer.model.modality_latents())
+    latents = trainer.model.latents()
+    encoder = trainer.model.feature_encoder
+    projections = getattr(encoder, "replaced", encoder)  # SGFD's students stand on VBPR's
+    sums = projections.fuse(projections.parts())
+    assert list(projections.parts()) == ["text", "visual"]
     apart = not torch.allclose(sums["content"], latents["content"], atol=1e-5)
     assert ("share/content" in names) is apart
     assert ("share/text" in names) is not apart
@@ -256,8 +259,8 @@ def test_a_modality_is_measured_on_the_items_that_have_it(build):
     dataset = train._dataset
     dataset.has_feature["text"][:30] = False
     found = looker(model, train, items=1000).measure()
-    latents = {m: z.detach() for m, z in model.item_latents().items()}
-    features = model.latent_features()
+    latents = {m: z.detach() for m, z in model.latents().items()}
+    features = model.encoder.features()
     rows = {"text": torch.arange(30, dataset.item_num), "visual": torch.arange(1, dataset.item_num)}
     for name, ids in rows.items():
         z, m = naive_kernel(latents[name][ids]), naive_kernel(features[name][ids])
@@ -291,7 +294,7 @@ def test_trained_features_are_measured_as_they_are_now(build):
     before = found.measure()
     assert found.measure() == before
     with torch.no_grad():
-        model.projections.table("text").normal_()
+        model.encoder.table("text").normal_()
     assert found.measure()["hsic_features/text"] != before["hsic_features/text"]
 
 
@@ -344,15 +347,17 @@ def test_every_model_can_be_measured(build, name):
     for epoch, values in found.items():
         families = {n.split("/")[0] for n in values}
         assert ({"loss", "valid"} <= families) is (epoch >= 0)
-        for latent in model.item_latents():
+        for latent in model.latents():
             assert 0 <= values[f"nhsic_features/{latent}"] <= 1 + 1e-12
             assert (f"nhsic_ids_independent/{latent}" in values) is (item_ids(model) is not None)
-        for modality in model.modality_latents():
+        parts = {} if model.feature_encoder is None else model.feature_encoder.parts()
+        for modality in parts:
             assert (f"share/{modality}" in values) is model.latents_in_score
             assert values.get(f"share/{modality}", 0) >= 0
-        assert set(model.bottleneck_state(torch.arange(1, 9))) <= set(values)
-        if len(model.modality_latents()) > 1:
-            a, b = model.modality_latents()
+        for bottleneck in model.ib.values():
+            assert set(bottleneck.diagnostics(model, torch.arange(1, 9))) <= set(values)
+        if len(parts) > 1:
+            a, b = parts
             assert values[f"information/{a}|{b}"] >= 0
     assert found[1]["valid/recall@20"] == pytest.approx(trainer._latest_valid_result["recall@20"])
 
@@ -460,7 +465,7 @@ def test_only_evaluated_epochs_are_measured(build):
 def test_looking_on_leaves_modes_cache_and_random_state(build):
     _, model, train, _, _ = build("IBMRec")
     model.train()
-    model.item_view.eval()
+    model.item_graph_layer.eval()
     modes = [m.training for m in model.modules()]
     state = torch.get_rng_state()
     with evaluation_mode(model):
@@ -470,9 +475,9 @@ def test_looking_on_leaves_modes_cache_and_random_state(build):
     assert [m.training for m in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
     model.eval()
-    kept = model._embeddings()
+    kept = model.embeddings()
     looker(model, train).measure()
-    assert model._embeddings() is kept
+    assert model.embeddings() is kept
     assert all(torch.equal(a, b) for a, b in zip(kept, model(), strict=True))
 
 
@@ -487,11 +492,11 @@ def test_the_cache_is_right_after_a_measure_in_training_mode(build):
     _, model, train, _, _ = build("VLATTICE")
     model.train()
     looker(model, train).measure()
-    assert model._cache is None
+    assert model._embeddings is None
     with torch.no_grad():
         model.item_embedding.weight.add_(1.0)
     model.eval()
-    assert all(torch.equal(a, b) for a, b in zip(model._embeddings(), model(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.embeddings(), model(), strict=True))
 
 
 # -- settings and files -----------------------------------------------------------------------------------------------
@@ -512,7 +517,10 @@ def test_settings_are_read_and_checked(build):
         ("diagnostics_items", 1, "diagnostics_items is 1; it takes a whole number, 2 or more"),
         ("diagnostics_users", 0, "diagnostics_users is 0"),
     ):
-        config, model, *_ = build("VBPR", **{"diagnostics": True, key: value})
+        with pytest.raises(ConfigurationError, match=message):
+            build("VBPR", **{"diagnostics": True, key: value})
+        config, model, *_ = build("VBPR", diagnostics=True)
+        config[key] = value
         with pytest.raises(ConfigurationError, match=message):
             get_trainer(config["MODEL_TYPE"], "VBPR")(config, model)
 

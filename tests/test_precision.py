@@ -224,7 +224,7 @@ def test_a_step_is_nearly_that_of_float32(build, bfloat16, name):
         share = run.processes.share(first_batch(train), CPU)
         model.train()
         model.pre_epoch(0)
-        for phase in model.training_phases:
+        for phase in model.phases():
             torch.manual_seed(0)
             # the same weights in both runs
             run.optimizers[phase.name].step = lambda: None

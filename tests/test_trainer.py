@@ -10,7 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.backbones.vbpr import VBPR
-from recbole_ib.model.types import Phase
 from recbole_ib.training.checkpoint import checkpoint_path, last_path, read_checkpoint, write_checkpoint
 from recbole_ib.training.trainer import LATER_KEYS, MultimodalTrainer
 from tests.support.datasets import planted, write_dataset
@@ -167,8 +166,6 @@ def test_a_loss_that_is_not_finite_is_named(build):
 
 def test_on_another_device_a_loss_that_is_not_finite_is_named_after_its_epoch(build, monkeypatch):
     config, model, train, valid, _ = build("IBMRec", epochs=2)
-    trainer = MultimodalTrainer(config, model)
-    trainer._checks_every_step = False
     whole, loss = [], model.calculate_loss
 
     def broken_in_the_second_batch(interaction):
@@ -178,6 +175,8 @@ def test_on_another_device_a_loss_that_is_not_finite_is_named_after_its_epoch(bu
         return type(losses)({name: value * factor for name, value in zip(losses.names, losses, strict=True)})
 
     monkeypatch.setattr(model, "calculate_loss", broken_in_the_second_batch)
+    trainer = MultimodalTrainer(config, model)
+    trainer._checks_every_step = False
     with pytest.raises(
         ValueError, match=r"phase L_1 is not finite in the mean of epoch 0: bpr = (inf|nan), .*lower learning_rate"
     ):
@@ -246,11 +245,16 @@ def test_what_recbole_lets_a_model_return_is_accepted(build, kind, names):
 def test_every_phase_trains_its_own_parameters(build):
     """Also the first one: a critic's step must not move the model."""
     config, model, _, _, _ = build("IBMRec")
-    model.training_phases = (Phase("L_2", "contrastive_loss", "content_parameters"), Phase("L_1", "calculate_loss", "parameters"))
+    first, second = model.phases()
+    assert [first.name, second.name] == ["L_1", "L_2"]
+    model.phases = lambda: [second, first]
     trainer = MultimodalTrainer(config, model)
+    assert list(trainer.optimizers) == ["L_2", "L_1"]
     sizes = {n: sum(p.numel() for g in o.param_groups for p in g["params"]) for n, o in trainer.optimizers.items()}
-    assert sizes["L_2"] == sum(p.numel() for p in model.content_parameters())
+    assert sizes["L_2"] == sum(p.numel() for p in model.user_content().parameters())
     assert sizes["L_1"] == sum(p.numel() for p in model.parameters())
+    # RecBole's one optimizer is that of the model's loss
+    assert trainer.optimizer is trainer.optimizers["L_1"]
 
 
 def test_weight_decay_is_applied_once_a_batch(build):

@@ -1,4 +1,4 @@
-"""What a trained model reads in each modality: unique, redundant and synergistic shares of its performance."""
+"""Unique, redundant and synergistic shares of a trained model's performance, per modality."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from recbole.evaluator.register import metrics_dict
@@ -61,7 +62,7 @@ class Shares:
         return self.redundant + self.unique + self.unique_rest + self.synergistic
 
     def parts(self) -> list[tuple[str, float]]:
-        """The four by the names that are printed."""
+        """Return the four by the names that are printed."""
         rest = " + ".join(self.rest)
         return [
             ("redundant", self.redundant),
@@ -109,6 +110,7 @@ class Row:
 
     @property
     def name(self) -> str:
+        """The line's name in the report."""
         fixed = {"all": "all, as trained", "none": "none, all removed"}
         return fixed.get(self.condition) or f"{self.modality} {self.condition}"
 
@@ -130,11 +132,11 @@ class Decomposition:
     reason: str | None = None
 
     def row(self, condition: str, modality: str | None = None) -> Row:
-        """The line of a condition; the modality where it has one."""
+        """Return the line of a condition, and of its modality where it has one."""
         return next(row for row in self.rows if (row.condition, row.modality) == (condition, modality))
 
     def text(self) -> str:
-        """The report as it is printed."""
+        """Return the report as it is printed."""
         metrics = list(self.rows[0].values)
         wide = max(len(row.name) for row in self.rows) + 1
         head = " ".join([" " * wide, *(f"{m:>12}" for m in metrics)])
@@ -159,16 +161,16 @@ class Decomposition:
         lines = [f"{self.metric}: {all_:.4f} with all modalities - {none:.4f} with none = {all_ - none:.4f}"]
         if self.reason:
             return [*lines, *textwrap.wrap(self.reason, LINE)]
-        for found in self.shares:
-            parts = found.parts()
+        for split in self.shares:
+            parts = split.parts()
             wide = max(len(name) for name, _ in parts)
-            lines += ["", f"{found.modality} against {' + '.join(found.rest)}"]
-            lines += [f"  {name:<{wide}} {value:>9.4f} {100 * value / found.total:>8.1f} %" for name, value in parts]
-            if found.synergistic < 0:
+            lines += ["", f"{split.modality} against {' + '.join(split.rest)}"]
+            lines += [f"  {name:<{wide}} {value:>9.4f} {100 * value / split.total:>8.1f} %" for name, value in parts]
+            if split.synergistic < 0:
                 lines.append(
                     "  The synergy is negative, interference: the better of the two alone ranks better than all together."
                 )
-            if found.redundant < 0:
+            if split.redundant < 0:
                 lines.append("  The redundancy is negative: the worse of the two alone ranks worse than none at all.")
         return lines
 
@@ -181,7 +183,7 @@ class Decomposition:
         )
 
     def to_csv(self, path: str | Path) -> None:
-        """All performances and shares, one line a number: quantity, modality, rest, metric, value, sd, share (of v(all) - v(none)).
+        """Write all performances and shares, one number per line: quantity, modality, rest, metric, value, sd, share (of v(all) - v(none)).
 
         Raises:
             ConfigurationError: the file cannot be written.
@@ -190,10 +192,10 @@ class Decomposition:
         for row in self.rows:
             for metric, value in row.values.items():
                 lines.append((row.condition, row.modality or "", "", metric, value, "" if row.sd is None else row.sd[metric], ""))
-        for found in self.shares:
+        for split in self.shares:
             for quantity in ("redundant", "unique", "unique_rest", "synergistic"):
-                value = getattr(found, quantity)
-                lines.append((quantity, found.modality, " ".join(found.rest), self.metric, value, "", value / found.total))
+                value = getattr(split, quantity)
+                lines.append((quantity, split.modality, " ".join(split.rest), self.metric, value, "", value / split.total))
         try:
             with open(path, "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows(lines)
@@ -202,7 +204,8 @@ class Decomposition:
 
 
 @contextmanager
-def _replaced(module, name: str, value) -> Iterator[None]:
+def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    """Replace an attribute of a module for the time of the block."""
     original = getattr(module, name)
     setattr(module, name, value)
     try:
@@ -223,7 +226,7 @@ class TrainedModel:
         ConfigurationError: the model has no modalities, is a bridged one, or the run has no such part.
     """
 
-    def __init__(self, checkpoint: str | Path, part: str):
+    def __init__(self, checkpoint: str | Path, part: str) -> None:
         self.path, state = str(checkpoint), read_checkpoint(checkpoint)
         self.config = config = run_config(state, checkpoint)
         model_class = config.model_class
@@ -257,20 +260,21 @@ class TrainedModel:
 
     @property
     def modalities(self) -> list[str]:
+        """The modalities of the data set, in its order."""
         return list(self.widths)
 
     def network(self, changes: Mapping[str, Change]) -> nn.Module:
-        """The trained model as it would be on the changed data: graphs from the data, weights from the checkpoint."""
+        """Return the trained model as it would be on the changed data: graphs from the data, weights from the checkpoint."""
         with _replaced(sgfd, "item_labels", self._labels):
             network = self.run.network(altered_dataset(self.dataset, changes))
         alter_trained_tables(network, self.widths, changes)
         return network
 
     def performance(self, changes: Mapping[str, Change]) -> dict[str, float]:
-        """All metrics of the run, by RecBole's evaluator, on the changed data."""
+        """Return all metrics of the run, by RecBole's evaluator, on the changed data."""
         network = self.network(changes)
         if self.trainer is None:
-            # a Trainer opens an event file of tensorboard when it is made; nothing is trained here
+            # a Trainer opens an event file of tensorboard when it is built; nothing is trained here
             with _replaced(recbole_trainer, "get_tensorboard", lambda logger: None):
                 self.trainer = get_trainer(self.config["MODEL_TYPE"], self.config["model"])(self.config, network)
             self.trainer.eval_collector.data_collect(self.run.train)
@@ -287,11 +291,11 @@ class TrainedModel:
 def decompose(
     checkpoint: str | Path, *, repeats: int = 3, seed: int = 0, part: str = "test", metric: str | None = None
 ) -> Decomposition:
-    """How a trained model's performance falls with every modality alone, removed and shuffled, and the shares of it (:func:`shares`).
+    """Return a trained model's performance with every modality alone, removed and shuffled, and its shares (:func:`shares`).
 
     Args:
         checkpoint: a file that a run of ours wrote.
-        repeats: shuffles a modality.
+        repeats: shuffles per modality.
         seed: of the shuffles.
         part: ``test`` or ``valid``.
         metric: what is split, such as ``Recall@20``; default: the run's ``valid_metric``.
@@ -332,7 +336,7 @@ def _decompose(trained: TrainedModel, part: str, metric: str | None, repeats: in
         rows.append(Row("shuffled", m, *_mean_and_sd(draws)))
 
     whole, nothing = v(names)[metric], v([])[metric]
-    found, reason = [], None
+    splits, reason = [], None
     if len(names) == 1:
         reason = f"The model reads one modality ({names[0]}): shares need two."
     elif whole - nothing <= TINY * abs(whole):
@@ -342,8 +346,8 @@ def _decompose(trained: TrainedModel, part: str, metric: str | None, repeats: in
         )
     else:
         # two modalities are each other's rest: one split says all
-        split = names[:1] if len(names) == 2 else names
-        found = [shares(m, rest[m], v([m])[metric], v(rest[m])[metric], whole, nothing) for m in split]
+        parts_of = names[:1] if len(names) == 2 else names
+        splits = [shares(m, rest[m], v([m])[metric], v(rest[m])[metric], whole, nothing) for m in parts_of]
     return Decomposition(
         model=trained.config["model"],
         dataset=trained.config["dataset"],
@@ -354,13 +358,13 @@ def _decompose(trained: TrainedModel, part: str, metric: str | None, repeats: in
         repeats=repeats,
         seed=seed,
         rows=rows,
-        shares=found,
+        shares=splits,
         reason=reason,
     )
 
 
 def _metric(wanted: str, computed: Mapping[str, float]) -> str:
-    """The name under which RecBole returns a metric."""
+    """Return the name under which RecBole returns a metric."""
     by_lower = {name.lower(): name for name in computed}
     name = by_lower.get(str(wanted).lower())
     if name is None:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.bottleneck_terms import LABELS
 from recbole_ib.experiments.metrics import smaller_is_better
+from recbole_ib.model.bottleneck import BOTTLENECKS
 from recbole_ib.training.diagnostics import BEFORE_TRAINING, read_diagnostics
 from recbole_ib.utils import plotting
 from recbole_ib.utils.plotting import COLORS, MARKERS
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 SUFFIX = "-diagnostics"
 
-#: family -> (title, label of the y axis); what no family here names is drawn under its own name, without a unit
-FAMILIES = {
+#: family -> (title, label of the y axis), beside the ``labels`` of the bottlenecks; what none of them names is drawn under its own
+#: name, without a unit
+FAMILIES: dict[str, tuple[str, str]] = {
     "nhsic_features": ("Kept of the input: HSIC(Z, M), normalized", "nHSIC, 0 to 1 (dashed: independence)"),
     "nhsic_ids": ("Agreement with behavior: HSIC(Z, ids), normalized", "nHSIC, 0 to 1 (dashed: independence)"),
     "hsic_features": ("HSIC(Z, M)", "HSIC"),
     "hsic_ids": ("HSIC(Z, ids)", "HSIC"),
     "information": ("Information between modalities", "nats (Gaussian estimate)"),
     "share": ("Share in the score", "share of the score's variance"),
-    **{family: label for labels in LABELS.values() for family, label in labels.items()},
     "valid": ("Validation", "metric"),
     "loss": ("Loss terms", "sum over the batches"),
 }
@@ -43,18 +48,18 @@ class Run:
     series: dict[str, dict[int, float]]
 
     def mean(self, family: str) -> dict[int, float]:
-        """The mean over the latents of a family, at every epoch that has all of them."""
-        found = [values for name, values in self.series.items() if name.startswith(f"{family}/")]
-        epochs = set(found[0]).intersection(*found[1:]) if found else ()
-        return {epoch: sum(values[epoch] for values in found) / len(found) for epoch in sorted(epochs)}
+        """Return the mean over the latents of a family, at every epoch that has all of them."""
+        latents = [values for name, values in self.series.items() if name.startswith(f"{family}/")]
+        epochs = set(latents[0]).intersection(*latents[1:]) if latents else ()
+        return {epoch: sum(values[epoch] for values in latents) / len(latents) for epoch in sorted(epochs)}
 
     def plane(self) -> dict[int, tuple[float, float]]:
-        """epoch -> (mean nHSIC with the features, mean nHSIC with the ids)."""
+        """Return epoch -> (mean nHSIC with the features, mean nHSIC with the ids)."""
         x, y = self.mean("nhsic_features"), self.mean("nhsic_ids")
         return {epoch: (x[epoch], y[epoch]) for epoch in x if epoch in y}
 
     def best_epoch(self) -> int | None:
-        """The first epoch with the best validation metric; ``None`` in a run without validation."""
+        """Return the first epoch with the best validation metric; ``None`` in a run without validation."""
         for name, values in self.series.items():
             if name.startswith("valid/"):
                 pick: Callable = min if smaller_is_better(name.removeprefix("valid/")) else max
@@ -63,13 +68,13 @@ class Run:
 
 
 def read_runs(paths: Iterable[str | Path]) -> list[Run]:
-    """The runs of some diagnostics files, each with a label of its own.
+    """Return the runs of diagnostics files, each with a label of its own.
 
     Raises:
         ConfigurationError: a file is missing, of another kind, or without a measurement.
     """
     paths = [Path(p) for p in dict.fromkeys(map(str, paths))]
-    found = []
+    all_series = []
     for path in paths:
         series: dict[str, dict[int, float]] = {}
         for record in sorted(read_diagnostics(path), key=lambda r: r.epoch):
@@ -79,36 +84,43 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
             raise ConfigurationError(
                 f"{path} holds no measurement: its run has measured nothing yet, or its model has nothing to measure"
             )
-        found.append(series)
-    return [Run(label, path, series) for label, path, series in zip(labels(paths), paths, found, strict=True)]
+        all_series.append(series)
+    return [Run(label, path, series) for label, path, series in zip(labels(paths), paths, all_series, strict=True)]
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """The files' names without what all of them end in; with their folders where two are alike."""
+    """Return the files' names without what all of them end in; with their folders where two are alike."""
     short = [p.stem.removesuffix(SUFFIX) for p in paths]
     return short if len(set(short)) == len(short) else [str(p.parent / s) for p, s in zip(paths, short, strict=True)]
 
 
 def family_of(name: str) -> str:
-    """The panel that a name is drawn in."""
+    """Return the panel that a name is drawn in."""
     first, _, rest = name.partition("/")
     return "gate/entropy" if first == "gate" and rest.partition("/")[0] == "entropy" else first.removesuffix(INDEPENDENT)
 
 
+def family_labels() -> dict[str, tuple[str, str]]:
+    """Return title and label of the y axis of every family, in the order of the panels: a bottleneck's own above validation and loss."""
+    measured = {family: label for bottleneck in BOTTLENECKS.values() for family, label in bottleneck.labels.items()}
+    last = {family: FAMILIES[family] for family in ("valid", "loss")}
+    return {**{family: label for family, label in FAMILIES.items() if family not in last}, **measured, **last}
+
+
 def panels(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """family -> the names of its series in any of the runs, in the order of :data:`FAMILIES`."""
-    found: dict[str, list[str]] = {}
+    """Return family -> the names of its series in any of the runs, in the order of :func:`family_labels`."""
+    families: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for run in runs for name in run.series):
-        found.setdefault(family_of(name), []).append(name)
-    order = list(FAMILIES)
-    return dict(sorted(found.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))
+        families.setdefault(family_of(name), []).append(name)
+    order = list(family_labels())
+    return dict(sorted(families.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
 
 
-def new_figure(width: float, height: float, title: str, runs: Sequence[Run]):
-    """A figure that draws into memory, with a title and the files' names below.
+def new_figure(width: float, height: float, title: str, runs: Sequence[Run]) -> Figure:
+    """Return a figure that draws into memory, with a title and the files' names below.
 
     Raises:
         ConfigurationError: matplotlib is not installed.
@@ -127,7 +139,7 @@ def new_figure(width: float, height: float, title: str, runs: Sequence[Run]):
 
 
 def draw_plane(runs: Sequence[Run], path: Path) -> bool:
-    """The information plane, one line a run from its first epoch on (Shwartz-Ziv & Tishby 2017, with HSIC for information).
+    """Draw the information plane, one line per run from its first epoch on (Shwartz-Ziv & Tishby 2017, with HSIC for information).
 
     Returns:
         False, and no file, where no run has a point: its model has no latents or no id embeddings.
@@ -163,16 +175,16 @@ def draw_plane(runs: Sequence[Run], path: Path) -> bool:
 
 
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
-    """Every family over the epochs, a panel each; colors tell the runs apart, or the series where there is one run."""
+    """Draw every family over the epochs, a panel each; a color stands for a run, or for a series where there is one run."""
     from matplotlib.lines import Line2D
 
-    found = panels(runs)
-    columns = min(3, len(found))
-    rows = math.ceil(len(found) / columns)
+    families = panels(runs)
+    columns = min(3, len(families))
+    rows = math.ceil(len(families) / columns)
     # several runs have a legend of their own beside the panels
     width = 5.2 * columns + (3.0 if len(runs) > 1 else 0.0)
     figure = new_figure(width, 3.6 * rows + 0.8 + 0.12 * len(runs), "Information during training", runs)
-    for place, (family, names) in enumerate(found.items(), start=1):
+    for place, (family, names) in enumerate(families.items(), start=1):
         axes = figure.add_subplot(rows, columns, place)
         _draw_family(axes, family, names, runs)
     if len(runs) > 1:
@@ -181,26 +193,26 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _draw_family(axes, family: str, names: Sequence[str], runs: Sequence[Run]) -> None:
+def _draw_family(axes: Axes, family: str, names: Sequence[str], runs: Sequence[Run]) -> None:
     from matplotlib.lines import Line2D
 
-    title, unit = FAMILIES.get(family, (family, "value"))
+    title, unit = family_labels().get(family, (family, "value"))
     shown, several = [n for n in names if not n.partition("/")[0].endswith(INDEPENDENT)], len(runs) > 1
     if family == "valid":
         unit = ", ".join(n.removeprefix("valid/") for n in shown)
     handles = []
     for s, name in enumerate(shown):
         first, _, rest = name.partition("/")
-        look = {"linestyle": LINES[s % len(LINES)] if several else "-", "marker": MARKERS[s % len(MARKERS)], "markersize": 3}
+        style = {"linestyle": LINES[s % len(LINES)] if several else "-", "marker": MARKERS[s % len(MARKERS)], "markersize": 3}
         for r, run in enumerate(runs):
             color = COLORS[(r if several else s) % len(COLORS)]
             if name in run.series:
-                axes.plot(*zip(*run.series[name].items(), strict=True), color=color, linewidth=1.2, **look)
+                axes.plot(*zip(*run.series[name].items(), strict=True), color=color, linewidth=1.2, **style)
             level = run.series.get(f"{first}{INDEPENDENT}/{rest}")
             if level:
                 axes.plot(*zip(*level.items(), strict=True), linestyle="--", color=color, linewidth=0.8)
         label = (name.removeprefix(f"{family}/") or family).replace("$", r"\$")
-        handles.append(Line2D([], [], color="0.3" if several else COLORS[s % len(COLORS)], label=label, **look))
+        handles.append(Line2D([], [], color="0.3" if several else COLORS[s % len(COLORS)], label=label, **style))
     for r, run in enumerate(runs):
         if run.best_epoch() is not None:
             axes.axvline(run.best_epoch(), color=COLORS[r % len(COLORS)] if several else "0.6", linewidth=0.6, linestyle=":")
@@ -219,7 +231,7 @@ def _draw_family(axes, family: str, names: Sequence[str], runs: Sequence[Run]) -
         axes.legend(handles=handles, fontsize=6)
 
 
-def _cycle(values: Sequence):
+def _cycle(values: Sequence[str]) -> Iterator[str]:
     while True:
         yield from values
 

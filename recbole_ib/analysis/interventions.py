@@ -1,4 +1,4 @@
-"""Changed feature tables of a trained model: rows shuffled, or one modality removed."""
+"""Interventions on the features of a trained model: a modality's rows shuffled, or the modality removed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.layers.encoder import LinearEncoder
 
-# -- the intervention -------------------------------------------------------------------------------------------------
-
 
 class Shuffled:
-    """A modality whose rows are dealt out anew among the items that have one: item i gets that of ``source[i]``.
+    """A modality whose rows are permuted among the items that have one: item i gets that of ``source[i]``.
 
     Args:
         known: bool ``[n_items]``, items with a feature of their own; the others, and padding, keep their row.
@@ -30,33 +29,39 @@ class Shuffled:
         self.source[ids] = ids[torch.from_numpy(rng.permutation(ids.numel()))]
 
     def table(self, table: Tensor) -> Tensor:
+        """Return the changed feature table."""
         return table[self.source.to(table.device)]
 
     def graph(self, graph: sp.csr_array) -> sp.csr_array:
+        """Return the changed ready item graph."""
         source = self.source.numpy()
         return sp.csr_array(graph[source][:, source])
 
     def known(self, known: Tensor) -> Tensor:
+        """Return which items count as having the modality."""
         return known
 
 
 class Removed:
-    """A modality that says nothing: the mean row of the items ``known`` to have one for all items, and no neighbors."""
+    """A modality without information: the mean row of the items ``known`` to have one for all items, and no neighbors."""
 
     def __init__(self, known: Tensor):
         self.had = known
 
     def table(self, table: Tensor) -> Tensor:
+        """Return the changed feature table."""
         flat = table.clone()
         flat[1:] = table[self.had.to(table.device)].mean(dim=0, dtype=torch.float64).to(table.dtype)
         return flat
 
     def graph(self, graph: sp.csr_array) -> sp.csr_array:
+        """Return the changed ready item graph."""
         # an item without a neighbor is linked to itself, in graphs computed from features as in ready ones; padding is not
-        own = np.arange(1, graph.shape[0])
-        return sp.csr_array((np.ones(own.size, dtype=np.float32), (own, own)), shape=graph.shape)
+        items = np.arange(1, graph.shape[0])
+        return sp.csr_array((np.ones(items.size, dtype=np.float32), (items, items)), shape=graph.shape)
 
     def known(self, known: Tensor) -> Tensor:
+        """Return which items count as having the modality."""
         # one item keeps it: models take means over the items that have a modality when they are built, and one item has no neighbors
         kept = torch.zeros_like(known)
         kept[torch.nonzero(known).max()] = True
@@ -66,8 +71,8 @@ class Removed:
 Change = Shuffled | Removed
 
 
-def altered_dataset(dataset, changes: Mapping[str, Change]):
-    """A view of a data set whose features, and ready item graphs, are changed; all else is shared with the original."""
+def altered_dataset(dataset: MultimodalDataset, changes: Mapping[str, Change]) -> MultimodalDataset:
+    """Return a view of a data set whose features, and ready item graphs, are changed; all else is shared with the original."""
     view = copy.copy(dataset)
     for attribute, method in (("modalities", "table"), ("has_feature", "known"), ("item_graphs", "graph")):
         values = dict(getattr(dataset, attribute))

@@ -6,29 +6,32 @@ import argparse
 import sys
 from dataclasses import fields
 
-from recbole_ib.config.argv import parse_arguments
 from recbole_ib.tuning import search
 from recbole_ib.tuning.options import Options
+from recbole_ib_cli.common import INTERRUPTED
 
 
 def run(args: argparse.Namespace) -> int:
     """Search, and print what was found and which trials failed."""
-    parse_arguments(args.settings)
     model, dataset = args.model, args.dataset
     if not args.config_files:
         model, dataset = model or "IBMRec", dataset or "ml-100k"
     options = {field.name: getattr(args, field.name) for field in fields(Options) if field.name != "heatmaps"}
-    result = search.tune(
-        model,
-        dataset,
-        args.space,
-        args.config_files,
-        argv=args.settings,
-        out=args.out,
-        command=args.command_line,
-        heatmaps=tuple(args.heatmap),
-        **options,
-    )
+    try:
+        result = search.tune(
+            model,
+            dataset,
+            args.space,
+            args.config_files,
+            argv=args.settings,
+            out=args.out,
+            command=args.command_line,
+            heatmaps=tuple(args.heatmap),
+            **options,
+        )
+    except KeyboardInterrupt:
+        # the search has printed how to go on with it
+        return INTERRUPTED
     print(result.text)
     failed = int((result.trials["status"] == "failed").sum())
     if failed:

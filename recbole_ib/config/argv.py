@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 from collections.abc import Sequence
@@ -11,23 +10,6 @@ import yaml
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.utils.yaml import yaml_loader
-
-
-def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Settings (``--key=value``) and config files (``--config_files A.yaml B.yaml``, or in one word as RecBole takes them)."""
-    settings, files, i = [], [], 0
-    argv = list(argv)
-    while i < len(argv):
-        word = argv[i]
-        i += 1
-        if word != "--config_files" and not word.startswith("--config_files="):
-            settings.append(word)
-            continue
-        files += word.partition("=")[2].split()
-        while i < len(argv) and not argv[i].startswith("--"):
-            files += argv[i].split()
-            i += 1
-    return settings, files
 
 
 def parse_value(text: str):
@@ -69,15 +51,3 @@ def parse_arguments(argv: Sequence[str]) -> dict:
             raise ConfigurationError(f"--{key} is given twice, as {found[key]!r} and {value!r}")
     # RecBole reads "[5,100]" under such a key as the text of an interval
     return {key: value if key.endswith("_num_interval") else parse_value(value) for key, value in found.items()}
-
-
-def parse_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """A command's own words, and the settings among them: argparse would take a setting with a blank in it for a name.
-
-    Raises:
-        SystemExit: as argparse does, for ``--help`` and for what it cannot read.
-    """
-    own = parser._option_string_actions
-    settings = [word for word in words if re.match(r"--[\w.-]+=", word) and word.partition("=")[0] not in own]
-    given, rest = parser.parse_known_args([word for word in words if word not in settings])
-    return given, [*rest, *settings]

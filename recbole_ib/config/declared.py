@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from recbole.utils import get_model
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.bottleneck import BOTTLENECKS
+from recbole_ib.model.layers.encoder import ENCODERS
 from recbole_ib.model.registry import CATALOG, backbone_class, bottlenecks_of, is_wrapper
 from recbole_ib.model.settings import Declaration, Search, Setting, compose, declares, settings_of, space_of
-from recbole_ib.model.shared_settings import GENERAL_SETTINGS
+from recbole_ib.model.shared_settings import FEATURE_ENCODER, GENERAL_SETTINGS
 from recbole_ib.utils.validate import refusal
 
 #: packages whose classes are no user's
@@ -31,7 +33,11 @@ def model_settings(model_class: type, bottlenecks: Sequence[str] | None = None) 
         model_class: the model.
         bottlenecks: names; default: those of the class.
     """
-    return settings_of(model_class, bottlenecks, of_bottleneck=_of_bottleneck, general=GENERAL_SETTINGS)
+    settings = settings_of(model_class, bottlenecks, of_bottleneck=_of_bottleneck, general=GENERAL_SETTINGS)
+    if FEATURE_ENCODER.key not in settings:
+        return settings
+    encoders = {setting.key: setting for encoder in ENCODERS.values() for setting in encoder.settings}
+    return {**settings, **{key: setting for key, setting in encoders.items() if key not in settings}}
 
 
 def bottleneck_settings(name: str) -> dict[str, Setting]:
@@ -83,6 +89,7 @@ def model_space(model_class: type, bottlenecks: Sequence[str] | None = None) -> 
     return space_of(model_settings(model_class, bottlenecks), getattr(model_class, "search_order", ()))
 
 
+@cache
 def symbols() -> dict[str, str]:
     """Return the papers' symbols of the settings that have one, by key."""
     known: dict[str, str] = {}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from recbole_ib.config.config import Config
 from recbole_ib.config.serialize import quoted
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.bottleneck_terms import TERMS
 from recbole_ib.experiments.model_spec import ModelSpec
 from recbole_ib.experiments.options import Options, make_entry
 from recbole_ib.experiments.results import Entry
-from recbole_ib.model.bottleneck import backbone_of
+from recbole_ib.model.bottleneck import BOTTLENECKS, backbone_of, bottleneck_names
 
-BOTTLENECKS, MODALITIES = "All modalities", "One modality alone"
+#: the headings of the two groups
+ALL_MODALITIES, ONE_MODALITY = "All modalities", "One modality alone"
 
 
 def variants(whole: ModelSpec, options: Options) -> tuple[list[Entry], dict[str, list[str]]]:
@@ -22,7 +22,7 @@ def variants(whole: ModelSpec, options: Options) -> tuple[list[Entry], dict[str,
     """
     first = make_entry(whole, options)
     config = Config(first.model, options.dataset, None, quoted(first.settings))
-    bottlenecks = config.model_class.bottlenecks if hasattr(config.model_class, "bottlenecks") else ()
+    bottlenecks = bottleneck_names(config.model_class, config)
     if not bottlenecks:
         raise ConfigurationError(
             f"{whole.text} has no bottleneck to leave out; take one such as IBMRec, MRdIBMGCN or {whole.name}+fib (`recbole-ib models`)"
@@ -40,16 +40,16 @@ def variants(whole: ModelSpec, options: Options) -> tuple[list[Entry], dict[str,
         kept = [name for name in bottlenecks if name != left_out]
         parts.append(add(f"w/o {left_out.upper()}", "+".join([backbone, *kept])))
     for bottleneck in bottlenecks:
-        parts += [add(f"w/o {term}", whole.name, **settings) for term, settings in TERMS.get(bottleneck, {}).items()]
+        parts += [add(f"w/o {term}", whole.name, **settings) for term, settings in BOTTLENECKS[bottleneck].terms.items()]
     bare = add(f"w/o IB ({backbone})", backbone)
-    groups = {BOTTLENECKS: [*parts, bare]}
+    groups = {ALL_MODALITIES: [*parts, bare]}
 
     modalities = list(config["use_modalities"] or config["modalities"] or ())
     if not modalities:
         raise ConfigurationError(f"the data set {options.dataset!r} names no modalities; `recbole-ib check` tells what it holds")
     # with one modality there is nothing to take apart
     if len(modalities) > 1:
-        groups[MODALITIES] = [
+        groups[ONE_MODALITY] = [
             add(f"{text}, {modality} alone", model, use_modalities=[modality])
             for text, model in ((first.name, whole.name), (bare, backbone))
             for modality in modalities

@@ -100,7 +100,10 @@ def make_job(
         data: as of :func:`data_identity`.
         measure: see :class:`Job`.
     """
-    parts = [name, dataset, plain_value(settings), data, __version__]
+    # data that lie beside the runs move with them
+    own_data = "data_path" in settings and Path(settings["data_path"]).is_relative_to(runs.parent)
+    named = {key: value for key, value in settings.items() if key != "data_path" or not own_data}
+    parts = [name, dataset, plain_value(named), data, __version__]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
     slug = re.sub(r"[^\w.+-]", "_", name)
     return Job(name, dataset, settings, runs / f"{slug}-seed{settings['seed']}-{digest}", measure)
@@ -150,7 +153,7 @@ def run_missing(
     runs: Path,
     resources: Resources,
     keep_checkpoints: bool = False,
-    describe: Callable[[Job], str] | None = None,
+    describe: Callable[[Job, str | None], str] | None = None,
 ) -> None:
     """Train what has not finished, and print one line a job as it ends.
 
@@ -159,7 +162,7 @@ def run_missing(
         runs: the folder of all runs, for the first line.
         resources: of one job.
         keep_checkpoints: keep them, and train again where one is missing.
-        describe: the text of a job's line; default: the name of its folder, and ``done``.
+        describe: the text of the line of a job and its error; default: the name of its folder, and ``done``.
     """
     missing = list({job.folder: job for job in jobs if not job.finished(keep_checkpoints)}.values())
     print(f"{len(jobs)} runs, {len(missing)} of them to be trained; {runs}", flush=True)
@@ -168,10 +171,7 @@ def run_missing(
     def ended(job: Job, seconds: float, error: str | None) -> None:
         nonlocal count
         count += 1
-        if error or describe is None:
-            text = f"{job.folder.name}: {f'FAILED: {error}' if error else 'done'}"
-        else:
-            text = describe(job)
+        text = describe(job, error) if describe else f"{job.folder.name}: {f'FAILED: {error}' if error else 'done'}"
         print(f"[{count}/{len(missing)}] {text} ({seconds:.1f} s)", flush=True)
 
     run_jobs(missing, resources, keep_checkpoints, ended)
@@ -180,7 +180,7 @@ def run_missing(
 def run_jobs(
     jobs: Sequence[Job], resources: Resources, keep_checkpoints: bool, ended: Callable[[Job, float, str | None], None]
 ) -> None:
-    """Train, as many at a time as the cores and GPUs allow.
+    """Train jobs, as many at a time as the cores and GPUs allow.
 
     A training that failed leaves its error in its folder, and the others go on. One whose process was killed, or whose whole
     command was, continues from its last evaluated epoch when it is started again, where the model is ours.

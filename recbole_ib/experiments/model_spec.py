@@ -26,7 +26,9 @@ class ModelSpec:
 
 
 def parse_models(text: str) -> list[ModelSpec]:
-    """``VLATTICE,VLATTICE+fib:fib_weight=1|3;sigma2=.15,IBMRec``: comma-separated models; ``|`` separates values to choose among.
+    """Return the models of a text such as ``VLATTICE,VLATTICE+fib:fib_weight=1|3;sigma2=.15``.
+
+    Commas separate models, semicolons settings, and ``|`` values to choose among.
 
     Raises:
         ConfigurationError: no model, one given twice, or settings of another form.
@@ -34,19 +36,19 @@ def parse_models(text: str) -> list[ModelSpec]:
     words = [word.strip() for word in split_outside(text, ",")]
     if not any(words):
         raise ConfigurationError("no model is named: give --models=NAME,NAME, such as --models=VLATTICE,IBMRec,VBPR")
-    found = []
+    model_specs = []
     for word in words:
         if not word:
             raise ConfigurationError(f"--models={text}: an empty name between two commas")
         model_spec = _parse_model(word)
-        if any(other.text == model_spec.text for other in found):
+        if any(other.text == model_spec.text for other in model_specs):
             raise ConfigurationError(f"--models names {word!r} twice")
-        found.append(model_spec)
-    return found
+        model_specs.append(model_spec)
+    return model_specs
 
 
 def split_outside(text: str, separator: str) -> list[str]:
-    """Split at a separator that stands in no bracket."""
+    """Return the parts of a text between separators that stand in no bracket."""
     parts, depth = [""], 0
     for char in text:
         depth += (char in "([{") - (char in ")]}")
@@ -58,11 +60,12 @@ def split_outside(text: str, separator: str) -> list[str]:
 
 
 def candidate_text(candidate: dict) -> str:
-    """A candidate's settings as one word: ``kl_weight=0;sigma2=0.15``, or ``-`` without any."""
+    """Return a candidate's settings as one word: ``kl_weight=0;sigma2=0.15``, or ``-`` without any."""
     return ";".join(f"{key}={value}" for key, value in candidate.items()) or "-"
 
 
 def _parse_model(word: str) -> ModelSpec:
+    """Return the model of a word."""
     prefix = MMREC_PREFIX if word.lower().startswith(MMREC_PREFIX) else ""
     name, _, settings = word[len(prefix) :].partition(":")
     name = word[: len(prefix)] + name.strip()

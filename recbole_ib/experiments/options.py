@@ -1,4 +1,4 @@
-"""What a comparison compares: the words of the command, and of every line its model and settings, checked before anything is trained."""
+"""The options of a comparison, and the model and settings of each of its entries, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MOST_SEEDS = 100
 
 @dataclass(frozen=True)
 class Options:
-    """The words that ``compare`` and ``ablate`` share, checked."""
+    """The options that ``compare`` and ``ablate`` share, checked; files, words: settings of all runs."""
 
     dataset: str
     seeds: list[int]
@@ -55,14 +55,13 @@ class Options:
 
 
 def read_options(args: argparse.Namespace) -> Options:
-    """The words of ``compare`` and ``ablate``, checked.
+    """Return the options of ``compare`` and ``ablate``, checked.
 
     Raises:
         ConfigurationError: a value that is none of those allowed.
     """
-    of_files = {key: value for file in args.config_files for key, value in read_yaml(Path(file)).items()}
-    of_words = parse_arguments(args.settings)
-    _check_taken((*of_files, *of_words), "the settings of all runs")
+    files, words = read_settings(args)
+    check_taken((*files, *words), "the settings of all runs")
     if args.cpus_per_run <= 0 or args.gpus_per_run < 0:
         raise ConfigurationError("--cpus-per-run must be above 0 and --gpus-per-run not below it")
     out = Path(args.out) if args.out else Path(args.command) / args.dataset
@@ -77,9 +76,15 @@ def read_options(args: argparse.Namespace) -> Options:
         gpus=args.gpus_per_run,
         address=args.address,
         keep_checkpoints=args.keep_checkpoints,
-        files=of_files,
-        words=of_words,
+        files=files,
+        words=words,
     )
+
+
+def read_settings(args: argparse.Namespace) -> tuple[dict, dict]:
+    """Return the settings of all runs: those of the config files, later ones winning, and those of the command's words."""
+    files = {key: value for file in args.config_files for key, value in read_yaml(Path(file)).items()}
+    return files, parse_arguments(args.settings)
 
 
 def joined(words: Sequence[str]) -> str:
@@ -88,7 +93,7 @@ def joined(words: Sequence[str]) -> str:
 
 
 def read_seeds(words: Sequence[str]) -> list[int]:
-    """``5``: the seeds 0 to 4; ``3 7`` or ``3,7``: these; ``2020,``: this one.
+    """Return the seeds. ``5``: 0 to 4; ``3 7`` or ``3,7``: these; ``2020,``: this one.
 
     Raises:
         ConfigurationError: no whole numbers from 0 on, or one twice.
@@ -104,7 +109,8 @@ def read_seeds(words: Sequence[str]) -> list[int]:
     return list(range(int(parts[0]))) if counted else [int(part) for part in parts]
 
 
-def _check_taken(keys: Iterable[str], where: str) -> None:
+def check_taken(keys: Iterable[str], where: str) -> None:
+    """Raise ConfigurationError for a setting that belongs to the whole comparison."""
     for key in keys:
         if key in TAKEN:
             raise ConfigurationError(f"{where}: {key} is not for one run alone; a comparison takes it from {TAKEN[key]}")
@@ -122,7 +128,7 @@ def make_entry(model_spec: ModelSpec, options: Options, borrowed: str | None = N
         ConfigurationError: a setting that belongs to the whole comparison, or no search of this model where one is wanted.
     """
     candidate, tuned, note, trials = model_spec.candidates[0], {}, "", None
-    _check_taken(candidate, f"model {model_spec.text!r}")
+    check_taken(candidate, f"model {model_spec.text!r}")
     if options.tuned is not None:
         tuned, note, trials = read_tuned(options, model_spec.name, borrowed)
     settings = {**options.files, **tuned, **options.words, **candidate}

@@ -67,6 +67,7 @@ class RunResult:
 
     @property
     def seed(self) -> int:
+        """The seed of the run."""
         return self.manifest["seed"]
 
     def test(self, metric: str) -> float:
@@ -94,14 +95,17 @@ class Results:
 
     @property
     def names(self) -> list[str]:
+        """The entries that have runs."""
         return list(self.runs)
 
     @property
     def all_runs(self) -> list[RunResult]:
+        """The runs of all entries."""
         return [run for runs in self.runs.values() for run in runs]
 
     @property
     def seeds(self) -> list[int]:
+        """The seeds of any entry, ascending."""
         return sorted({run.seed for run in self.all_runs})
 
     @property
@@ -110,6 +114,7 @@ class Results:
         return self.comparison.baseline if self.comparison.baseline in self.runs and len(self.runs) > 1 else None
 
     def entry(self, name: str) -> Entry:
+        """Return the entry of a name."""
         return next(entry for entry in self.comparison.entries if entry.name == name)
 
     def values(self, name: str, metric: str) -> np.ndarray:

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from recbole_ib.data.graph_cache import cosine_graph
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.graph import KNN_SEARCHES, ModalityWeights, SparseMatrix, top_k_per_row, user_item_adjacency
-from recbole_ib.utils.validate import choice, count
+from recbole_ib.graph import ModalityWeights, SparseMatrix, top_k_per_row, user_item_adjacency
 
 
 def any_feature(dataset) -> Tensor:
@@ -46,7 +45,7 @@ def modality_graphs(config, dataset) -> dict:
     Yaml: ``knn_k``, neighbors an item, itself included; ``knn_search``, how they are found, see :func:`recbole_ib.graph.cosine_knn`.
     Returns modality -> CSR ``[n_items, n_items]``.
     """
-    k, search, graphs = count(config, "knn_k", least=1), choice(config, "knn_search", KNN_SEARCHES), {}
+    k, search, graphs = int(config["knn_k"]), config["knn_search"], {}
     cache = getattr(dataset, "graph_cache", None)
     for name, features in dataset.modalities.items():
         if name in dataset.item_graphs:

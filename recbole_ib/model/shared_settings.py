@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from recbole_ib.model.layers.encoder import ENCODERS
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.utils.validate import AnyOf, Anything, Bool, FilePath, Integer, MappingOf, Number, OneOf, Unset
+
+
+@dataclass(frozen=True)
+class RegisteredEncoder:
+    """The names of :data:`recbole_ib.model.layers.encoder.ENCODERS`, a user's own among them."""
+
+    @property
+    def what(self) -> str:
+        """The names, for messages."""
+        return f"allowed: {', '.join(ENCODERS)}"
+
+    @property
+    def short(self) -> str:
+        """The names, for tables."""
+        return " | ".join(ENCODERS)
+
+    def contains(self, value: object) -> bool:
+        """Return whether an encoder has this name."""
+        return isinstance(value, str) and value in ENCODERS
+
 
 # -- of several models ------------------------------------------------------------------------------------------------
 
 EMBEDDING_SIZE = Setting("embedding_size", 64, "width d of the embeddings", Integer(1))
+FEATURE_ENCODER = Setting(
+    "feature_encoder", "linear", "what projects the features: linear, or mlp with one hidden layer", RegisteredEncoder()
+)
 N_LAYERS = Setting("n_layers", 2, "user-item layers", Integer())
 N_ITEM_LAYERS = Setting("n_item_layers", 1, "layers of the item graph", Integer())
 KNN_K = Setting("knn_k", 10, "K, neighbors per item, itself included", Integer(1), symbol="$K$")
@@ -38,9 +64,9 @@ PUBLISHED_PATIENCE = Override("stopping_step", default=20, source="published tab
 RELEASED_DECAY = Override("learning_rate_decay", default=0.96, source="release")
 
 
-def searched_rate(source: str = "", **more: str) -> Override:
-    """Return the learning rate with a search around the default."""
-    return Override("learning_rate", search=Search.loguniform(2.0e-4, 5.0e-3, source=source), **more)
+def searched_rate(range_source: str, source: str = "") -> Override:
+    """Return the learning rate with a search around the default; ``source``: that of another usual value."""
+    return Override("learning_rate", search=Search.loguniform(2.0e-4, 5.0e-3, source=range_source), source=source)
 
 
 def backbone_setting(source: str) -> Setting:
@@ -62,7 +88,7 @@ GENERAL_SETTINGS: tuple[Setting, ...] = (
     _general("protocol", "recbole", "whose test protocol", Anything("recbole | mmrec")),
     _general("stopping_step", 10, "evaluations without a better valid_metric before training stops", Integer()),
     _general("sampling", "recbole", "where training batches are made", Anything("recbole | device")),
-    _general("learning_rate", 0.001, "learning rate", Number()),
+    _general("learning_rate", 0.001, "of the optimizer", Number()),
     _general("enable_amp", False, "products of features read bfloat16", Bool()),
     _general(
         "learning_rate_decay",

@@ -15,8 +15,8 @@ from recbole.utils import get_local_time
 
 from recbole_ib.config.serialize import config_from_plain
 from recbole_ib.errors import CheckpointError, PickledCheckpointError
-from recbole_ib.training.upgrade import renamed_state
 from recbole_ib.patches import compat
+from recbole_ib.training.upgrade import renamed_state
 from recbole_ib.utils.files import atomic_write
 
 FORMAT = "recbole_ib 2"

@@ -21,7 +21,7 @@ from recbole_ib.errors import ConfigurationError, first_few
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.registry import is_multimodal
-from recbole_ib.utils.validate import count
+from recbole_ib.utils.validate import integer
 
 COLUMNS = ("epoch", "name", "value")
 
@@ -62,7 +62,7 @@ def settings(config) -> Settings | None:
     on = config["diagnostics"]
     if on is not None and not isinstance(on, bool):
         raise ConfigurationError(f"diagnostics is {on!r}; allowed: True, False")
-    return Settings(count(config, "diagnostics_items", least=2), count(config, "diagnostics_users", least=1)) if on else None
+    return Settings(integer(config, "diagnostics_items", least=2), integer(config, "diagnostics_users", least=1)) if on else None
 
 
 def unavailable(config) -> str | None:

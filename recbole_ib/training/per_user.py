@@ -17,7 +17,6 @@ from recbole_ib.patches.collector import hits
 COLD_AT_MOST = 5
 #: the share of the items, those with the most training interactions, that is the head
 HEAD_SHARE = 0.2
-SLICES = ("head", "tail", "cold")
 
 
 def check_per_user(config, processes: int = 1) -> None:

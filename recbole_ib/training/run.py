@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
+from pathlib import Path
 
 from recbole.data import create_dataset, data_preparation
 from recbole.data.dataloader import AbstractDataLoader
@@ -17,7 +18,7 @@ from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init
 
 from recbole_ib.config.checks import unread_settings
 from recbole_ib.config.config import Config
-from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.errors import CheckpointError, ConfigurationError, TrainingInterrupted
 from recbole_ib.model.registry import ensure_known, is_multimodal
 from recbole_ib.patches.kernels import applies, speed_up
 from recbole_ib.training import distributed
@@ -53,6 +54,7 @@ def run_recbole_ib(
 
     Raises:
         RecBoleIBError: a wrong setting, feature file or checkpoint, before training starts.
+        TrainingInterrupted: a KeyboardInterrupt, with the checkpoint that ``resume_checkpoint`` goes on with.
     """
     tune_malloc()
     if isinstance(model, type):
@@ -147,15 +149,11 @@ def _run(config, saved: bool, processes) -> dict:
     record.begin_training()
     try:
         best_valid_score, best_valid_result = fit(run, saved=saved, callback=record.evaluated)
+        record.begin_test()
+        test_result = trainer.evaluate(run.test_data, load_best_model=saved, show_progress=config["show_progress"])
+        record.end_test()
     except KeyboardInterrupt:
-        if is_multimodal(config.model_class) and saved and config["save_last"]:
-            last = last_path(trainer.saved_model_file)
-            if last.is_file():
-                logger.warning(f"Interrupted. The same command with --resume_checkpoint={last} goes on")
-        raise
-    record.begin_test()
-    test_result = trainer.evaluate(run.test_data, load_best_model=saved, show_progress=config["show_progress"])
-    record.end_test()
+        raise _interrupted(run, saved) from None
 
     best_valid_result, test_result = _floats(best_valid_result), _floats(test_result)
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
@@ -211,6 +209,17 @@ def _resume(trainer, config) -> None:
             "resumed run would not be the same run. resume_checkpoint works for the models of recbole_ib"
         )
     trainer.resume_checkpoint(config["resume_checkpoint"])
+
+
+def _interrupted(run: RunSetup, saved: bool) -> TrainingInterrupted:
+    """Return the error with the file that ``resume_checkpoint`` goes on with: of the last evaluated epoch, or the best one."""
+    if not is_multimodal(run.config.model_class):
+        return TrainingInterrupted(f"{run.config['model']} is RecBole's own model, whose training cannot be resumed")
+    best = Path(run.trainer.saved_model_file)
+    checkpoint = next((path for path in (last_path(best), best) if saved and path.is_file()), None)
+    if checkpoint is None:
+        return TrainingInterrupted("no epoch was evaluated and saved, so nothing can be resumed")
+    return TrainingInterrupted(f"resume_checkpoint={checkpoint} goes on after the last evaluated epoch", checkpoint)
 
 
 def _floats(result) -> dict[str, float] | None:

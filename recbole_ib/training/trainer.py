@@ -42,7 +42,9 @@ FREE_KEYS = {
 }  # fmt: skip
 
 #: settings that came after the first checkpoints, and what those ran with
-LATER_KEYS = {"knn_search": "auto", "feature_dtype": "float32", "sampling": "recbole"}
+LATER_KEYS = {
+    "knn_search": "auto", "feature_dtype": "float32", "sampling": "recbole", "feature_encoder": "linear", "encoder_hidden_size": 64,
+}  # fmt: skip
 
 
 def _named(losses) -> NamedLosses:
@@ -376,7 +378,8 @@ class MultimodalTrainer(Trainer):
 
     def _check_same_settings(self, resume_file: str, old: dict) -> None:
         # a key that a version did not know yet is one that was not set
-        old, new = {**LATER_KEYS, **old}, plain_config(self.config)
+        new = plain_config(self.config)
+        old = {**{key: value for key, value in LATER_KEYS.items() if key in new}, **old}
         differing = [
             f"{k}: {old.get(k)!r} then, {new.get(k)!r} now" for k in sorted({*old, *new} - FREE_KEYS) if old.get(k) != new.get(k)
         ]

@@ -62,7 +62,7 @@ class DatasetReport:
         return "\n".join(lines)
 
 
-class _Unchecked(MultimodalDataset):
+class UncheckedDataset(MultimodalDataset):
     """The interactions alone: the modalities are read below, so that one broken file does not hide the next."""
 
     def _load_modalities(self) -> None:
@@ -93,7 +93,7 @@ def check_dataset(config_file_list: Sequence[str] | None = None, config_dict: di
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        dataset = _Unchecked(config)
+        dataset = UncheckedDataset(config)
     except ValueError as error:
         # RecBole's words for a missing file, a missing column, or filters that leave nothing
         raise FeatureError(f"{config['data_path']}: RecBole cannot load the interactions: {error}") from error

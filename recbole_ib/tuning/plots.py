@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_ib.config.declared import symbols
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.tuning.space import Domain, Space
 from recbole_ib.tuning.trial import Record
@@ -201,18 +202,14 @@ def draw_heatmap(figure, records: Sequence[Record], across: Domain, up: Domain, 
     figure.supxlabel(facts.caption(more), fontsize="x-small")
 
 
-#: the papers' symbols, beside the names on the axes
-SYMBOLS = {
-    "fib_weight": r"$\alpha$", "sigma2": r"$\sigma^2$ of FIB", "gib_weight": r"$\beta$", "gib_sigma2": r"$\sigma^2$ of GIB",
-    "contrastive_temperature": r"$\tau$", "knn_k": "$K$", "kl_weight": "$a_1$", "redundancy_weight": "$a_2$", "unique_weight": "$a_3$",
-}  # fmt: skip
-
 #: cells of a range along one axis of a heat map
 CELLS = 5
 
 
 def axis_name(key: str) -> str:
-    return f"{key} ({SYMBOLS[key]})" if key in SYMBOLS else key
+    """Return a setting's name with the paper's symbol, where its declaration has one."""
+    symbol = symbols().get(key)
+    return f"{key} ({symbol})" if symbol else key
 
 
 def categories(domain: Domain) -> list:

@@ -264,7 +264,7 @@ def test_variants_of_a_model(model, parts, data_path, tmp_path):
     options = option_module.read_options(arguments("ablate", [f"--model={model}", *words(data_path, tmp_path)]))
     (whole,) = parse_models(model)
     variants, groups = ablate.variants(whole, options)
-    assert groups[ablate.BOTTLENECKS] == list(parts)
+    assert groups[ablate.ALL_MODALITIES] == list(parts)
     by_text = {entry.name: entry for entry in variants}
     for text, name in parts.items():
         made = Config(by_text[text].model, "tiny", None, by_text[text].settings)
@@ -274,7 +274,7 @@ def test_variants_of_a_model(model, parts, data_path, tmp_path):
         assert by_text["w/o unique"].settings["unique_weight"] == 0
     alone = [entry for entry in variants if entry.name.endswith(" alone")]
     assert [entry.settings["use_modalities"] for entry in alone] == [["text"], ["visual"]] * 2
-    shown = groups[ablate.MODALITIES]
+    shown = groups[ablate.ONE_MODALITY]
     assert shown == [f"{text}, {m} alone" for text in (model, list(parts)[-1]) for m in ("text", "visual")]
     assert {name for names in groups.values() for name in names} == set(by_text)
 
@@ -307,7 +307,7 @@ def test_ablate_writes_the_same_report(data_path, tmp_path, here):
     assert main(["ablate", "--model=IBMRec", *words(data_path, out, "--seeds=1")]) == 0
     assert len(here) == 8
     page = (out / "report.html").read_text()
-    for text in ("w/o FIB", "w/o GIB", "w/o IB (VLATTICE)", "IBMRec, text alone", ablate.BOTTLENECKS, ablate.MODALITIES):
+    for text in ("w/o FIB", "w/o GIB", "w/o IB (VLATTICE)", "IBMRec, text alone", ablate.ALL_MODALITIES, ablate.ONE_MODALITY):
         assert text in page, text
 
 

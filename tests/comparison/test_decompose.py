@@ -146,11 +146,11 @@ def test_trained_tables_are_changed_by_modality_also_side_by_side():
 def test_what_a_model_trained_in_its_tables_is_shuffled_and_removed_too(planted_path):
     model = TrainedModel(train(planted_path, "MGCN", learning_rate=0.01)["checkpoint"], "test")
     known = model.dataset.has_feature["text"]
-    learned = model.network({}).projections.table("text")
+    learned = model.network({}).encoder.table("text")
     assert not torch.equal(learned, model.dataset.modalities["text"])
     change = Shuffled(known, np.random.default_rng(0))
-    assert torch.equal(model.network({"text": change}).projections.table("text"), learned[change.source])
-    flat = model.network({"text": Removed(known)}).projections.table("text")[1:]
+    assert torch.equal(model.network({"text": change}).encoder.table("text"), learned[change.source])
+    flat = model.network({"text": Removed(known)}).encoder.table("text")[1:]
     torch.testing.assert_close(flat, learned[1:].mean(dim=0).expand_as(flat))
 
 

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from recbole_ib.cli.main import main
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.experiments.robustness.corrupted_dataset import read_source, write_noisy
+from recbole_ib.experiments.robustness.corrupted_dataset import read_source, write_corrupted
 from recbole_ib.experiments.robustness.corruption import (
     check_level,
     noise_columns,
@@ -131,15 +131,15 @@ def features(folder, modality):
 
 @pytest.mark.parametrize("kind", ["features", "rows", "modality", "edges"])
 def test_level_zero_is_the_data_set_itself_and_every_level_can_be_read(kind, source, tmp_path, capsys):
-    zero = write_noisy(tmp_path / "out", source, kind, 0, seed=1)
+    zero = write_corrupted(tmp_path / "out", source, kind, 0, seed=1)
     assert (zero / f"{zero.name}.inter").read_bytes() == (source.folder / "small.inter").read_bytes()
     for m in ("visual", "text"):
         assert (zero / f"{m}.npy").read_bytes() == (source.folder / f"{m}.npy").read_bytes()
         assert (zero / f"{m}.tokens").read_bytes() == (source.folder / f"{m}.tokens").read_bytes()
     assert not list(zero.glob("*.npz")) + list(zero.glob("noise*"))
-    half = write_noisy(tmp_path / "out", source, kind, 0.5, seed=1)
+    half = write_corrupted(tmp_path / "out", source, kind, 0.5, seed=1)
     assert main(["check", f"--dataset={half.name}", f"--data_path={tmp_path / 'out'}"]) == 0
-    again = write_noisy(tmp_path / "again", source, kind, 0.5, seed=1, name=half.name)
+    again = write_corrupted(tmp_path / "again", source, kind, 0.5, seed=1, name=half.name)
     for file in sorted(half.glob("*.npy")):
         assert file.read_bytes() == (again / file.name).read_bytes()
 
@@ -147,7 +147,7 @@ def test_level_zero_is_the_data_set_itself_and_every_level_can_be_read(kind, sou
 def test_rows_move_alike_in_modalities_with_the_same_items(source, tmp_path):
     pairs, modalities, _, _ = planted()
     path = write_dataset(tmp_path / "full", "full", pairs, modalities)
-    folder = write_noisy(tmp_path / "out", read_source("full", {"data_path": str(path)}), "rows", 0.5, seed=3)
+    folder = write_corrupted(tmp_path / "out", read_source("full", {"data_path": str(path)}), "rows", 0.5, seed=3)
     donors = []
     for m, values in modalities.items():
         clean = {row.astype(np.float32).tobytes(): i for i, row in enumerate(values)}
@@ -159,7 +159,7 @@ def test_rows_move_alike_in_modalities_with_the_same_items(source, tmp_path):
 def test_edges_are_ready_graphs_of_the_items_left(source, tmp_path):
     graphs = {}
     for level in (1e-9, 0.4, 0.8):
-        folder = write_noisy(tmp_path / "out", source, "edges", level, seed=1, knn_k=4)
+        folder = write_corrupted(tmp_path / "out", source, "edges", level, seed=1, knn_k=4)
         for m in ("visual", "text"):
             graphs[m, level] = sp.load_npz(folder / f"{m}_graph.npz").toarray() != 0
     for m, n in (("visual", 60), ("text", 50)):
@@ -174,12 +174,12 @@ def test_edges_are_ready_graphs_of_the_items_left(source, tmp_path):
 
 def test_edges_are_searched_as_the_key_says(source, tmp_path):
     with pytest.raises(ConfigurationError, match="knn_search is 'hnsw'"):
-        write_noisy(tmp_path / "out", source, "edges", 0.5, seed=1, knn_k=4, knn_search="hnsw")
+        write_corrupted(tmp_path / "out", source, "edges", 0.5, seed=1, knn_k=4, knn_search="hnsw")
 
 
 def test_the_noise_modality_is_as_wide_as_the_level_says(source, tmp_path):
-    folder = write_noisy(tmp_path / "out", source, "modality", 0.5, seed=1)
-    wide = write_noisy(tmp_path / "out", source, "modality", 2, seed=1)
+    folder = write_corrupted(tmp_path / "out", source, "modality", 0.5, seed=1)
+    wide = write_corrupted(tmp_path / "out", source, "modality", 2, seed=1)
     narrow, values = np.load(folder / "noise.npy"), np.load(wide / "noise.npy")
     assert narrow.shape == (60, 5)
     assert values.shape == (60, 20)
@@ -187,7 +187,7 @@ def test_the_noise_modality_is_as_wide_as_the_level_says(source, tmp_path):
     spread = np.concatenate([m.values[m.has_row].var(axis=0) for m in source.modalities.values()]).mean()
     np.testing.assert_allclose(values.var(axis=0), spread, rtol=1e-3)
     with pytest.raises(ConfigurationError, match="already"):
-        write_noisy(tmp_path / "out", read_source(folder.name, {"data_path": str(folder.parent)}), "modality", 0.5, seed=1)
+        write_corrupted(tmp_path / "out", read_source(folder.name, {"data_path": str(folder.parent)}), "modality", 0.5, seed=1)
 
 
 def test_the_bundled_data_set_at_level_zero_trains_on_the_same_tables(tmp_path):
@@ -195,7 +195,7 @@ def test_the_bundled_data_set_at_level_zero_trains_on_the_same_tables(tmp_path):
 
     from recbole_ib.config.config import Config
 
-    folder = write_noisy(tmp_path, read_source("ml-100k"), "features", 0, seed=0)
+    folder = write_corrupted(tmp_path, read_source("ml-100k"), "features", 0, seed=0)
     tables = []
     for name, settings in (("ml-100k", {}), (folder.name, {"data_path": str(tmp_path)})):
         data = create_dataset(Config("VBPR", name, config_dict={"state": "ERROR", **settings}))

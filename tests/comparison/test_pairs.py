@@ -7,7 +7,7 @@ from scipy import stats
 
 from recbole_ib.experiments.results import Entry, read_results
 from recbole_ib.experiments.statistics.paired_tests import holm
-from recbole_ib.experiments.statistics.pairwise import COLUMNS, compare_pairs, of_pair, significant
+from recbole_ib.experiments.statistics.pairwise import COLUMNS, compare_pairs, pair_row, significant
 from tests.support.made_runs import Made, comparison_of, make_entry, manifest_of, plain_entry, write_run
 
 A = {0: [0.1, 0.5, 0.9, 0.3, 0.8, 0.2], 1: [0.3, 0.7, 0.7, 0.3, 1.0, 0.4]}
@@ -52,14 +52,14 @@ def test_the_order_of_entries_users_and_seeds_changes_no_p(tmp_path):
             pd.read_parquet(file).sample(frac=1, random_state=1).to_parquet(file, index=False)
     second = pairs_of(mixed)
     for row in first.to_dict("records"):
-        other = of_pair(second, row["metric"], row["a"], row["b"])
+        other = pair_row(second, row["metric"], row["a"], row["b"])
         for key in COLUMNS[3:-1]:
             assert other[key] == pytest.approx(row[key], rel=1e-9, abs=1e-12), key
 
 
 def test_the_same_pair_seen_from_the_other_side(tmp_path):
     table = pairs_of([plain_entry(tmp_path, "A", A), plain_entry(tmp_path, "B", B)])
-    row, turned = of_pair(table, "recall@20", "A", "B"), of_pair(table, "recall@20", "B", "A")
+    row, turned = pair_row(table, "recall@20", "A", "B"), pair_row(table, "recall@20", "B", "A")
     for key in ("mean_difference", "t", "cohen_d_z", "rank_biserial"):
         assert turned[key] == -row[key] != 0
     assert (turned["ci95_low"], turned["ci95_high"]) == (-row["ci95_high"], -row["ci95_low"])

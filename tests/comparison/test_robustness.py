@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 import subprocess
 import sys
 from itertools import product
@@ -11,12 +12,13 @@ import pytest
 from scipy import stats
 
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.experiments import jobs as job_module
+from recbole_ib.experiments.jobs import train
 from recbole_ib.experiments.model_spec import parse_models
-from recbole_ib.experiments.robustness import command as robustness
-from recbole_ib.experiments.robustness import curves
-from recbole_ib.experiments.robustness.command import widest_graph
-from recbole_ib.experiments.robustness.options import read_plan
-from recbole_ib.experiments.robustness.report import Facts, choose, markdown, plain_one, relative_change
+from recbole_ib.experiments.robustness.options import read_robustness_options
+from recbole_ib.experiments.robustness.report import Facts, choose, draw_curves, markdown, plain_one, relative_change
+from recbole_ib.experiments.robustness.run import budget_warnings, widest_graph
+from recbole_ib.training.manifest import read_manifest
 from tests.support.commands import arguments, command
 from tests.support.datasets import planted, write_dataset
 
@@ -43,6 +45,19 @@ def section(text: str, title: str) -> dict[str, list[str]]:
     body = text.split(f"## {title}\n")[1].split("\n## ")[0]
     rows = [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in body.splitlines() if line.startswith("|")]
     return {row[0].replace("\\|", "|"): row[1:] for row in rows[2:]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process():
+    """Trainings in this process instead of Ray's, which starts one for each."""
+
+    def run_jobs(jobs, resources, keep_checkpoints, ended):
+        for job in jobs:
+            ended(job, *train(job, resources.cpus, keep_checkpoints))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_module, "run_jobs", run_jobs)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +87,40 @@ def test_every_run_of_the_grid_is_a_row_with_metrics_and_probes(finished):
 
 
 def test_nothing_is_left_but_data_and_results(finished):
-    assert {p.name for p in finished.iterdir()} == {"data", "runs.csv", "robustness.md"}
+    assert {p.name for p in finished.iterdir()} == {".lock", "data", "runs", "runs.csv", "robustness.md"}
     assert not list(finished.rglob("*.pth"))
+
+
+def test_every_run_keeps_its_manifest(finished):
+    rows = {(r["model"], float(r["level"]), int(r["seed"])): r for r in read(finished)}
+    manifests = [read_manifest(path) for path in (finished / "runs").glob("*/*.json") if path.name != job_module.MEASURES_FILE]
+    assert len(manifests) == 8
+    for manifest in manifests:
+        (level,) = (level for level in (0.0, 0.5) if f"-{level:g}-s" in manifest["dataset"])
+        row = rows[manifest["model"], level, manifest["seed"]]
+        assert repr(manifest["result"]["test"]["recall@20"]) == row["test_recall@20"]
+        assert manifest["given"]["epochs"] == 2
+
+
+def test_a_folder_may_move_and_changed_data_are_trained_on_again(finished, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(job_module, "run_jobs", lambda jobs, *_: trained.extend(jobs))
+    out = shutil.copytree(finished, tmp_path / "out")
+    assert run([*GRID, f"--out={out}"]) == 0
+    assert trained == []
+    assert (out / "runs.csv").read_bytes() == (finished / "runs.csv").read_bytes()
+    (inter,) = (out / "data").glob("planted-*-0-s1/*.inter")
+    inter.write_text("\n".join(inter.read_text().splitlines()[:-1]) + "\n")
+    assert run([*GRID, f"--out={out}"]) == 1
+    assert [(job.name, job.settings["seed"]) for job in trained] == [("VLATTICE", 1), ("IBMRec", 1)]
+    trained.clear()
+    run([*GRID, f"--out={out}", "--fresh"])
+    assert len(trained) == 8
 
 
 def test_a_finished_run_is_not_trained_again_and_another_setting_is(finished, monkeypatch):
     trained = []
-    monkeypatch.setattr(robustness, "run_all", lambda runs, jobs, done: trained.extend(runs))
+    monkeypatch.setattr(job_module, "run_jobs", lambda jobs, *_: trained.extend(jobs))
     before = (finished / "runs.csv").read_bytes()
     assert run([*GRID, f"--out={finished}"]) == 0
     assert trained == []
@@ -87,10 +129,7 @@ def test_a_finished_run_is_not_trained_again_and_another_setting_is(finished, mo
     assert len(trained) == 8
     trained.clear()
     run([*GRID[1:], f"--out={finished}", "--models=VLATTICE,VLATTICE:reg_weight=.1"])
-    assert {run.model for run in trained} == {"VLATTICE:reg_weight=.1"}
-    trained.clear()
-    run([*GRID, f"--out={finished}", "--fresh"])
-    assert len(trained) == 8
+    assert [(job.name, job.settings["reg_weight"]) for job in trained] == [("VLATTICE", 0.1)] * 4
 
 
 def test_the_report_says_what_the_runs_say(finished):
@@ -250,34 +289,27 @@ def test_models_are_read_with_settings_and_alternatives():
 )
 def test_commands_that_make_no_sense_are_refused(words, message):
     with pytest.raises(ConfigurationError, match=message):
-        read_plan(arguments("robustness", words))
+        read_robustness_options(arguments("robustness", words))
 
 
 def test_wrong_settings_are_refused_before_training_with_the_models_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(robustness, "run_all", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(job_module, "run_jobs", lambda *_: pytest.fail("trained"))
     for model, message in (("VBPX", "VBPX.*Did you mean VBPR"), ("VBPR:reg_weigth=1", "reg_weigth.*Did you mean reg_weight")):
         with pytest.raises(ConfigurationError, match=message):
             run([f"--models={model}", "--levels=0", "--seeds=0", SPEC, "--curves=false", f"--out={tmp_path}"])
 
 
 def test_different_budgets_are_named():
-    (text,) = robustness.budget_warnings(parse_models("VBPR,VLATTICE:reg_weight=1|2"))
+    (text,) = budget_warnings(parse_models("VBPR,VLATTICE:reg_weight=1|2"))
     assert "VBPR: 1, VLATTICE:reg_weight=1|2: 2" in text
-    assert robustness.budget_warnings(parse_models("VBPR:n=1|2,VLATTICE:reg_weight=1|2")) == []
+    assert budget_warnings(parse_models("VBPR:n=1|2,VLATTICE:reg_weight=1|2")) == []
 
 
 def test_ready_graphs_are_as_wide_as_the_widest_model_needs():
     words = ["--noise=edges", "--dataset=ml-100k"]
-    assert widest_graph(read_plan(arguments("robustness", [*words, "--models=VLATTICE:knn_k=5|15,VBPR"]))) == 15
-    assert widest_graph(read_plan(arguments("robustness", [*words, "--models=VLATTICE,VBPR"]))) == 10
-    assert widest_graph(read_plan(arguments("robustness", [*words, "--models=VLATTICE,VBPR", "--knn_k=7"]))) == 7
-
-
-def test_missing_matplotlib_is_named_before_anything_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match="pip install matplotlib"):
-        run(["--models=VBPR", f"--out={tmp_path / 'out'}"])
-    assert not (tmp_path / "out").exists()
+    assert widest_graph(read_robustness_options(arguments("robustness", [*words, "--models=VLATTICE:knn_k=5|15,VBPR"]))) == 15
+    assert widest_graph(read_robustness_options(arguments("robustness", [*words, "--models=VLATTICE,VBPR"]))) == 10
+    assert widest_graph(read_robustness_options(arguments("robustness", [*words, "--models=VLATTICE,VBPR", "--knn_k=7"]))) == 7
 
 
 def test_curves_are_drawn(tmp_path):
@@ -285,7 +317,7 @@ def test_curves_are_drawn(tmp_path):
     model_specs = parse_models("VBPR,IBMRec")
     rows = [row("VBPR", "-", level, s, 0.1, 0.3 - 0.1 * level + 0.01 * s) for level, s in product((0.0, 0.5), (0, 1))]
     facts = Facts("c", "planted", None, {"width": 64}, [0.0, 0.5], [0, 1])
-    curves.draw(rows, model_specs, facts, tmp_path / "recall.png")
+    draw_curves(rows, model_specs, facts, tmp_path / "recall.png")
     assert (tmp_path / "recall.png").read_bytes()[:4] == b"\x89PNG"
 
 

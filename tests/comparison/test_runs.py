@@ -9,19 +9,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: a command with two workers that would sleep for long; it prints their numbers
+#: a command with two runs that would sleep for long; it prints their processes
 COMMAND = """
-import os, time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from recbole_ib.experiments.robustness.runs import _start_worker
-if __name__ == "__main__":
-    pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=_start_worker)
-    asleep = [pool.submit(time.sleep, 300) for _ in range(2)]
-    for future in asleep:
-        while not future.running():
-            time.sleep(0.05)
-    print(*pool._processes, flush=True)
+import os, sys, time
+from recbole_ib.utils.ray import ray_session
+
+def sleep(file):
+    with open(file, "w") as content:
+        content.write(str(os.getpid()))
+    time.sleep(300)
+
+with ray_session(None, 2):
+    import ray
+    sleeping = [ray.remote(sleep).remote(f"{sys.argv[1]}/{i}") for i in range(2)]
+    while not all(os.path.exists(f"{sys.argv[1]}/{i}") and os.path.getsize(f"{sys.argv[1]}/{i}") for i in range(2)):
+        time.sleep(0.05)
+    print(*(open(f"{sys.argv[1]}/{i}").read() for i in range(2)), flush=True)
     time.sleep(300)
 """
 
@@ -39,7 +42,9 @@ def alive(process: int) -> bool:
 def test_workers_end_with_a_command_that_is_killed(tmp_path):
     (tmp_path / "command.py").write_text(COMMAND)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "command.py"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        [sys.executable, "command.py", str(tmp_path)], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
+    ) as running:
         workers = [int(word) for word in running.stdout.readline().split()]
         assert len(workers) == 2
         running.send_signal(signal.SIGKILL)

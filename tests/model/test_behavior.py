@@ -9,8 +9,12 @@ from recbole_ib import list_models
 from recbole_ib.bottleneck import ConcreteEdgeGate
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.backbones.mgcn import MGCN
+from recbole_ib.model.backbones.micro import MICRO
+from recbole_ib.model.backbones.soil import SOIL
+from recbole_ib.model.bottleneck import batch_subset_of, restates_subset
+from recbole_ib.model.types import BatchSubset, Outputs
 from tests.support.datasets import planted, write_dataset
-from tests.support.training import STAGES, first_batch, fit, scores_of
+from tests.support.training import STAGES, computed, first_batch, fit, named, scores_of
 
 MODELS = list_models()
 #: models that need more than 25 epochs at rate .01, by their own papers' account
@@ -83,7 +87,7 @@ def test_gradients_do_not_depend_on_the_order_of_threads(build, name):
         torch.manual_seed(1)
         model.zero_grad(set_to_none=True)
         model.pre_epoch(0)
-        sum(sum(getattr(model, phase.loss)(batch)) for phase in model.training_phases).backward()
+        sum(sum(phase.loss(batch)) for phase in model.phases()).backward()
         found.append([p.grad.clone() for p in model.parameters()])
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
 
@@ -136,8 +140,8 @@ def test_gradient_reaches_every_parameter(build, name):
     model.train()
     model.pre_epoch(0)
     batch = first_batch(train)
-    for phase in model.training_phases:
-        sum(getattr(model, phase.loss)(batch)).backward()
+    for phase in model.phases():
+        sum(phase.loss(batch)).backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
     assert silent == []
 
@@ -194,15 +198,15 @@ def test_outputs_of_the_batchs_rows_alone_change_no_loss_and_no_gradient(build, 
     for module in model.modules():
         if isinstance(module, ConcreteEdgeGate):
             module.eval()  # its draws would differ
-    batch, found = first_batch(train)[:40], []
-    read = model.output_rows(batch)
+    batch, found, passes = first_batch(train)[:40], [], computed(monkeypatch, model)
+    subset = batch_subset_of(model, batch)
+    read = subset.nodes
     for rows in (read, None):
-        monkeypatch.setattr(model, "output_rows", lambda _, rows=rows: rows)
-        done = model.batch_pass(batch)
-        losses = dict(model.pass_losses(done))
+        monkeypatch.setattr(model, "batch_subset", lambda _, rows=rows: subset._replace(nodes=rows))
+        losses = named(model.calculate_loss(batch))
         gradients = torch.autograd.grad(sum(losses.values()), list(model.parameters()), allow_unused=True)
         found.append((losses, dict(zip(dict(model.named_parameters()), gradients, strict=True))))
-        outputs = torch.cat([done.joined.user, done.joined.item])
+        outputs = torch.cat([passes[-1].outputs.user, passes[-1].outputs.item])
         # a row that nobody computed cannot pass for one
         unread = torch.ones(len(outputs), dtype=torch.bool)
         unread[read] = False
@@ -213,29 +217,61 @@ def test_outputs_of_the_batchs_rows_alone_change_no_loss_and_no_gradient(build, 
             torch.testing.assert_close(value, whole[key], rtol=1e-4, atol=1e-6)
 
 
-def test_a_subclass_that_changes_attach_trains_by_it(build):
-    """As it ranks by it; MGCN's own step stands in join."""
+def test_a_subclass_that_changes_the_outputs_trains_by_them(build, monkeypatch):
+    """As it ranks by them; it restates no subset, so all rows are computed."""
 
     class Doubled(MGCN):
-        def attach(self, encoded, graph):
-            user, item = super().attach(encoded, graph)
-            return user, 2 * item
+        def apply_item_graph(self, encoded, graph, nodes=None):
+            assert nodes is None
+            user, item, views = super().apply_item_graph(encoded, graph, nodes)
+            return Outputs(user, 2 * item, views)
 
     config, model, train, _, _ = build("MGCN")
     own = Doubled(config, train._dataset)
     own.load_state_dict(model.state_dict())
     batch = first_batch(train)[:20]
+    items = []
     for m in (model, own):
         m.train()
-    plain, doubled = (m.batch_pass(batch).joined.item[batch["item_id"]] for m in (model, own))
+        passes = computed(monkeypatch, m)
+        m.calculate_loss(batch)
+        items.append(passes[-1].outputs.item[batch["item_id"]])
+    plain, doubled = items
     torch.testing.assert_close(doubled, 2 * plain)
+    assert (batch_subset_of(model, batch).nodes is None, batch_subset_of(own, batch)) == (False, BatchSubset())
+
+
+def test_a_subset_holds_for_the_methods_that_it_was_written_for():
+    """A subclass that changes one of them and restates nothing computes all rows; others, and methods that it inherits, do not count."""
+    for method in ("latents", "encode", "item_graph", "apply_item_graph", "ranking_losses", "calculate_loss"):
+        changed = type("Changed", (MGCN,), {method: lambda self, *args, **kwargs: None})
+        assert not restates_subset(changed), method
+        assert restates_subset(type("Restated", (changed,), {"batch_subset": MGCN.batch_subset})), method
+        assert not restates_subset(type("Below", (changed,), {})), method
+    assert restates_subset(type("Other", (MGCN,), {"pre_epoch": lambda self, epoch: None, "user_content": lambda self: None}))
+    # SOIL's losses are its own, and it says that they read MGCN's rows
+    assert "ranking_losses" in vars(SOIL)
+    assert restates_subset(SOIL)
+    assert not restates_subset(MICRO)
 
 
 def test_a_loss_that_reads_rows_nobody_computed_is_told_so(build):
     class Reader(MGCN):
-        def ranking_losses(self, interaction, encoded, user, item, rows=None):
-            return {**super().ranking_losses(interaction, encoded, user, item, rows), "all": item.square().mean()}
+        batch_subset = MGCN.batch_subset
+
+        def ranking_losses(self, batch):
+            return {**super().ranking_losses(batch), "all": batch.outputs.item.square().mean()}
 
     config, _, train, valid, _ = build("MGCN", train_batch_size=8)
-    with pytest.raises(ValueError, match=r"all = nan.*outside of the model's output_rows"):
+    with pytest.raises(ValueError, match=r"all = nan.*outside of the model's batch_subset"):
         fit(config, Reader(config, train._dataset), train, valid)
+
+
+def test_a_loss_that_reads_all_rows_gets_them_where_it_restates_nothing(build):
+    class Reader(MGCN):
+        def ranking_losses(self, batch):
+            return {**super().ranking_losses(batch), "all": batch.outputs.item.square().mean()}
+
+    config, _, train, valid, _ = build("MGCN", train_batch_size=8, epochs=1)
+    trainer = fit(config, Reader(config, train._dataset), train, valid)
+    assert np.isfinite(trainer.train_loss_dict[0])

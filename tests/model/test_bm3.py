@@ -130,7 +130,7 @@ def test_the_score_does_not_read_the_content(build):
     users = torch.arange(1, 9)
     before = scores_of(model, config, users)
     with torch.no_grad():
-        for parameter in model.projections.parameters():
+        for parameter in model.encoder.parameters():
             parameter.add_(torch.randn_like(parameter))
     model.train()
     assert torch.equal(before, scores_of(model, config, users))

@@ -30,7 +30,7 @@ def naive(model, dataset, k, aggregation):
     a = torch.from_numpy((root[:, None] * a * root[None, :]).astype(np.float32))
     own, item = 0, 0
     for index, m in enumerate(model.modalities):
-        first, second = model.projections.linear[m], model.second[m]
+        first, second = model.encoder.first_layer(m), model.encoder.second[m]
         hidden = F.leaky_relu(dataset.modalities[m] @ first.weight.T + first.bias)
         x0 = F.normalize(torch.cat([model.preference[m].weight, hidden @ second.weight.T + second.bias]), dim=1)
         x = x0 + a @ x0 + a @ a @ x0
@@ -116,7 +116,7 @@ def test_modality_weights_start_as_shares(build):
 def test_without_layers_it_scores_the_normalized_rows(build):
     _, model, _, _, _ = build("DualGNN", **SMALL, n_layers=0)
     _, item = model()
-    expected = sum(F.normalize(z, dim=1) for z in model.item_latents().values())
+    expected = sum(F.normalize(z, dim=1) for z in model.latents().values())
     torch.testing.assert_close(item, expected)
 
 

@@ -6,7 +6,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import get_trainer
 
-from recbole_ib.model.layers import encoder
+from recbole_ib.model.layers import feature_table
 from tests.support.datasets import planted, write_dataset
 
 SETTINGS = [
@@ -58,7 +58,7 @@ def test_training_equals_that_on_rounded_features(build, rounded_path, name, set
 
 @pytest.mark.parametrize("name", ["VLATTICE", "IBMRec"])
 def test_tables_larger_than_a_block_are_projected_to_nearly_the_same(build, rounded_path, monkeypatch, name):
-    monkeypatch.setattr(encoder, "BLOCK_NUMBERS", 50)
+    monkeypatch.setattr(feature_table, "BLOCK_NUMBERS", 50)
     half, _ = trained(build, name, feature_dtype="float16")
     full, _ = trained(build, name, data_path=str(rounded_path))
     for key, value in full.items():

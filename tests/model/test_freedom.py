@@ -140,7 +140,7 @@ def test_the_score_does_not_read_the_projections(build):
     users = torch.arange(1, 9)
     before = scores_of(model, config, users)
     with torch.no_grad():
-        for parameter in model.projections.parameters():
+        for parameter in model.encoder.parameters():
             parameter.add_(torch.randn_like(parameter))
     model.train()
     # tuned features do not move the frozen graph either
@@ -152,7 +152,7 @@ def test_tuned_features_are_trained_on_the_rows_of_the_batch_alone(build):
     batch = first_batch(train)[:5]
     model.train()
     sum(model.calculate_loss(batch)).backward()
-    touched = torch.nonzero(model.projections.table("text").grad.abs().sum(1)).flatten()
+    touched = torch.nonzero(model.encoder.table("text").grad.abs().sum(1)).flatten()
     assert touched.tolist() == torch.unique(torch.cat([batch["item_id"], batch["neg_item_id"]])).tolist()
     _, frozen, _, _, _ = build("FREEDOM", raw_features="frozen")
     assert not any("features" in name for name, _ in frozen.named_parameters())
@@ -172,4 +172,4 @@ def test_dropping_all_edges_is_refused_before_training(build, value):
 
 def test_features_are_as_wide_as_the_embeddings(build):
     _, model, _, _, _ = build("FREEDOM", embedding_size=8)
-    assert {z.shape[1] for z in model.item_latents().values()} == {8}
+    assert {z.shape[1] for z in model.latents().values()} == {8}

@@ -26,7 +26,7 @@ def naive(model, dataset, edge_weight="confidence", pruning=True, fusion="concat
     neighbors = [[n_users + i for i in np.flatnonzero(row)] for row in r] + [list(np.flatnonzero(col)) for col in r.T]
     contents, coefficients = [], []
     for m in model.modalities:
-        layer = model.projections.linear[m]
+        layer = model.encoder.linear[m]
         z = F.normalize(F.leaky_relu(dataset.modalities[m] @ layer.weight.T + layer.bias), dim=1)
         p = F.normalize(model.preference[m].weight, dim=1)
         for _ in range(3 if routing else 0):
@@ -88,7 +88,7 @@ def test_one_round_for_a_user_with_two_items_equals_the_hand_formula(build):
     model.user_edges = type(edges)(edges.rows[keep], edges.cols[keep], edges.n_nodes)
     m = model.modalities[0]
     with torch.no_grad():
-        z = model.item_latents()[m]
+        z = model.latents()[m]
         p = F.normalize(model.preference[m].weight, dim=1)
         a, b = (z[int(c) - model.n_users] for c in edges.cols[keep])
         share = torch.sigmoid(p[user] @ a - p[user] @ b)

@@ -10,6 +10,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 from torch.nn import functional as F
 
+from recbole_ib.model.bottleneck import batch_subset_of
 from recbole_ib.model.ibmrec import IBMRec
 from recbole_ib.training.trainer import MultimodalTrainer
 from tests.support.datasets import planted, write_dataset
@@ -21,9 +22,13 @@ def named(losses):
     return dict(zip(losses.names, losses, strict=True))
 
 
+def shared_gate(model):
+    return model.ib["gib"].gates["shared"].gate
+
+
 def naive_gate(model, latents):
     """rho of every edge, without noise, one pair at a time."""
-    gate, s = model.gib.gate, model.item_graph(latents).structure
+    gate, s = shared_gate(model), model.item_graph(latents).structure
     h = torch.cat([*latents.values(), model.item_embedding.weight], dim=1)
     rho = torch.zeros(model.n_items, model.n_items)
     for i, j in zip(s.rows.tolist(), s.cols.tolist(), strict=True):
@@ -35,7 +40,7 @@ def naive_gate(model, latents):
 def test_l1_equals_the_naive_algorithm(build):
     _, model, train, _, _ = build("IBMRec", embedding_size=8, fib_weight=1.3, gib_weight=0.7, reg_weight=0.01)
     model.pre_epoch(0)
-    model.gib.gate.eval()  # the noise off: the rest of the model trains
+    shared_gate(model).eval()  # the noise off: the rest of the model trains
     b = first_batch(train)
     got = named(model.calculate_loss(b))
 
@@ -46,7 +51,7 @@ def test_l1_equals_the_naive_algorithm(build):
         degree = a.sum(1)
         root = torch.where(degree > 0, degree.rsqrt(), torch.zeros_like(degree))
         a = root[:, None] * a * root[None, :]
-        z = {m: F.linear(model.projections.table(m), layer.weight, layer.bias) for m, layer in model.projections.linear.items()}
+        z = {m: F.linear(model.encoder.table(m), layer.weight, layer.bias) for m, layer in model.encoder.linear.items()}
         x0 = torch.cat([model.user_embedding.weight, model.user_preference.weight], dim=1)
         y0 = torch.cat([model.item_embedding.weight, *z.values()], dim=1)
         nodes = torch.cat([x0, y0])
@@ -62,7 +67,7 @@ def test_l1_equals_the_naive_algorithm(build):
         ) / len(b)
         reg = float(x0[users].square().sum() + y0[positives].square().sum() + y0[negatives].square().sum()) / len(b)
         items = sorted(set(positives.tolist()))
-        fib = sum(naive_hsic(z[m][items].double().numpy(), model.projections.table(m)[items].double().numpy(), 0.15) for m in z)
+        fib = sum(naive_hsic(z[m][items].double().numpy(), model.encoder.table(m)[items].double().numpy(), 0.15) for m in z)
         gib = naive_hsic(refined[items].double().numpy(), original[items].double().numpy(), 0.15)
 
     for name, expected in {"bpr": bpr, "reg": 0.01 * reg, "fib": 1.3 * fib, "gib": 0.7 * gib}.items():
@@ -72,12 +77,12 @@ def test_l1_equals_the_naive_algorithm(build):
 def test_l2_equals_the_naive_loop(build):
     _, model, train, _, _ = build("IBMRec", contrastive_temperature=0.3)
     b = first_batch(train)
-    z = torch.cat(list(model.item_latents().values()), dim=1)
+    z = torch.cat(list(model.latents().values()), dim=1)
     items, total = sorted(set(b["item_id"].tolist())), 0.0
     for a, i in zip(b["user_id"], b["item_id"], strict=True):
         e = {j: math.exp(float(torch.cosine_similarity(model.user_preference.weight[a], z[j], dim=0)) / 0.3) for j in items}
         total -= math.log(e[int(i)] / sum(e.values()))
-    assert float(model.contrastive_loss(b)[0]) == pytest.approx(total / len(b), rel=1e-4)
+    assert float(model.ib["fib"].contrastive_loss(model, b)[0]) == pytest.approx(total / len(b), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["IBMRec", "IBMRecWoGIB", "IBMRecVLightGCN", "IBMRecVBPR"])
@@ -87,9 +92,9 @@ def test_the_second_step_updates_content_alone(build, name):
     trainer = MultimodalTrainer(config, model)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     share = trainer.processes.share(first_batch(train), "cpu")
-    trainer._step(model.training_phases[1], share)
+    trainer._step(model.phases()[1], share)
     changed = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(before[n], p)}
-    assert changed == {"projections", "user_embedding" if name == "IBMRecVBPR" else "user_preference"}
+    assert changed == {"encoder", "user_embedding" if name == "IBMRecVBPR" else "user_preference"}
     if name == "IBMRecVBPR":
         d = model.embedding_size
         assert torch.equal(before["user_embedding.weight"][:, :d], model.user_embedding.weight[:, :d])
@@ -110,19 +115,18 @@ def test_each_variant_has_its_terms_and_steps(build, name, terms, phases):
     _, model, train, _, _ = build(name)
     model.pre_epoch(0)
     assert model.calculate_loss(first_batch(train)).names == terms
-    assert tuple(p.name for p in model.training_phases) == phases
-    assert hasattr(model, "fib") is ("fib" in terms)
-    assert hasattr(model, "gib") is ("gib" in terms)
+    assert tuple(p.name for p in model.phases()) == phases
+    assert list(model.ib) == [term for term in ("fib", "gib") if term in terms]
 
 
 @pytest.mark.parametrize(("name", "backbone"), [("IBMRec", "VLATTICE"), ("IBMRecVBPR", "VBPR"), ("IBMRecVLightGCN", "VLightGCN")])
 def test_with_weight_zero_and_an_open_gate_l1_is_the_backbones_loss(build, name, backbone):
     _, model, train, _, _ = build(name, fib_weight=0.0, **({"gib_weight": 0.0} if name == "IBMRec" else {}))
     _, plain, _, _, _ = build(backbone)
-    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("gib.")})
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("ib.gib.")})
     if name == "IBMRec":
         with torch.no_grad():
-            model.gib.gate.output.bias.fill_(1e4)
+            shared_gate(model).output.bias.fill_(1e4)
     b = first_batch(train)
     got, expected = named(model.calculate_loss(b)), named(plain.calculate_loss(b))
     torch.testing.assert_close(got["bpr"], expected["bpr"])
@@ -132,9 +136,9 @@ def test_with_weight_zero_and_an_open_gate_l1_is_the_backbones_loss(build, name,
 def test_the_ranking_uses_the_refined_graph(build):
     _, model, _, _, _ = build("IBMRec")
     model.eval()
-    latents = model.item_latents()
+    latents = model.latents()
     graph = model.item_graph(latents)
-    expected = model.attach(
+    expected = model.apply_item_graph(
         model.encode(latents), graph.masked(naive_gate(model, latents)[graph.structure.rows, graph.structure.cols])
     )
     torch.testing.assert_close(model()[1], expected[1])
@@ -144,16 +148,17 @@ def test_the_gates_mlp_is_trained_by_the_ranking_loss_alone(build):
     """A detached mask would turn GIB into random edge noise."""
     _, model, train, _, _ = build("IBMRecWoFIB", gib_weight=0.0)
     named(model.calculate_loss(first_batch(train)))["bpr"].backward()
-    assert all(p.grad.abs().sum() > 0 for p in model.gib.gate.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in shared_gate(model).parameters())
 
 
 def test_the_gate_of_a_backbone_without_latents_sees_content_too(build):
     _, frozen, _, _, _ = build("IBMRecLATTICE", item_graph="frozen", embedding_size=8)
-    assert frozen.gib.gate.target.in_features == 3 * 8
-    assert frozen.gate_projections is not None
+    assert shared_gate(frozen).target.in_features == 3 * 8
+    assert frozen.ib["gib"].encoder is not None
+    assert frozen.encoder is None
     _, learned, _, _, _ = build("IBMRecLATTICE", item_graph="learned", embedding_size=8, feature_dim=5)
-    assert learned.gib.gate.target.in_features == 8 + 2 * 5
-    assert learned.gate_projections is None
+    assert shared_gate(learned).target.in_features == 8 + 2 * 5
+    assert learned.ib["gib"].encoder is None
 
 
 def test_training_lowers_the_dependence_on_the_noise_modality(build):
@@ -166,7 +171,7 @@ def test_training_lowers_the_dependence_on_the_noise_modality(build):
         config, model, train, _, _ = build(name, **settings, **({"fib_weight": 20.0} if name != "VLightGCN" else {}))
         MultimodalTrainer(config, model).fit(train, None, verbose=False, saved=False)
         with torch.no_grad():
-            z, m = model.item_latents()["visual"][1:], train._dataset.modalities["visual"][1:]
+            z, m = model.latents()["visual"][1:], train._dataset.modalities["visual"][1:]
             found[name] = float(rbf_hsic(z, m, sigma2=0.15))
     assert found["IBMRecVLightGCN"] < found["VLightGCN"]
     assert np.isfinite(list(found.values())).all()
@@ -196,21 +201,21 @@ def test_items_without_a_feature_take_no_part_in_fib_and_l2(build, tmp_path, nam
         _, model, train, _, _ = build(name, dataset="gaps", data_path=with_missing_items(tmp_path, rule))
         model.pre_epoch(0)
         batch = first_batch(train)
-        losses = named(model.calculate_loss(batch))
-        (losses["fib"] + model.contrastive_loss(batch)[0]).backward()
-        largest = max(float(p.grad.abs().max()) for p in model.content_parameters())
+        losses, fib = named(model.calculate_loss(batch)), model.ib["fib"]
+        (losses["fib"] + fib.contrastive_loss(model, batch)[0]).backward()
+        largest = max(float(p.grad.abs().max()) for p in model.user_content().parameters())
         assert largest < 10.0
-        found[rule] = (float(losses["fib"].detach()), float(model.contrastive_loss(batch)[0].detach()))
+        found[rule] = (float(losses["fib"].detach()), float(fib.contrastive_loss(model, batch)[0].detach()))
     if name != "IBMRecVBPR":  # whose one latent joins both modalities: an item with one of them takes part, its gap filled
         assert found["zero"][0] == pytest.approx(found["mean"][0], rel=1e-5)
 
 
 def test_a_batch_whose_items_have_no_content_adds_nothing(build, tmp_path):
     _, model, _, _, _ = build("IBMRec", dataset="gaps", data_path=with_missing_items(tmp_path, "mean"))
-    nobody = torch.nonzero(~model.has_content).flatten()[1:3]
+    nobody = torch.nonzero(~model.ib["fib"].has_content).flatten()[1:3]
     batch = Interaction({"user_id": torch.tensor([1, 2]), "item_id": nobody, "neg_item_id": nobody.flip(0)})
     assert float(named(model.calculate_loss(batch))["fib"].detach()) == 0.0
-    assert float(model.contrastive_loss(batch)[0].detach()) == 0.0
+    assert float(model.ib["fib"].contrastive_loss(model, batch)[0].detach()) == 0.0
 
 
 def test_the_gate_leaves_lattices_schedule_alone(build):
@@ -221,8 +226,8 @@ def test_the_gate_leaves_lattices_schedule_alone(build):
     batch = first_batch(train)
     model.calculate_loss(batch)
     sum(model.calculate_loss(batch)).backward()
-    assert model.projections.linear["text"].weight.grad is None
-    assert model.gib.gate.source.weight.grad.abs().sum() > 0
+    assert model.encoder.linear["text"].weight.grad is None
+    assert shared_gate(model).source.weight.grad.abs().sum() > 0
 
 
 def test_a_modality_named_content_keeps_its_own_mask(build, tmp_path):
@@ -233,20 +238,25 @@ def test_a_modality_named_content_keeps_its_own_mask(build, tmp_path):
     np.save(path / "named" / "content.npy", modalities["visual"][keep].astype(np.float32))
     (path / "named" / "content.tokens").write_text("".join(f"i{i}\n" for i in keep))
     _, model, train, _, _ = build("IBMRec", dataset="named", data_path=str(path))
-    assert torch.equal(model.feature_mask_content, train._dataset.has_feature["content"])
-    assert int(model.feature_mask_content.sum()) < int(model.has_content.sum())
+    fib = model.ib["fib"]
+    assert torch.equal(fib.mask_content, train._dataset.has_feature["content"])
+    assert int(fib.mask_content.sum()) < int(fib.has_content.sum())
 
 
 @pytest.mark.parametrize(
     ("name", "settings"), [("IBMRec", {}), ("IBMRec", {"item_graph": "learned"}), ("IBMRecLATTICE", {}), ("FREEDOM+gib", {})]
 )
-def test_gating_the_batchs_edges_alone_changes_no_loss_and_no_gradient(build, name, settings):
+def test_gating_the_batchs_edges_alone_changes_no_loss_and_no_gradient(build, name, settings, monkeypatch):
     _, model, train, _, _ = build(name, **settings)
-    model.gib.gate.eval()  # without the draws of edges that are left out
-    batch, found = first_batch(train), []
-    assert model._gates_batch_alone
+    shared_gate(model).eval()  # without the draws of edges that are left out
+    batch, found, gated = first_batch(train)[:10], [], []
+    refine = model.refine
+    monkeypatch.setattr(model, "refine", lambda graph, z: gated.append(int((graph.weights != 0).sum())) or refine(graph, z))
+    subset = model.batch_subset(batch)
+    assert subset.graph_items.tolist() == torch.unique(torch.cat([batch["item_id"], batch["neg_item_id"]])).tolist()
     for alone in (True, False):
-        model._gates_batch_alone = alone
+        monkeypatch.setattr(model, "batch_subset", lambda _, s=subset, a=alone: s if a else s._replace(graph_items=None))
+        assert (batch_subset_of(model, batch).graph_items is not None) is alone
         model.zero_grad()
         init_seed(5, True)
         model.pre_epoch(0)
@@ -256,15 +266,25 @@ def test_gating_the_batchs_edges_alone_changes_no_loss_and_no_gradient(build, na
     for part, whole in zip(*found, strict=True):
         for key, value in part.items():
             torch.testing.assert_close(value, whole[key], rtol=1e-4, atol=1e-7)
+    assert 0 < gated[0] < gated[1]
 
 
 def test_a_loss_of_its_own_and_two_item_layers_need_every_edge(build):
-    config, model, _, _, _ = build("IBMRec")
-    assert model._gates_batch_alone
-    for method in ("pass_losses", "ranking_losses", "penalty", "attach", "encode"):
-        own = type("Own", (IBMRec,), {method: lambda self, *args, **kwargs: None})
-        assert not own._reads_batch_alone(config), method
+    config, model, train, _, _ = build("IBMRec")
+    batch = first_batch(train)
+
+    def gates_batch_alone(network):
+        return batch_subset_of(network, batch).graph_items is not None
+
+    assert gates_batch_alone(model)
+    for method in ("calculate_loss", "ranking_losses", "latents", "item_graph", "apply_item_graph", "encode"):
+        own = type("Own", (IBMRec,), {method: getattr(IBMRec, method)})
+        assert not gates_batch_alone(own(config, train._dataset)), method
     _, deep, _, _, _ = build("IBMRec", n_item_layers=2)
-    assert not deep._gates_batch_alone
+    assert not gates_batch_alone(deep)
     _, views, _, _, _ = build("MICRO+gib")
-    assert not views._gates_batch_alone
+    assert not gates_batch_alone(views)
+    # without a gate nothing is saved by a part of the graph
+    for name in ("IBMRecWoGIB", "VLATTICE"):
+        _, ungated, _, _, _ = build(name)
+        assert not gates_batch_alone(ungated), name

@@ -67,7 +67,7 @@ def test_gate_stays_within_zero_and_one_and_is_noisy_only_where_asked():
 def test_variant_penalty(short):
     _, model, _, _, _ = short(backbone="VBPR")
     mask = torch.rand(10)
-    weight = model.backbone.projections.linear["content"].weight
+    weight = model.backbone.encoder.linear["content"].weight
     torch.testing.assert_close(variant_penalty(model.backbone, mask), (weight * mask).abs().sum() / weight.numel())
 
 
@@ -80,9 +80,9 @@ def test_equal_environments_give_no_penalty_and_different_ones_do(short, backbon
         model.train()
         init_seed(2, True)
         model.pre_epoch(0)
-        weights = redraw_first_layers(model.backbone.projections)
+        weights = redraw_first_layers(model.backbone.encoder)
         mu = torch.zeros_like(model.mask).requires_grad_()
-        use_mask(model.backbone.projections, gate(mu))
+        use_mask(model.backbone.encoder, gate(mu))
         losses = environment_losses(model.backbone, pair)
         # alpha so large that float32 shows the penalty beside the loss
         total = mask_loss(losses, weights, mu, 1e20, 0.1)
@@ -105,7 +105,7 @@ def test_gradients_of_the_mask_loss_equal_finite_differences(short):
     _, model, train, _, _ = short(backbone="VBPR", embedding_size=3)
     backbone = model.backbone.double()
     batches = [b for b, _ in zip(train, range(2), strict=False)]
-    layer = backbone.projections.linear["content"]
+    layer = backbone.encoder.linear["content"]
     mu = (0.1 * torch.randn(10, dtype=torch.float64)).requires_grad_()
 
     def value(mu):
@@ -173,9 +173,9 @@ def test_the_backbone_reads_masked_unit_features_everywhere(short, raw_features)
     model.set_mask(mask)
     features = {m: F.normalize(t, dim=1) for m, t in train._dataset.modalities.items()}
     masked = dict(zip(features, (f * p for f, p in zip(features.values(), mask.split([4, 6]), strict=True)), strict=True))
-    latents = model.item_latents()
+    latents = model.latents()
     for name, table in masked.items():
-        layer = model.backbone.projections.linear[name]
+        layer = model.backbone.encoder.linear[name]
         torch.testing.assert_close(latents[name], table @ layer.weight.T + layer.bias)
     graph = model.item_graph(latents)
     edges = {*zip(graph.structure.rows.tolist(), graph.structure.cols.tolist(), strict=True)}
@@ -202,9 +202,9 @@ def test_a_new_mask_keeps_the_parameters_objects_and_starts_them_anew(short):
 
 def test_an_even_mask_leaves_the_graph_as_it_is(short):
     _, model, _, _, _ = short(static_weight=1.0)
-    before = model.item_graph(model.item_latents())
+    before = model.item_graph(model.latents())
     model.set_mask(torch.full_like(model.mask, 0.5))
-    after = model.item_graph(model.item_latents())
+    after = model.item_graph(model.latents())
     torch.testing.assert_close(before.weights, after.weights)
     assert torch.equal(before.structure.cols, after.structure.cols)
 

@@ -20,14 +20,14 @@ def test_output_is_the_collaborative_part_plus_the_unit_graph_part(build):
 
 def test_content_enters_through_the_graph_alone(build):
     _, model, _, _, _ = build("LATTICE", item_graph="frozen")
-    assert model.item_latents() == {}
+    assert model.latents() == {}
     assert model()[1].shape[1] == model.embedding_size
 
 
 def test_static_weight_one_gives_the_frozen_graph(build):
     _, frozen, _, _, _ = build("LATTICE", item_graph="frozen")
     _, learned, _, _, _ = build("LATTICE", item_graph="learned", static_weight=1.0)
-    torch.testing.assert_close(dense(frozen.item_graph({})), dense(learned.item_graph(learned.item_latents())))
+    torch.testing.assert_close(dense(frozen.item_graph({})), dense(learned.item_graph(learned.latents())))
 
 
 def test_the_first_batch_of_an_epoch_trains_the_graph_and_the_others_reuse_it(build):
@@ -36,17 +36,17 @@ def test_the_first_batch_of_an_epoch_trains_the_graph_and_the_others_reuse_it(bu
     model.train()
     model.pre_epoch(0)
     sum(model.calculate_loss(batch)).backward()
-    assert model.projections.linear["text"].weight.grad.abs().sum() > 0
-    kept = model.item_graph(model.item_latents())
+    assert model.encoder.linear["text"].weight.grad.abs().sum() > 0
+    kept = model.item_graph(model.latents())
     assert not kept.weights.requires_grad
     model.zero_grad(set_to_none=True)
     sum(model.calculate_loss(batch)).backward()
-    assert model.projections.linear["text"].weight.grad is None
+    assert model.encoder.linear["text"].weight.grad is None
     with torch.no_grad():
-        model.projections.linear["text"].weight.mul_(-2.0).add_(torch.randn_like(model.projections.linear["text"].weight))
-    assert model.item_graph(model.item_latents()) is kept
+        model.encoder.linear["text"].weight.mul_(-2.0).add_(torch.randn_like(model.encoder.linear["text"].weight))
+    assert model.item_graph(model.latents()) is kept
     model.pre_epoch(1)
-    assert not torch.equal(dense(model.item_graph(model.item_latents())), dense(kept))
+    assert not torch.equal(dense(model.item_graph(model.latents())), dense(kept))
 
 
 def test_evaluation_rebuilds_from_the_current_weights(build):
@@ -55,18 +55,18 @@ def test_evaluation_rebuilds_from_the_current_weights(build):
     model.pre_epoch(0)
     model.calculate_loss(first_batch(train))
     with torch.no_grad():
-        model.projections.linear["text"].weight.add_(torch.randn_like(model.projections.linear["text"].weight))
+        model.encoder.linear["text"].weight.add_(torch.randn_like(model.encoder.linear["text"].weight))
     model.eval()
-    fresh = model.item_view.graph(model.item_latents(), model.item_view.has_feature)
-    torch.testing.assert_close(dense(model.item_graph(model.item_latents())), dense(fresh))
+    fresh = model.item_graph_layer.graph(model.latents(), model.item_graph_layer.has_feature)
+    torch.testing.assert_close(dense(model.item_graph(model.latents())), dense(fresh))
 
 
 def test_raw_features_tuned_are_parameters_that_start_at_the_features(build):
     _, tuned, train, _, _ = build("LATTICE", raw_features="tuned")
     _, frozen, _, _, _ = build("LATTICE", raw_features="frozen")
     names = {n for n, _ in tuned.named_parameters()}
-    assert {"projections.features_text", "projections.features_visual"} <= names
-    assert torch.equal(tuned.projections.table("text"), train._dataset.modalities["text"])
+    assert {"encoder.features_text", "encoder.features_visual"} <= names
+    assert torch.equal(tuned.encoder.table("text"), train._dataset.modalities["text"])
     assert not any("features" in n for n, _ in frozen.named_parameters())
 
 

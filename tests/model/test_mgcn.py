@@ -106,10 +106,10 @@ def test_item_graphs_are_those_of_the_raw_features_and_stay(build):
     _, model, train, _, _ = build("MGCN", raw_features="tuned")
     raw = raw_features(train)
     with torch.no_grad():
-        model.projections.table("text").normal_()
+        model.encoder.table("text").normal_()
     model.train()
     model.pre_epoch(1)
-    for name, graph in model.item_graph(model.item_latents()).items():
+    for name, graph in model.item_graph(model.latents()).items():
         assert not graph.weights.requires_grad
         torch.testing.assert_close(dense(graph).double(), cosine_graph(raw[name], 5), atol=1e-6, rtol=1e-4)
 
@@ -119,9 +119,9 @@ def test_equal_modalities_leave_no_specific_part(build, tmp_path):
     pairs, modalities, _, _ = planted(20, 20)
     path = write_dataset(tmp_path / "data", "twins", pairs, {"a": modalities["visual"], "b": modalities["visual"]})
     _, model, _, _, _ = build("MGCN", dataset="twins", data_path=str(path))
-    for module in (model.projections.linear, model.purifier.gate):
+    for module in (model.encoder.linear, model.purifier.gate):
         module["b"].load_state_dict(module["a"].state_dict())
-    encoded = model.encode(model.item_latents())
+    encoded = model.encode(model.latents())
     torch.testing.assert_close(encoded.views["a"], encoded.views["b"])
     view = model.item_graphs["a"]().propagate(encoded.views["a"])
     shared = torch.cat([model.user_item(view), view])
@@ -163,11 +163,11 @@ def test_the_gate_multiplies_the_ids_and_not_the_features(build):
         for layer in model.purifier.gate.values():
             layer.bias.fill_(200.0)
             layer.weight.zero_()
-    assert not any(bool(q.any()) for q in model.encode(model.item_latents()).views.values())
+    assert not any(bool(q.any()) for q in model.encode(model.latents()).views.values())
     with torch.no_grad():
         model.item_embedding.weight.normal_()
     # an open gate lets the ids through as they are
-    for q in model.encode(model.item_latents()).views.values():
+    for q in model.encode(model.latents()).views.values():
         torch.testing.assert_close(q, model.item_embedding.weight)
 
 
@@ -192,4 +192,4 @@ def test_an_item_without_a_feature_is_its_own_neighbor_alone(build, tmp_path):
 
 def test_features_are_as_wide_as_the_embeddings(build):
     _, model, _, _, _ = build("MGCN", embedding_size=8)
-    assert {z.shape[1] for z in model.item_latents().values()} == {8}
+    assert {z.shape[1] for z in model.latents().values()} == {8}

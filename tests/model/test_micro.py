@@ -22,9 +22,9 @@ def row_adjacency(model, train):
 def graphs_reference(model, train, k, share):
     """S_m of every modality; ``share`` weighs the raw features' graph."""
     raw = {m: array(x) for m, x in train._dataset.modalities.items()}
-    if model.projections is None:
+    if model.encoder is None:
         return {m: knn_reference(x, k) for m, x in raw.items()}
-    learned = {m: raw[m] @ array(model.projections.linear[m].weight).T + array(model.projections.linear[m].bias) for m in raw}
+    learned = {m: raw[m] @ array(model.encoder.linear[m].weight).T + array(model.encoder.linear[m].bias) for m in raw}
     return {m: (1 - share) * knn_reference(learned[m], k) + share * knn_reference(raw[m], k) for m in raw}
 
 
@@ -93,23 +93,23 @@ def test_loss_equals_the_dense_equations(build):
 def test_each_graph_is_normalized_before_mixing_and_reads_its_own_modality(build):
     _, model, train, _, _ = build("MICRO", **SMALL, static_weight=0.5)
     model.train()
-    graphs = model.item_graph(model.item_latents())
+    graphs = model.item_graph(model.latents())
     expected = graphs_reference(model, train, 5, 0.5)
     assert list(graphs) == list(train._dataset.modalities)
     for m, graph in graphs.items():
         np.testing.assert_allclose(dense(graph).numpy(), expected[m], atol=1e-6)
     model.pre_epoch(1)
     with torch.no_grad():
-        layer = model.projections.linear["text"]
+        layer = model.encoder.linear["text"]
         layer.weight.copy_(torch.randn_like(layer.weight))
-    other = model.item_graph(model.item_latents())
+    other = model.item_graph(model.latents())
     assert torch.equal(dense(other["visual"]), dense(graphs["visual"]))
     assert not torch.equal(dense(other["text"]), dense(graphs["text"]))
 
 
 def test_attention_weighs_every_item_and_sums_to_one(build):
     _, model, _, _, _ = build("MICRO", **SMALL)
-    latents = model.item_latents()
+    latents = model.latents()
     rows = model.modality_rows(model.encode(latents), model.item_graph(latents))
     # larger scores than those of the first step, so that the weights differ
     with torch.no_grad():
@@ -157,12 +157,12 @@ def test_weight_zero_leaves_the_contrast_out(build, monkeypatch):
 def test_the_first_batch_of_an_epoch_trains_the_graphs_and_the_others_reuse_them(build):
     _, model, train, _, _ = build("MICRO", **SMALL, static_weight=0.5)
     batch = first_batch(train)
-    layers = model.projections.linear
+    layers = model.encoder.linear
     model.train()
     model.pre_epoch(0)
     sum(model.calculate_loss(batch)).backward()
     assert all(layer.weight.grad.abs().sum() > 0 for layer in layers.values())
-    kept = model.item_graph(model.item_latents())
+    kept = model.item_graph(model.latents())
     assert not any(g.weights.requires_grad for g in kept.values())
     model.zero_grad(set_to_none=True)
     sum(model.calculate_loss(batch)).backward()
@@ -170,25 +170,25 @@ def test_the_first_batch_of_an_epoch_trains_the_graphs_and_the_others_reuse_them
     with torch.no_grad():
         for layer in layers.values():
             layer.weight.copy_(torch.randn_like(layer.weight))
-    again = model.item_graph(model.item_latents())
+    again = model.item_graph(model.latents())
     assert all(again[m] is kept[m] for m in kept)
     # an evaluation builds its own graphs from the current weights, and leaves those of the epoch alone
     expected = graphs_reference(model, train, 5, 0.5)
     model.eval()
-    for m, graph in model.item_graph(model.item_latents()).items():
+    for m, graph in model.item_graph(model.latents()).items():
         assert not graph.weights.requires_grad
         np.testing.assert_allclose(dense(graph).numpy(), expected[m], atol=1e-6)
     model.train()
-    assert all(g is kept[m] for m, g in model.item_graph(model.item_latents()).items())
+    assert all(g is kept[m] for m, g in model.item_graph(model.latents()).items())
     model.pre_epoch(1)
-    fresh = model.item_graph(model.item_latents())
+    fresh = model.item_graph(model.latents())
     assert all(g.weights.requires_grad and not torch.equal(dense(g), dense(kept[m])) for m, g in fresh.items())
 
 
 def test_frozen_graphs_come_from_the_raw_features_and_have_no_projections(build):
     _, model, train, _, _ = build("MICRO", **SMALL, item_graph="frozen")
-    assert model.projections is None
-    assert model.item_latents() == {}
+    assert model.encoder is None
+    assert model.latents() == {}
     for m, graph in model.item_graph({}).items():
         expected = knn_reference(train._dataset.modalities[m], 5)
         np.testing.assert_allclose(dense(graph).numpy(), expected, atol=1e-6)
@@ -198,7 +198,7 @@ def test_frozen_graphs_come_from_the_raw_features_and_have_no_projections(build)
 def test_static_weight_one_gives_the_frozen_graphs(build):
     _, frozen, _, _, _ = build("MICRO", **SMALL, item_graph="frozen")
     _, learned, _, _, _ = build("MICRO", **SMALL, item_graph="learned", static_weight=1.0)
-    graphs = learned.item_graph(learned.item_latents())
+    graphs = learned.item_graph(learned.latents())
     for m, graph in frozen.item_graph({}).items():
         torch.testing.assert_close(dense(graphs[m]), dense(graph))
 
@@ -206,7 +206,7 @@ def test_static_weight_one_gives_the_frozen_graphs(build):
 def test_features_are_tuned_by_default(build):
     _, model, train, _, _ = build("MICRO", **SMALL)
     names = {n for n, _ in model.named_parameters()}
-    assert {f"projections.features_{m}" for m in train._dataset.modalities} <= names
+    assert {f"encoder.features_{m}" for m in train._dataset.modalities} <= names
 
 
 @pytest.mark.parametrize("key", ["item_graph", "ui_norm", "raw_features", "cl_items"])

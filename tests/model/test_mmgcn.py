@@ -30,7 +30,7 @@ def naive(model, dataset, combine, n_layers):
     for m in model.modalities:
         g = dataset.modalities[m]
         if g.shape[1] > 5:
-            g = g @ model.projections.linear[m].weight.T + model.projections.linear[m].bias
+            g = g @ model.encoder.linear[m].weight.T + model.encoder.linear[m].bias
         x = F.normalize(torch.cat([model.preference[m].weight, g]), dim=1)
         assert len(model.layers[m]) == n_layers
         for layer in model.layers[m]:
@@ -106,8 +106,8 @@ def test_an_epoch_of_training_leaves_untrained_tables_alone(build):
 @pytest.mark.parametrize(("above", "projected"), [(0, {"visual", "text"}), (5, {"visual"}), (512, set())])
 def test_modalities_are_projected_by_their_width(build, above, projected):
     _, model, train, _, _ = build("MMGCN", **{**SMALL, "project_above": above})
-    assert set(model.projections.linear) == projected
-    for m, z in model.item_latents().items():
+    assert set(model.encoder.linear) == projected
+    for m, z in model.latents().items():
         raw = train._dataset.modalities[m]
         assert z.shape[1] == model.preference[m].embedding_dim == (7 if m in projected else raw.shape[1])
         assert m in projected or torch.equal(z, raw)
@@ -116,7 +116,7 @@ def test_modalities_are_projected_by_their_width(build, above, projected):
 def test_a_layer_that_is_not_there_is_explained(build):
     _, model, _, _, _ = build("MMGCN", **SMALL)
     with pytest.raises(ConfigurationError, match=r"'text'.*project_above: 0"):
-        model.projections.linear["text"]
+        model.encoder.first_layer("text")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """MRdIB: its terms against naive loops, its steps, its ablations, what it costs a ranking, and what it removes."""
 
 import math
+import operator
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import torch
 
 from recbole_ib.bottleneck import LogVarianceHead, gaussian_information, gaussian_kl, reparameterize
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.mrdib import GaussianLatents
+from recbole_ib.model.bottleneck import batch_subset_of
+from recbole_ib.model.layers.gaussian_latents import DrawnLatents
 from recbole_ib.training.checkpoint import last_path
 from recbole_ib.training.trainer import MultimodalTrainer
 from tests.support.datasets import planted, write_dataset
 from tests.support.formulas import naive_hsic
-from tests.support.training import first_batch, fit, run, scores_of
+from tests.support.training import computed, first_batch, fit, run, scores_of
 
 CLASSES = {
     "MRdIBVBPR": "VBPR",
@@ -43,81 +45,87 @@ def named(losses):
     return dict(zip(losses.names, losses, strict=True))
 
 
+def bottleneck(model):
+    return model.ib["mrdib"]
+
+
 def naive_bpr(user, positive, negative):
     return sum(math.log(1 + math.exp(float(u @ (j - i)))) for u, i, j in zip(user, positive, negative, strict=True)) / len(user)
 
 
-def naive_unique(model, done, at, negatives):
+def naive_unique(model, step, at, negatives):
     """The decoders' BPR losses of a batch whose items have their latents at the rows ``at``."""
-    total, batch = 0.0, done.interaction
-    users = done.joined.user[batch["user_id"]]
-    for m, z in done.latents.draws.items():
-        decoder = model.decoders.decoders[list(done.latents.draws).index(m)]
+    total, batch = 0.0, step.interaction
+    users = step.outputs.user[batch["user_id"]]
+    for m, z in step.latents.draws.items():
+        decoder = bottleneck(model).decoders.decoders[list(step.latents.draws).index(m)]
         total += naive_bpr(users, *([decoder(z[at[int(i)]]) for i in items] for items in (batch["item_id"], negatives)))
     return total
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_terms_equal_naive_loops_on_the_same_draws(build, name):
+def test_terms_equal_naive_loops_on_the_same_draws(build, name, monkeypatch):
     _, model, train, _, _ = build(
         name, kl_weight=0.3, redundancy_weight=0.7, unique_weight=0.5, redundancy_estimator="hsic", redundancy_sigma2=0.4
     )
     model.pre_epoch(0)
-    batch = first_batch(train)
-    done = model.batch_pass(batch)
-    losses = {k: float(v) for k, v in model.pass_losses(done).items()}
+    batch, passes = first_batch(train), computed(monkeypatch, model)
+    losses = {k: float(v.detach()) for k, v in named(model.calculate_loss(batch)).items()}
+    (step,) = passes
+    posterior = step.latents.posterior
     with torch.no_grad():
         items = sorted(set(batch["item_id"].tolist()))
-        at = {i: int(done.latents_at(torch.tensor([i]))) for i in {*items, *batch["neg_item_id"].tolist()}}
+        at = {i: int(step.latent_rows(torch.tensor([i]))) for i in {*items, *batch["neg_item_id"].tolist()}}
         kl = 0.0
-        for m, mean in done.latents.means.items():
-            spread = (0.5 * done.latents.log_variances[m]).exp()
+        for m, mean in posterior.means.items():
+            spread = (0.5 * posterior.log_variances[m]).exp()
             for i in items:
                 normal = torch.distributions.Normal(mean[at[i]], spread[at[i]])
                 kl += float(torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum()) / len(items)
         rows = [at[i] for i in items]
-        draws = {m: z[rows].double().numpy() for m, z in done.latents.draws.items()}
+        draws = {m: z[rows].double().numpy() for m, z in step.latents.draws.items()}
         shared = naive_hsic(draws["text"], draws["visual"], 0.4)
-        unique = naive_unique(model, done, at, batch["neg_item_id"])
+        unique = naive_unique(model, step, at, batch["neg_item_id"])
     assert losses["kl"] == pytest.approx(0.3 * kl, rel=1e-4)
     assert losses["redundancy"] == pytest.approx(0.7 * shared, rel=1e-3)
     assert losses["unique"] == pytest.approx(0.5 * unique, rel=1e-4)
 
 
-def test_without_sampled_negatives_the_decoders_rank_against_the_row_before(build):
+def test_without_sampled_negatives_the_decoders_rank_against_the_row_before(build, monkeypatch):
     """The first row against the last one's item."""
     _, model, train, _, _ = build("BM3+mrdib", unique_weight=0.5)
     model.pre_epoch(0)
     batch = first_batch(train)
     assert "neg_item_id" not in batch.columns
-    done = model.batch_pass(batch)
-    loss = float(model.pass_losses(done)["unique"])
+    passes = computed(monkeypatch, model)
+    loss = float(named(model.calculate_loss(batch))["unique"].detach())
+    (step,) = passes
     with torch.no_grad():
-        at = {i: int(done.latents_at(torch.tensor([i]))) for i in batch["item_id"].tolist()}
+        at = {i: int(step.latent_rows(torch.tensor([i]))) for i in batch["item_id"].tolist()}
         before = [batch["item_id"][row - 1] for row in range(len(batch))]
-        assert loss == pytest.approx(0.5 * naive_unique(model, done, at, before), rel=1e-4)
+        assert loss == pytest.approx(0.5 * naive_unique(model, step, at, before), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_backbone_ranks_the_drawn_latents(build, name):
+def test_the_backbone_ranks_the_drawn_latents(build, name, monkeypatch):
     """The synergistic term: the backbone's own loss of exactly the latents that were drawn."""
     _, model, train, _, _ = build(name, initial_noise=0.5)
     _, plain, _, _, _ = build(CLASSES[name], project_above=0)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if k in plain.state_dict()})
-    batch = first_batch(train)
+    batch, passes = first_batch(train), computed(monkeypatch, model)
     for network in (model, plain):
         torch.manual_seed(2)
         network.pre_epoch(0)
     torch.manual_seed(4)
-    done = model.batch_pass(batch)
-    latents = done.latents
+    got = named(model.calculate_loss(batch))
+    (step,) = passes
+    latents, posterior = step.latents, step.latents.posterior
     for m, z in latents.draws.items():
-        noise = (z - latents.means[m]) / (0.5 * latents.log_variances[m]).exp()
+        noise = (z - posterior.means[m]) / (0.5 * posterior.log_variances[m]).exp()
         assert abs(float(noise.mean())) < 0.2
         assert float(noise.std()) == pytest.approx(1.0, abs=0.1)
-    plain.item_latents = lambda items=None: dict(latents)
+    plain.latents = lambda items=None: dict(latents)
     expected = named(plain.calculate_loss(batch)) if latents else {}
-    got = model.pass_losses(done)
     for term, value in expected.items():
         torch.testing.assert_close(got[term], value, rtol=1e-4, atol=1e-6)
 
@@ -125,15 +133,15 @@ def test_the_backbone_ranks_the_drawn_latents(build, name):
 def test_vbprs_parts_sum_to_its_projection(build):
     _, model, _, _, _ = build("MRdIBVBPR")
     with torch.no_grad():
-        torch.nn.init.normal_(model.projections.linear["content"].bias)
-    parts = model.modality_latents()
+        torch.nn.init.normal_(model.encoder.linear["content"].bias)
+    parts = model.encoder.parts()
     assert list(parts) == ["text", "visual"]
-    torch.testing.assert_close(sum(parts.values()), model.projections()["content"])
-    features = model.modality_features(torch.tensor([3, 5]))
-    assert [f.shape[1] for f in features.values()] == model.widths
+    torch.testing.assert_close(sum(parts.values()), model.encoder()["content"])
+    features = model.encoder.part_features(torch.tensor([3, 5]))
+    assert [f.shape[1] for f in features.values()] == list(model.encoder.columns.values())
     with torch.no_grad():
         features["visual"].zero_()
-    assert model.projections.table("content")[3].abs().sum() > 0
+    assert model.encoder.table("content")[3].abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -145,7 +153,8 @@ def test_a_ranking_is_the_backbones_and_touches_nothing_else(build, name, monkey
     def forbidden(*args, **kwargs):
         raise AssertionError("a ranking computes this")
 
-    for module in (*model.variance.values(), model.redundancy, *model.redundancy.critics, model.decoders):
+    mrdib = bottleneck(model)
+    for module in (*mrdib.gaussian.variance.values(), mrdib.redundancy, *mrdib.redundancy.critics, mrdib.decoders):
         monkeypatch.setattr(module, "forward", forbidden)
     users = torch.arange(1, 9)
     assert torch.equal(scores_of(model, config, users), scores_of(plain, config, users))
@@ -156,7 +165,7 @@ def test_with_all_weights_zero_a_run_is_the_backbones_run(build, name):
     found = []
     for model_name in (name, CLASSES[name]):
         config, model, train, valid, _ = build(model_name, epochs=2, project_above=0, **OFF)
-        assert [phase.name for phase in model.training_phases] == ["model"]
+        assert [phase.name for phase in model.phases()] == ["model"]
         trainer = fit(config, model, train, valid)
         found.append((trainer.train_loss_dict, trainer.best_valid_result))
     assert found[0] == found[1]
@@ -164,7 +173,11 @@ def test_with_all_weights_zero_a_run_is_the_backbones_run(build, name):
 
 @pytest.mark.parametrize(
     ("key", "part", "term"),
-    [("kl_weight", "variance", "kl"), ("redundancy_weight", "redundancy", "redundancy"), ("unique_weight", "decoders", "unique")],
+    [
+        ("kl_weight", "gaussian.variance", "kl"),
+        ("redundancy_weight", "redundancy", "redundancy"),
+        ("unique_weight", "decoders", "unique"),
+    ],
 )
 def test_a_weight_of_zero_leaves_out_the_computation(build, key, part, term):
     _, whole, train, _, _ = build("MRdIBFREEDOM")
@@ -173,13 +186,14 @@ def test_a_weight_of_zero_leaves_out_the_computation(build, key, part, term):
         network.pre_epoch(0)
     batch = first_batch(train)
     assert set(whole.calculate_loss(batch).names) - set(model.calculate_loss(batch).names) == {term}
-    assert getattr(model, part) is None
-    missing = {k.split(".")[0] for k in set(whole.state_dict()) - set(model.state_dict())}
-    assert missing == {part}
-    assert ("critic" in [phase.name for phase in model.training_phases]) is (key != "redundancy_weight")
+    assert operator.attrgetter(part)(bottleneck(model)) is None
+    missing = set(whole.state_dict()) - set(model.state_dict())
+    assert missing == {k for k in whole.state_dict() if k.startswith(f"ib.mrdib.{part}.")}
+    assert missing
+    assert ("critic" in [phase.name for phase in model.phases()]) is (key != "redundancy_weight")
     if key == "kl_weight":
-        latents = model.train().item_latents()
-        assert latents.draws is latents.means
+        latents = model.train().training_latents()
+        assert latents.draws is latents.posterior.means
 
 
 @pytest.mark.parametrize(
@@ -189,11 +203,11 @@ def test_steps_of_the_estimators(build, estimator, phases):
     config, model, train, _, _ = build("MRdIBVBPR", redundancy_estimator=estimator)
     trainer = MultimodalTrainer(config, model)
     assert list(trainer.optimizers) == phases
-    for phase in model.training_phases:
+    for phase in model.phases():
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
         trainer._step(phase, trainer.processes.share(first_batch(train), "cpu"))
         changed = {n for n, p in model.named_parameters() if not torch.equal(before[n], p)}
-        critic = {n for n in before if n.startswith("redundancy.")}
+        critic = {n for n in before if n.startswith("ib.mrdib.redundancy.")}
         assert changed == (critic if phase.name == "critic" else set(before) - critic)
 
 
@@ -206,15 +220,15 @@ def test_the_model_step_takes_the_critics_gaussians_and_nothing_changes(build, n
         model.train()
         model.pre_epoch(0)
         calls = []
-        parts = model.modality_latents
-        monkeypatch.setattr(model, "modality_latents", lambda *a, parts=parts, calls=calls: calls.append(1) or parts(*a))
+        parts = model.encoder.parts
+        monkeypatch.setattr(model.encoder, "parts", lambda *a, parts=parts, calls=calls: calls.append(1) or parts(*a))
         torch.manual_seed(0)
         loader = iter(train)
         for _ in range(3):
             share = trainer.processes.share(next(loader), "cpu")
-            for phase in model.training_phases:
+            for phase in model.phases():
                 if forget:
-                    model._ready = None
+                    bottleneck(model)._cached = None
                 trainer._step(phase, share)
         weights.append([p.detach().clone() for p in model.parameters()])
         projected.append(len(calls))
@@ -228,15 +242,18 @@ def test_the_critics_gaussians_are_not_those_of_another_batch_or_an_evaluation(b
     model.pre_epoch(0)
     loader = iter(train)
     first, second = next(loader), next(loader)
-    model.critic_loss(first)
-    other = model.latent_rows(second)
-    assert other is not model._ready.rows
+    mrdib = bottleneck(model)
+    mrdib.critic_loss(model, first)
+    assert batch_subset_of(model, first).latents is mrdib._cached.rows
+    other = batch_subset_of(model, second).latents
+    assert other is not mrdib._cached.rows
     model.eval()
-    assert model._ready is None
+    assert mrdib._cached is None
     model.train()
-    model.critic_loss(first)
+    mrdib.critic_loss(model, first)
     with torch.no_grad():
-        assert not next(iter(model.item_latents(model.latent_rows(first)).means.values())).requires_grad
+        latents = model.training_latents(batch_subset_of(model, first).latents)
+        assert not next(iter(latents.posterior.means.values())).requires_grad
 
 
 def test_weight_decay_spares_the_critic(build):
@@ -256,7 +273,7 @@ def test_the_critic_climbs_and_the_encoders_descend(build, told_twice):
     def estimate(seed):
         """With the pairs that a step draws from this seed."""
         torch.manual_seed(seed)
-        return float(model.redundancy.critics[0](*model.item_latents(items).draws.values()).detach())
+        return float(bottleneck(model).redundancy.critics[0](*model.training_latents(items).draws.values()).detach())
 
     def mean_estimate():
         return np.mean([estimate(seed) for seed in range(1_000, 1_020)])
@@ -268,7 +285,7 @@ def test_the_critic_climbs_and_the_encoders_descend(build, told_twice):
         trainer._step(phase, share)
         return estimate(0) - before
 
-    critic, encoders = model.training_phases
+    critic, encoders = model.phases()
     assert abs(mean_estimate()) < 0.1
     assert step(critic) > 0
     for _ in range(100):
@@ -321,16 +338,16 @@ def test_wrong_settings_are_refused(build, settings, message):
 @pytest.mark.parametrize("scale", [1.0, 2.5, "initial"])
 def test_noise_starts_at_its_share_of_the_latents(build, scale):
     _, model, _, _, _ = build("MRdIBFREEDOM", prior_scale=scale, initial_noise=0.2)
-    latents = model.item_latents(torch.arange(1, model.n_items))
-    assert isinstance(latents, GaussianLatents)
-    for m, z in model.modality_latents(torch.arange(1, model.n_items)).items():
+    latents, gaussian = model.training_latents(torch.arange(1, model.n_items)), bottleneck(model).gaussian
+    assert isinstance(latents, DrawnLatents)
+    for m, z in model.encoder.parts(torch.arange(1, model.n_items)).items():
         spread = float(z.square().mean().sqrt())
-        sigma = float((0.5 * latents.log_variances[m]).exp().mean() * model.scale(m))
+        sigma = float((0.5 * latents.posterior.log_variances[m]).exp().mean() * gaussian.scale(m))
         assert sigma == pytest.approx(0.2 * spread, rel=1e-3)
         if scale == "initial":
-            assert float(latents.means[m].square().mean()) == pytest.approx(1.0, rel=1e-3)
+            assert float(latents.posterior.means[m].square().mean()) == pytest.approx(1.0, rel=1e-3)
         else:
-            assert float(model.scale(m)) == scale
+            assert float(gaussian.scale(m)) == scale
 
 
 def test_items_without_a_feature_take_no_part_in_kl_and_redundancy(build, tmp_path):
@@ -344,12 +361,13 @@ def test_items_without_a_feature_take_no_part_in_kl_and_redundancy(build, tmp_pa
     assert 0 < int(own.sum()) == 20
     items = torch.arange(1, model.n_items)
     model.eval()
-    latents = model.item_latents(items)
-    kl = model.kl(latents, items, torch.arange(len(items)))
+    latents, mrdib = model.training_latents(items), bottleneck(model)
+    posterior = latents.posterior
+    kl = mrdib.kl(posterior, items, torch.arange(len(items)))
     for m, row in (("text", ~own[1:]), ("visual", torch.zeros(len(items), dtype=torch.bool))):
-        latents.means[m] = torch.where(row[:, None], torch.full_like(latents.means[m], 1e3), latents.means[m])
-    torch.testing.assert_close(model.kl(latents, items, torch.arange(len(items))), kl)
-    shared = model._shared_rows(latents, items, lambda chosen: torch.searchsorted(items, chosen))
+        posterior.means[m] = torch.where(row[:, None], torch.full_like(posterior.means[m], 1e3), posterior.means[m])
+    torch.testing.assert_close(mrdib.kl(posterior, items, torch.arange(len(items))), kl)
+    shared = mrdib._shared_rows(latents.draws, items, lambda chosen: torch.searchsorted(items, chosen))
     assert {z.shape[0] for z in shared.values()} == {20}
 
 
@@ -394,7 +412,7 @@ def test_more_weight_on_kl_lets_less_through(build, name):
         fit(config, model, train, None)
         model.eval()
         with torch.no_grad():
-            state = model.bottleneck_state(torch.arange(1, model.n_items))
+            state = bottleneck(model).diagnostics(model, torch.arange(1, model.n_items))
         nats.append(float(state["kl/text"] + state["kl/visual"]))
     assert nats[1] < 0.7 * nats[0]
 
@@ -408,7 +426,7 @@ def test_redundancy_makes_the_modalities_tell_different_things(build, told_twice
         settings |= {"epochs": 60, "learning_rate": 0.01, "stopping_step": 100}
         config, model, train, valid, _ = build("MRdIBVBPR", **told_twice, **settings)
         trainer = fit(config, model, train, valid)
-        latents = model.eval().modality_latents(torch.arange(1, model.n_items))
+        latents = model.eval().encoder.parts(torch.arange(1, model.n_items))
         shared[weight] = float(gaussian_information(latents["text"], latents["visual"], ridge=0.05))
         assert trainer.best_valid_score > 0.9
     assert shared[0.3] < 0.8 * shared[0.0]

@@ -3,20 +3,20 @@
 import pytest
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.utils.validate import choice, count, positive, share, weight
+from recbole_ib.utils.validate import fraction, integer, non_negative, one_of, positive
 
 
 def test_right_values_are_returned_as_they_are():
     config = {"word": "a", "n": 3, "whole": 2.0, "t": 0.5, "p": 0}
-    assert choice(config, "word", ("a", "b")) == "a"
-    assert (count(config, "n"), count(config, "whole", least=2)) == (3, 2)
-    assert (positive(config, "t"), share(config, "p")) == (0.5, 0.0)
+    assert one_of(config, "word", ("a", "b")) == "a"
+    assert (integer(config, "n"), integer(config, "whole", least=2)) == (3, 2)
+    assert (positive(config, "t"), fraction(config, "p")) == (0.5, 0.0)
 
 
 @pytest.mark.parametrize("value", [-1, 0, 1.5, "2", None, True])
-def test_count_names_key_value_and_limit(value):
+def test_integer_names_key_value_and_limit(value):
     with pytest.raises(ConfigurationError, match=r"^n is .*; it takes a whole number, 1 or more"):
-        count({"n": value}, "n", least=1)
+        integer({"n": value}, "n", least=1)
 
 
 @pytest.mark.parametrize("value", [0, -0.1, "x", None, float("nan"), float("inf")])
@@ -26,16 +26,16 @@ def test_positive(value):
 
 
 @pytest.mark.parametrize("value", [-1e-9, "x", None, True, float("nan")])
-def test_weight(value):
-    assert weight({"w": 0}, "w") == 0.0
+def test_non_negative(value):
+    assert non_negative({"w": 0}, "w") == 0.0
     with pytest.raises(ConfigurationError, match=r"^w is .*; it takes a number"):
-        weight({"w": value}, "w")
+        non_negative({"w": value}, "w")
 
 
 @pytest.mark.parametrize("value", [1.0, -0.1, "x", None, True])
-def test_share(value):
+def test_fraction(value):
     with pytest.raises(ConfigurationError, match=r"^p is .*; it takes a number"):
-        share({"p": value}, "p")
+        fraction({"p": value}, "p")
 
 
 @pytest.mark.parametrize(

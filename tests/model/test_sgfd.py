@@ -133,7 +133,7 @@ def naive(model, items, legacy):
     teacher, student = {}, {}
     for m in names:
         f = model.students.table(m)[items]
-        layer = model.students.linear[m]
+        layer = model.students.first_layer(m)
         z = F.leaky_relu(f @ layer.weight.T + layer.bias)
         student[m] = z / z.norm(dim=1, keepdim=True)
         for step in model.teacher.chain[m]:
@@ -199,8 +199,8 @@ def test_without_weights_it_is_the_backbone_with_another_projection(build):
         fit(config, model, train, None)
         found[labels] = scores_of(model, config, torch.arange(1, 9))
     assert torch.equal(found[4], found[6])
-    assert torch.equal(model.item_latents()["text"], model.students()["text"])
-    latents = model.item_latents()["text"]
+    assert torch.equal(model.latents()["text"], model.students()["text"])
+    latents = model.latents()["text"]
     torch.testing.assert_close(latents[1:].norm(dim=1), torch.ones(len(latents) - 1))
 
 
@@ -242,4 +242,6 @@ def test_students_learn_the_categories(build, labeled):
 def test_labels_travel_with_the_weights(build, labeled):
     _, model, _, _, _ = build("SGFD", sgfd_labels="kind", **labeled)
     assert torch.equal(model.state_dict()["labels"], model.labels)
+    # the students are the backbone's encoder, and no parameters beside it
+    assert {id(p) for p in model.students.parameters()} == {id(p) for p in model.backbone.encoder.parameters()}
     assert not any(name.startswith("students") and "linear" not in name for name, _ in model.named_parameters())

@@ -31,7 +31,7 @@ def branches_reference(model, train, n_layers=2, hidden=None):
     """The id branch, then one a modality: ``[U + N, d]`` each; ``hidden`` is the number of a branch without item input."""
     users, ids = array(model.user_embedding.weight), array(model.item_embedding.weight)
     raw = {m: unit(array(x)) for m, x in train._dataset.modalities.items()}
-    inputs = [ids, *(linear(model.projections.linear[m], x) for m, x in raw.items())]
+    inputs = [ids, *(linear(model.encoder.linear[m], x) for m, x in raw.items())]
     a = sym_adjacency(model, train)
     inputs = [np.zeros_like(x) if b == hidden else x for b, x in enumerate(inputs)]
     return [layer_mean(a, np.concatenate([users, x]), n_layers) for x in inputs]
@@ -145,7 +145,7 @@ def test_feature_dropout_is_noise_in_training_alone(make):
 def test_feature_dropout_follows_every_layer_and_is_right_in_the_mean(make):
     model, train, _ = make(2, ssl_task="fd", ssl_dropout=0.3)
     model.train()
-    views = model.encode(model.item_latents()).views
+    views = model.encode(model.latents()).views
     inputs = {b: views[b].detach() for b in model.branches}
     torch.manual_seed(0)
     with torch.no_grad():
@@ -192,7 +192,7 @@ def test_the_scale_of_the_features_does_not_matter(make):
     """Rows are scaled to length 1 once."""
     model, _, _ = make(2)
     for m in model.modalities:
-        torch.testing.assert_close(model.projections.table(m)[1:].norm(dim=1), torch.ones(model.n_items - 1))
+        torch.testing.assert_close(model.encoder.table(m)[1:].norm(dim=1), torch.ones(model.n_items - 1))
     assert not any("features" in n for n, _ in model.named_parameters())
 
 

@@ -62,7 +62,7 @@ def reference(model, train, adjacency, item_graphs, n_layers=2, n_item_layers=1)
     behavior = layer_mean(adjacency, np.concatenate([array(model.user_embedding.weight), ids]), n_layers)
     views = []
     for m, features in train._dataset.modalities.items():
-        latents = linear(model.projections.linear[m], array(features))
+        latents = linear(model.encoder.linear[m], array(features))
         view = ids / (1 + np.exp(-linear(model.purifier.gate[m], latents)))
         for _ in range(n_item_layers):
             view = item_graphs[m] @ view
@@ -209,8 +209,8 @@ def test_features_are_frozen_by_default(build):
     _, tuned, _, _, _ = build("SOIL", **SMALL, raw_features="tuned")
     assert not any("features" in n for n, _ in model.named_parameters())
     for m, table in train._dataset.modalities.items():
-        assert torch.equal(model.projections.table(m), table)
-        assert f"projections.features_{m}" in dict(tuned.named_parameters())
+        assert torch.equal(model.encoder.table(m), table)
+        assert f"encoder.features_{m}" in dict(tuned.named_parameters())
 
 
 def test_score_is_the_plain_dot_product(build):

@@ -11,7 +11,7 @@ def batch(n=12):
 def test_without_content_it_is_matrix_factorization(build):
     _, model, _, _, _ = build("VBPR")
     with torch.no_grad():
-        for p in model.projections.parameters():
+        for p in model.encoder.parameters():
             p.zero_()
         user, item = model()
     d = model.embedding_size
@@ -34,10 +34,10 @@ def test_loss_equals_the_formula_on_all_items(build):
 def test_features_are_constants_in_the_order_of_the_data_set(build):
     _, model, train, _, _ = build("VBPR")
     expected = torch.cat([train._dataset.modalities[m] for m in model.modalities], dim=1)
-    torch.testing.assert_close(model.projections.table("content"), expected)
+    torch.testing.assert_close(model.encoder.table("content"), expected)
     assert not any("features" in name for name, _ in model.named_parameters())
 
 
 def test_user_content_is_the_half_that_meets_the_content(build):
     _, model, _, _, _ = build("VBPR")
-    assert torch.equal(model.user_content(torch.tensor([3])), model.user_embedding.weight[3:4, model.embedding_size :])
+    assert torch.equal(model.user_content().rows(torch.tensor([3])), model.user_embedding.weight[3:4, model.embedding_size :])

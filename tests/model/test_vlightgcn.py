@@ -9,7 +9,7 @@ def test_without_content_it_is_recbole_lightgcn(build):
     reference = LightGCN(config, train._dataset)
     with torch.no_grad():
         model.user_preference.weight.zero_()
-        for p in model.projections.parameters():
+        for p in model.encoder.parameters():
             p.zero_()
         reference.user_embedding.weight.copy_(model.user_embedding.weight)
         reference.item_embedding.weight.copy_(model.item_embedding.weight)
@@ -21,7 +21,7 @@ def test_without_content_it_is_recbole_lightgcn(build):
 def test_without_layers_it_is_factorization_on_ids_and_content(build):
     _, model, _, _, _ = build("VLightGCN", n_layers=0)
     user, item = model()
-    z = model.item_latents()
+    z = model.latents()
     assert torch.equal(user, torch.cat([model.user_embedding.weight, model.user_preference.weight], dim=1))
     assert torch.equal(item, torch.cat([model.item_embedding.weight, *z.values()], dim=1))
 
@@ -32,10 +32,7 @@ def test_forward_equals_dense_matrices(build):
     a = np.block([[np.zeros((len(r),) * 2), r], [r.T, np.zeros((r.shape[1],) * 2)]])
     root = np.divide(1, np.sqrt(a.sum(1)), out=np.zeros(len(a)), where=a.sum(1) > 0)
     a = torch.from_numpy((root[:, None] * a * root[None, :]).astype(np.float32))
-    z = [
-        model.projections.table(m) @ model.projections.linear[m].weight.T + model.projections.linear[m].bias
-        for m in model.modalities
-    ]
+    z = [model.encoder.table(m) @ model.encoder.linear[m].weight.T + model.encoder.linear[m].bias for m in model.modalities]
     x0 = torch.cat([model.user_embedding.weight, model.user_preference.weight], dim=1)
     start = torch.cat([x0, torch.cat([model.item_embedding.weight, *z], dim=1)])
     expected = (start + a @ start + a @ a @ start) / 3

@@ -26,6 +26,18 @@ def first_batch(train):
     return next(iter(train))
 
 
+def named(losses):
+    """Loss terms by name."""
+    return dict(zip(losses.names, losses, strict=True))
+
+
+def computed(monkeypatch, model):
+    """From now on every :class:`recbole_ib.model.types.Batch` that the losses of a model are computed from, in order."""
+    batches, losses = [], model.ranking_losses
+    monkeypatch.setattr(model, "ranking_losses", lambda batch: batches.append(batch) or losses(batch))
+    return batches
+
+
 def fit(config, model, train, valid):
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.fit(train, valid, verbose=False, saved=False)

@@ -9,7 +9,7 @@ import numpy as np
 from recbole_ib.experiments.metrics import metric_title
 from recbole_ib.experiments.report.style import grouped, legend, log_seconds, plain, styles, tidy
 from recbole_ib.experiments.results import Results
-from recbole_ib.experiments.statistics.pairwise import of_pair, significant
+from recbole_ib.experiments.statistics.pairwise import pair_row, significant
 from recbole_ib.experiments.statistics.slices import ITEMS, QUARTERS
 from recbole_ib.utils.plotting import new_figure
 
@@ -175,7 +175,7 @@ def draw_pairs(results: Results, tests: pd.DataFrame) -> Figure | None:
     for i, a in enumerate(names):
         for j, b in enumerate(names):
             if a != b:
-                row = of_pair(tests, metric, a, b)
+                row = pair_row(tests, metric, a, b)
                 effect[i, j], stars[i, j] = row["cohen_d_z"], significant(row)
     limit = max(0.2, float(np.nanmax(np.abs(effect)))) if not np.all(np.isnan(effect)) else 0.2
     figure = new_figure(2.6 + 0.56 * n, 1.7 + 0.44 * n)

@@ -10,7 +10,7 @@ from recbole_ib.experiments.metrics import metric_title, smaller_is_better
 from recbole_ib.experiments.report.tables import BEST, DIGITS, Cell, Table
 from recbole_ib.experiments.results import Results
 from recbole_ib.experiments.statistics.paired_tests import effect_word
-from recbole_ib.experiments.statistics.pairwise import LEVEL, of_pair, significant
+from recbole_ib.experiments.statistics.pairwise import LEVEL, pair_row, significant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def _significance(results: Results, tests: pd.DataFrame, best: str, others: list
     metric, title = results.comparison.metric, owner[0].upper() + owner[1:]
     if tests.empty or metric not in set(tests["metric"]):
         return ["No difference was tested: the values of single users were not kept (per_user)."]
-    rows = {name: of_pair(tests, metric, best, name) for name in others}
+    rows = {name: pair_row(tests, metric, best, name) for name in others}
     tested = {name: row for name, row in rows.items() if not np.isnan(row["p_t_holm"])}
     if not tested:
         reasons = sorted({row["not_tested"] for row in rows.values() if row["not_tested"]})

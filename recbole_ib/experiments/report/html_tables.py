@@ -10,7 +10,7 @@ import numpy as np
 from recbole_ib.experiments.metrics import metric_title
 from recbole_ib.experiments.report.style import grouped
 from recbole_ib.experiments.report.tables import BEST, DIGITS, LEAD, SECOND, percent
-from recbole_ib.experiments.statistics.pairwise import LEVEL, of_pair, significant
+from recbole_ib.experiments.statistics.pairwise import LEVEL, pair_row, significant
 from recbole_ib.experiments.statistics.slices import ITEMS, QUARTERS
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def pair_tables(findings: Findings) -> dict | None:
     if pairs.empty:
         return None
     title, best, count = metric_title(metric), names[0], len(pairs)
-    rows = [of_pair(tests, metric, a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    rows = [pair_row(tests, metric, a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     against = [row([cell(r["b"], entry=r["b"]), *_pair_cells(r)]) for r in rows if r["a"] == best]
     every = [row([cell(r["a"], entry=r["a"]), cell(r["b"], entry=r["b"], left=True), *_pair_cells(r)]) for r in rows]
     left_out, seeds, tested = int(pairs["users_left_out"].max()), sorted(set(pairs["seeds"])), int(pairs["p_t"].notna().sum())

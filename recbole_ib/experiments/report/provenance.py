@@ -93,12 +93,12 @@ def settings(results: Results) -> dict:
     rows = []
     for name, runs in results.runs.items():
         entry = results.entry(name)
-        given = {key: value for key, value in _settings(runs, "given").items() if key not in MACHINE_SETTINGS}
-        text = ", ".join(f"{key}={_short(value)}" for key, value in given.items()) or "nothing: the model's defaults"
-        chosen = entry.note or "not said"
+        chosen = {key: value for key, value in _settings(runs, "given").items() if key not in MACHINE_SETTINGS}
+        text = ", ".join(f"{key}={_short(value)}" for key, value in chosen.items()) or "nothing: the model's defaults"
+        note = entry.note or "not said"
         trials = "-" if entry.trials is None else str(entry.trials)
         cells = [cell(name, entry=name), cell(runs[0].manifest["model"], left=True)]
-        cells += [cell(chosen, left=True, mark="words"), cell(trials), cell(text, left=True, mark="text")]
+        cells += [cell(note, left=True, mark="words"), cell(trials), cell(text, left=True, mark="text")]
         rows.append(row(cells))
     head = ["Entry", ("Model", "", True), ("How chosen", "", True), "Trials", ("Given", "", True)]
     configs = {name: _settings(runs, "config") for name, runs in results.runs.items()}

@@ -12,7 +12,11 @@ import scipy.sparse as sp
 import torch
 import yaml
 
+from recbole_ib.config.config import Config
+from recbole_ib.config.layers import dataset_folder_yaml, our_yaml
 from recbole_ib.data.convert import write_features
+from recbole_ib.data.dataset import MultimodalDataset
+from recbole_ib.data.feature_file import read_table
 from recbole_ib.data.features import load_modality
 from recbole_ib.data.modality_spec import Modality, ModalitySpec
 from recbole_ib.errors import ConfigurationError, FeatureError
@@ -25,6 +29,7 @@ from recbole_ib.experiments.robustness.corruption import (
     rewired_edges,
 )
 from recbole_ib.graph import cosine_knn
+from recbole_ib.training.validate import UncheckedDataset
 from recbole_ib.utils.files import replace_folder
 
 #: the modality that ``modality`` adds
@@ -46,23 +51,18 @@ class Source:
 
 
 def read_source(dataset: str, settings: dict | None = None) -> Source:
-    """The data set that a name and settings (``data_path``, filters, ``use_modalities``) mean, after RecBole's filtering.
+    """Return the data set that a name and settings (``data_path``, filters, ``use_modalities``) mean, after RecBole's filtering.
 
     Raises:
         ConfigurationError: no such data set, or one without modalities.
         FeatureError: feature files that training would refuse.
     """
-    from recbole_ib.config.config import Config
-    from recbole_ib.config.layers import dataset_folder_yaml, our_yaml
-    from recbole_ib.data.dataset import MultimodalDataset
-    from recbole_ib.training.validate import _Unchecked
-
     settings = {key: value for key, value in (settings or {}).items() if key not in ("model", "dataset")}
     config = Config("VLATTICE", dataset, None, {"state": "ERROR", **settings})
     specs = MultimodalDataset.modality_specs(config)
     if not specs:
         raise ConfigurationError(f"the data set {dataset!r} names no modalities; there is nothing to add noise to")
-    inside = _Unchecked(config)
+    inside = UncheckedDataset(config)
     tokens = [str(t) for t in inside.field2id_token[inside.iid_field]]
     modalities, errors = {}, []
     for spec in specs:
@@ -71,12 +71,12 @@ def read_source(dataset: str, settings: dict | None = None) -> Source:
     if errors:
         raise FeatureError("\n".join(errors))
     folder = Path(config["data_path"])
-    found = {**our_yaml(f"dataset/{dataset}"), **dataset_folder_yaml(dataset, {"data_path": str(folder.parent)})}
-    kept = {k: v for k, v in found.items() if k not in ("modalities", "use_modalities", "feature_path", "data_path")}
+    yaml_settings = {**our_yaml(f"dataset/{dataset}"), **dataset_folder_yaml(dataset, {"data_path": str(folder.parent)})}
+    kept = {k: v for k, v in yaml_settings.items() if k not in ("modalities", "use_modalities", "feature_path", "data_path")}
     return Source(dataset, folder, kept, specs, modalities, tokens)
 
 
-def write_noisy(
+def write_corrupted(
     folder: str | Path,
     source: Source,
     kind: str,
@@ -107,7 +107,7 @@ def write_noisy(
         ConfigurationError: another kind, or a level outside its range.
     """
     check_level(kind, level)
-    name = noisy_name(source.name, kind, level, seed) if name is None else name
+    name = corrupted_name(source.name, kind, level, seed) if name is None else name
     tables = {spec.name: _read(spec) for spec in source.specs}
     union = sorted({token for _, tokens in tables.values() for token in tokens})
     # a number a token, so that every modality moves the same items whatever the order of its rows is
@@ -115,10 +115,10 @@ def write_noisy(
     if kind == "modality" and NOISE_MODALITY in tables:
         raise ConfigurationError(f"{source.name} has a modality {NOISE_MODALITY!r} already; leave it out with use_modalities")
 
-    def fill(made: Path) -> None:
+    def fill(target: Path) -> None:
         for path in sorted(source.folder.glob(f"{source.name}.*")):
             if path.suffix != ".yaml" and path.is_file():
-                shutil.copyfile(path, made / f"{name}{path.name[len(source.name) :]}")
+                shutil.copyfile(path, target / f"{name}{path.name[len(source.name) :]}")
         entries = {}
         for spec in source.specs:
             values, tokens = tables[spec.name]
@@ -127,20 +127,20 @@ def write_noisy(
             graph = _graph(source, spec, tokens, kind, level, seed, knn_k, knn_search)
             if graph is not None:
                 entry["item_graph_file"] = f"{spec.name}_graph.npz"
-                sp.save_npz(made / entry["item_graph_file"], graph)
-            write_features(made, spec.name, _noisy_values(values, tokens, spec.name, kind, level, seed, keys), tokens)
+                sp.save_npz(target / entry["item_graph_file"], graph)
+            write_features(target, spec.name, _corrupted_values(values, tokens, spec.name, kind, level, seed, keys), tokens)
             entries[spec.name] = entry
         if kind == "modality" and level > 0:
-            entries[NOISE_MODALITY] = _write_noise(made, source, tables, level, seed)
+            entries[NOISE_MODALITY] = _write_noise(target, source, tables, level, seed)
         text = yaml.safe_dump({**source.settings, "modalities": entries}, sort_keys=False)
         head = f"# {source.name} with {kind} noise of level {level:g}, seed {seed}, by `recbole-ib robustness`.\n"
-        (made / f"{name}.yaml").write_text(head + text, encoding="utf-8")
+        (target / f"{name}.yaml").write_text(head + text, encoding="utf-8")
 
     return replace_folder(Path(folder), name, fill)
 
 
-def noisy_name(dataset: str, kind: str, level: float, seed: int) -> str:
-    """A name that tells data set, noise, level and seed."""
+def corrupted_name(dataset: str, kind: str, level: float, seed: int) -> str:
+    """Return a name that differs by data set, noise, level and seed."""
     return f"{dataset}-{kind}-{level:g}-s{seed}"
 
 
@@ -149,14 +149,12 @@ def _stream(seed: int, name: str) -> list[int]:
 
 
 def _read(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
-    from recbole_ib.data.feature_file import read_table
-
     values, tokens = read_table(spec)
     return np.asarray(values), tokens
 
 
-def _noisy_values(
-    values: np.ndarray, tokens: list[str], modality: str, kind: str, level: float, seed: int, keys: dict
+def _corrupted_values(
+    values: np.ndarray, tokens: list[str], modality: str, kind: str, level: float, seed: int, keys: dict[str, float]
 ) -> np.ndarray:
     usable = values.any(axis=1)
     if kind == "features":
@@ -168,8 +166,8 @@ def _noisy_values(
 
 def _graph(
     source: Source, spec: ModalitySpec, tokens: list[str], kind: str, level: float, seed: int, knn_k: int, knn_search: str
-):
-    """The ready item graph in feature-row order, or ``None`` where a model is to compute it."""
+) -> sp.csr_array | None:
+    """Return the ready item graph in feature-row order, or ``None`` where a model is to compute it."""
     if level == 0 or kind == "modality":
         return None if spec.item_graph_file is None else sp.load_npz(spec.item_graph_file)
     if kind != "edges":
@@ -180,8 +178,8 @@ def _graph(
         order = np.lexsort((coo.coords[1], coo.coords[0]))
         rows, cols, weights = (part[order] for part in (*coo.coords, coo.data))
     else:
-        found = cosine_knn(torch.from_numpy(modality.values), knn_k, torch.from_numpy(modality.has_row), knn_search)
-        rows, cols, weights = (part.numpy() for part in found)
+        neighbors = cosine_knn(torch.from_numpy(modality.values), knn_k, torch.from_numpy(modality.has_row), knn_search)
+        rows, cols, weights = (part.numpy() for part in neighbors)
     items = np.flatnonzero(modality.has_row)
     cols = rewired_edges(rows, cols, items, level, np.random.default_rng(_stream(seed, f"edges {spec.name}")))
     row_of = {token: i for i, token in enumerate(tokens)}
@@ -192,11 +190,11 @@ def _graph(
     return sp.csr_array((weights[keep], (rows[keep], cols[keep])), shape=(len(tokens), len(tokens)))
 
 
-def _write_noise(made: Path, source: Source, tables: dict, level: float, seed: int) -> dict:
+def _write_noise(target: Path, source: Source, tables: dict, level: float, seed: int) -> dict:
     total = sum(values.shape[1] for values, _ in tables.values())
     width = max(1, replaced_count(level, total))
     # as large as the other features, so that their scale alone does not hide or favor it
     deviation = np.sqrt(np.concatenate([m.values[m.has_row].var(axis=0) for m in source.modalities.values()]).mean())
     tokens = sorted(source.tokens[1:])
-    write_features(made, NOISE_MODALITY, noise_columns(len(tokens), width, deviation, _stream(seed, "modality")), tokens)
+    write_features(target, NOISE_MODALITY, noise_columns(len(tokens), width, deviation, _stream(seed, "modality")), tokens)
     return {"file": f"{NOISE_MODALITY}.npy", "tokens": f"{NOISE_MODALITY}.tokens", "encoder": "noise"}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.experiments.robustness.factors import clustered_factors, random_columns
+from recbole_ib.experiments.robustness.synthetic import clustered_factors, random_columns
 
 KINDS = ("features", "rows", "modality", "edges")
 #: of the irrelevant structure of an added modality
@@ -28,18 +28,18 @@ def check_level(kind: str, level: float) -> None:
 
 
 def replaced_count(level: float, n: int) -> int:
-    """How many of n things a level replaces."""
+    """Return how many of n things a level replaces."""
     return round(level * n)
 
 
 def cycle(order: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first ``count`` of an order, and for each of them another one of them to take from; nothing where there is no other."""
+    """Return the first ``count`` of an order, and for each of them another one of them to take from; nothing where there is no other."""
     chosen = order[:count] if count > 1 else order[:0]
     return chosen, np.roll(chosen, -1)
 
 
 def permuted_columns(values: np.ndarray, usable: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """``round(level * d)`` columns with their values moved to other items, all by ONE permutation without a fixed point.
+    """Return a copy with the values of ``round(level * d)`` columns moved to other items, by ONE permutation without a fixed point.
 
     Means, variances and the correlations among the moved columns stay; what they tell about an item does not.
 
@@ -58,7 +58,7 @@ def permuted_columns(values: np.ndarray, usable: np.ndarray, level: float, rng: 
 
 
 def permuted_rows(values: np.ndarray, usable: np.ndarray, level: float, keys: np.ndarray) -> np.ndarray:
-    """Whole rows of ``round(level * usable)`` items moved among themselves, none to its own place.
+    """Return a copy with the whole rows of ``round(level * usable)`` items moved among themselves, none to its own place.
 
     Args:
         values: ``[n, d]``.
@@ -75,14 +75,14 @@ def permuted_rows(values: np.ndarray, usable: np.ndarray, level: float, keys: np
 
 
 def noise_columns(n: int, width: int, deviation: float, rng_seed: Sequence[int]) -> np.ndarray:
-    """Irrelevant features with clusters and neighbors of their own, float32 ``[n, width]``; a larger width keeps the first columns."""
+    """Return irrelevant features with clusters and neighbors of their own, float32 ``[n, width]``; a larger width keeps the first columns."""
     factors = clustered_factors(np.random.default_rng([*rng_seed, 1]), n, NOISE_FACTORS, NOISE_CLUSTERS)
     columns = random_columns(np.random.default_rng([*rng_seed, 2]), factors, width, NOISE_WITHIN)
     return (deviation * columns).astype(np.float32)
 
 
 def rewired_edges(rows: np.ndarray, cols: np.ndarray, items: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """New end points: ``round(level * edges)`` of the edges to OTHER items lead to uniform random items instead.
+    """Return new end points: ``round(level * edges)`` of the edges to OTHER items lead to uniform random items instead.
 
     A new end is neither the item itself nor one of its neighbors, old or new, so that no edge is doubled. Loops stay.
 
@@ -98,9 +98,9 @@ def rewired_edges(rows: np.ndarray, cols: np.ndarray, items: np.ndarray, level: 
     target = cols.copy()
     starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]]) if rows.size else np.empty(0, dtype=np.int64)
     for start, stop in zip(starts, np.r_[starts[1:], rows.size], strict=True):
-        here = np.arange(start, stop)
-        others = here[cols[here] != rows[start]]
-        free = np.setdiff1d(items, np.append(cols[here], rows[start]))
+        edges_of_row = np.arange(start, stop)
+        others = edges_of_row[cols[edges_of_row] != rows[start]]
+        free = np.setdiff1d(items, np.append(cols[edges_of_row], rows[start]))
         if free.size < others.size:
             raise ConfigurationError(
                 f"edges cannot be rewired: an item has {others.size} neighbors and only {free.size} other items are left to lead "

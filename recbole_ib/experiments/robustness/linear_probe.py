@@ -1,4 +1,4 @@
-"""What a linear read-out finds of known factors in learned latents."""
+"""Linear probes: how much of known factors learned latents hold."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
+from torch import nn
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.robustness.synthetic import read_truth
@@ -29,7 +31,7 @@ PARTS = {
 
 
 def heldout_r2(latents: np.ndarray, factors: np.ndarray, seed: int = 0) -> float:
-    """Held-out R^2 of ridge regression from latents to factors: how much of the factors a linear read-out recovers.
+    """Return the held-out R^2 of ridge regression from latents to factors: how much of the factors a linear read-out recovers.
 
     Five folds over the items; the penalty is chosen inside the four training folds. Latents are centered and divided by their largest
     standard deviation, so that their common scale does not matter. R^2 is floored at 0 by factor, and averaged.
@@ -51,12 +53,12 @@ def heldout_r2(latents: np.ndarray, factors: np.ndarray, seed: int = 0) -> float
     for train, held_out in KFold(FOLDS, shuffle=True, random_state=seed).split(latents):
         model = RidgeCV(PENALTIES, alpha_per_target=True).fit(latents[train], factors[train])
         predicted[held_out] = model.predict(latents[held_out]).reshape(len(held_out), -1)
-    left = ((factors - predicted) ** 2).sum(axis=0) / ((factors - factors.mean(axis=0)) ** 2).sum(axis=0)
-    return float(np.maximum(0.0, 1.0 - left).mean())
+    residual = ((factors - predicted) ** 2).sum(axis=0) / ((factors - factors.mean(axis=0)) ** 2).sum(axis=0)
+    return float(np.maximum(0.0, 1.0 - residual).mean())
 
 
-def share(latents: np.ndarray, factors: np.ndarray) -> float:
-    """The part of the latents' total variance that the factors explain linearly, in [0, 1].
+def explained_variance(latents: np.ndarray, factors: np.ndarray) -> float:
+    """Return the part of the latents' total variance that the factors explain linearly, in [0, 1].
 
     R^2 of least squares from factors to latents, dimensions weighted by their variance, adjusted for the k regressors
     (1 - (1 - R^2)(n - 1) / (n - k - 1)), floored at 0. Unlike :func:`heldout_r2` it sees scale: factors that a latent holds in a direction
@@ -78,7 +80,7 @@ def share(latents: np.ndarray, factors: np.ndarray) -> float:
     return float(max(0.0, 1.0 - (1.0 - r2) * (n - 1) / (n - k - 1)))
 
 
-def _checked(latents, factors) -> tuple[np.ndarray, np.ndarray]:
+def _checked(latents: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     latents, factors = np.asarray(latents, dtype=np.float64), np.asarray(factors, dtype=np.float64)
     if latents.ndim != 2 or factors.ndim != 2 or len(latents) != len(factors) or len(latents) < 2 * FOLDS:
         raise ConfigurationError(
@@ -89,27 +91,27 @@ def _checked(latents, factors) -> tuple[np.ndarray, np.ndarray]:
 
 
 def probe_rows(rows: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """``<rows>_r2_<part>`` and ``<rows>_share_<part>`` for every table of rows ``[n, d]`` and every part planted ``[n, k]``."""
-    found = {}
+    """Return ``<rows>_r2_<part>`` and ``<rows>_share_<part>`` for every table of rows ``[n, d]`` and every part planted ``[n, k]``."""
+    measures = {}
     for name, table in rows.items():
-        for part, held in PARTS.items():
-            factors = np.hstack([truth[h] for h in held])
+        for part, planted in PARTS.items():
+            factors = np.hstack([truth[key] for key in planted])
             if factors.shape[1]:
-                found[f"{name}_r2_{part}"] = heldout_r2(table, factors)
-                found[f"{name}_share_{part}"] = share(table, factors)
-    return found
+                measures[f"{name}_r2_{part}"] = heldout_r2(table, factors)
+                measures[f"{name}_share_{part}"] = explained_variance(table, factors)
+    return measures
 
 
-def trained_model(checkpoint: str | Path):
-    """The model of a checkpoint of ours with its best weights, in evaluation mode, and its training data set."""
+def trained_model(checkpoint: str | Path) -> tuple[nn.Module, Dataset]:
+    """Return the model of a checkpoint of ours with its best weights, in evaluation mode, and its training data set."""
     state = read_checkpoint(checkpoint)
     with silenced():
         run = restore_run(checkpoint, state, run_config(state, checkpoint))
         return run.network().eval(), run.train._dataset
 
 
-def item_tables(model) -> dict[str, np.ndarray]:
-    """``latents``: all latents side by side, where a model has some; ``items``: the rows that it scores with. ``[n_items, d]``."""
+def item_tables(model: nn.Module) -> dict[str, np.ndarray]:
+    """Return ``latents``: all latents side by side, where a model has some; ``items``: the rows that it scores with. ``[n_items, d]``."""
     with torch.no_grad():
         latents = list(model.training_latents().values())
         tables = {"latents": torch.cat(latents, dim=1)} if latents else {}
@@ -118,13 +120,13 @@ def item_tables(model) -> dict[str, np.ndarray]:
 
 
 def probe_checkpoint(checkpoint: str | Path, folder: str | Path) -> dict[str, float]:
-    """:func:`probe_rows` of the best epoch of a run of one of our models on the planted data set ``folder``."""
+    """Return :func:`probe_rows` of the best epoch of a run of one of our models on the planted data set ``folder``."""
     model, dataset = trained_model(checkpoint)
-    return probe_rows(*_aligned(item_tables(model), dataset.field2id_token[dataset.iid_field], *read_truth(folder)))
+    return probe_rows(*aligned_rows(item_tables(model), dataset.field2id_token[dataset.iid_field], *read_truth(folder)))
 
 
-def _aligned(tables: dict, dataset_tokens: Sequence[str], truth_tokens: list[str], truth: dict) -> tuple[dict, dict]:
-    """Rows of tables and truth in one order: by token, because RecBole renumbers items and may filter some."""
+def aligned_rows(tables: dict, dataset_tokens: Sequence[str], truth_tokens: list[str], truth: dict) -> tuple[dict, dict]:
+    """Return rows of tables and truth in one order: by token, because RecBole renumbers items and may filter some."""
     row = {token: i for i, token in enumerate(truth_tokens)}
     ids = [i for i, token in enumerate(dataset_tokens) if i > 0 and str(token) in row]
     rows = [row[str(dataset_tokens[i])] for i in ids]

@@ -1,4 +1,4 @@
-"""What a ``recbole-ib robustness`` command asks for, read from its words and checked."""
+"""The options of ``recbole-ib robustness``, read from its words and checked."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_ib.config.argv import parse_arguments, parse_value
+from recbole_ib.config.argv import parse_value
 from recbole_ib.config.config import resolve_paths
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.experiments.model_spec import ModelSpec, parse_models
-from recbole_ib.experiments.options import joined
+from recbole_ib.experiments.options import check_taken, joined, read_settings
 from recbole_ib.experiments.robustness import corruption
 from recbole_ib.experiments.robustness.synthetic import PlantedSpec, spec_from
-from recbole_ib.utils.yaml import read_yaml
 
 PLANTED = "planted"
 KINDS = (PLANTED, *corruption.KINDS)
@@ -21,13 +20,15 @@ KINDS = (PLANTED, *corruption.KINDS)
 EXAMPLES = {"levels": "0,0.3,0.6,0.9", "seeds": "0,1,2,3,4"}
 #: settings of the source of real noise: the data set that is written names its own features
 SOURCE_KEYS = ("data_path", "feature_path", "modalities", "use_modalities")
+#: settings that every job has of its own
+OF_JOBS = ("metric_decimal_place", "resume_checkpoint", "checkpoint_dir")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a command asks for, checked."""
+class RobustnessOptions:
+    """The options of the command, checked; settings: of all runs; spec: of planted data."""
 
-    model_specs: list[ModelSpec]
+    models: list[ModelSpec]
     kind: str
     levels: list[float]
     seeds: list[int]
@@ -40,18 +41,19 @@ class Plan:
     settings: dict
 
 
-def read_plan(args: argparse.Namespace) -> Plan:
-    """The words of the command, checked.
+def read_robustness_options(args: argparse.Namespace) -> RobustnessOptions:
+    """Return the options of the command, checked.
 
     Raises:
         ConfigurationError: a value that is none of those allowed.
     """
-    settings = {key: value for file in args.config_files for key, value in read_yaml(Path(file)).items()}
-    settings.update(parse_arguments(args.settings))
+    files, words = read_settings(args)
+    settings = {**files, **words}
     dataset = args.dataset or settings.pop("dataset", None)
     for key in ("seed", "model"):
         if key in settings:
             raise ConfigurationError(f"{key} is for one run; a comparison takes --{key}s={settings[key]},...")
+    check_taken((key for key in settings if key in OF_JOBS), "the settings of all runs")
     # a run works in a folder of its own
     settings = resolve_paths(settings)
     kind = args.noise
@@ -77,8 +79,8 @@ def read_plan(args: argparse.Namespace) -> Plan:
             raise ConfigurationError(f"{key} names features of other data; planted data have their own")
     for level in levels:
         spec_from(spec, irrelevance=level) if kind == PLANTED else corruption.check_level(kind, level)
-    return Plan(
-        model_specs=parse_models(joined(args.models)),
+    return RobustnessOptions(
+        models=parse_models(joined(args.models)),
         kind=kind,
         levels=levels,
         seeds=seeds,
@@ -93,6 +95,7 @@ def read_plan(args: argparse.Namespace) -> Plan:
 
 
 def _numbers(text: str, name: str, kind: type) -> list:
+    """Return different numbers, none negative, in ascending order."""
     try:
         values = [kind(part) for part in str(text).strip("[]() ").split(",")]
     except ValueError:
@@ -105,6 +108,7 @@ def _numbers(text: str, name: str, kind: type) -> list:
 
 
 def _truth(text: str, name: str) -> bool:
+    """Return a word for true or false as such."""
     value = parse_value(text)
     if not isinstance(value, bool):
         raise ConfigurationError(f"--{name} is {text!r}; allowed: true, false")

@@ -1,19 +1,23 @@
-"""The tables and curves of a comparison, from the rows of its runs."""
+"""runs.csv, robustness.md and recall.png, from the rows of the runs of a grid."""
 
 from __future__ import annotations
 
+import csv
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from recbole_ib.experiments.metrics import metric_title
 from recbole_ib.experiments.model_spec import ModelSpec, candidate_text
 from recbole_ib.experiments.robustness.linear_probe import PARTS
+from recbole_ib.experiments.statistics.paired_tests import paired
+from recbole_ib.utils.files import atomic_write, write_text
+from recbole_ib.utils.plotting import new_figure
 
 #: what the levels of each kind of noise measure, for the axis of the curves
 AXES = {
@@ -25,6 +29,11 @@ AXES = {
 }
 
 PREFERRED = "recall@20"
+
+#: the columns that every row has, first; metrics and probe columns follow
+HEAD = (
+    "model", "candidate", "noise", "level", "seed", "dataset", "error", "best_epoch", "best_valid_score", "valid_score_bigger", "seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,29 +49,33 @@ class Facts:
     warnings: Sequence[str] = field(default_factory=list)
 
     def data(self) -> str:
+        """Return the name of the data."""
         return "planted data" if self.dataset is None else self.dataset
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A model at a level: its chosen candidate and that one's rows, one a seed in the order of the seeds."""
+    """A model at a level: its chosen candidate and that one's rows, one per seed in the order of the seeds."""
 
     candidate: str
     rows: list[dict]
     tried: int
 
     def values(self, column: str) -> np.ndarray:
+        """Return a column, one value per seed; NaN where a row has none."""
         return np.array([row.get(column, np.nan) for row in self.rows], dtype=float)
 
 
 def metric_of(rows: Sequence[dict]) -> str:
-    """Recall@20, or the first test metric where that is not computed; in RecBole's spelling."""
-    found = [key.removeprefix("test_") for row in rows for key in row if key.startswith("test_")]
-    return PREFERRED if PREFERRED in found or not found else found[0]
+    """Return Recall@20, or the first test metric where that is not computed; in RecBole's spelling."""
+    metrics = [key.removeprefix("test_") for row in rows for key in row if key.startswith("test_")]
+    return PREFERRED if PREFERRED in metrics or not metrics else metrics[0]
 
 
 def choose(rows: Sequence[dict], model_spec: ModelSpec, level: float, seeds: Sequence[int]) -> Cell | None:
-    """The candidate with the best mean VALIDATION score over all seeds; one that failed for a seed is none. Test scores play no part.
+    """Return the candidate with the best mean VALIDATION score over all seeds, without those that failed for a seed.
+
+    Test scores play no part.
 
     Args:
         rows: of runs.csv.
@@ -74,9 +87,9 @@ def choose(rows: Sequence[dict], model_spec: ModelSpec, level: float, seeds: Seq
         The cell, or ``None`` where no candidate has all seeds.
     """
     best, best_score = None, -np.inf
-    here = [row for row in rows if row["model"] == model_spec.text and row["level"] == level and not row.get("error")]
+    finished = [row for row in rows if row["model"] == model_spec.text and row["level"] == level and not row.get("error")]
     for candidate in map(candidate_text, model_spec.candidates):
-        by_seed = {row["seed"]: row for row in here if row["candidate"] == candidate}
+        by_seed = {row["seed"]: row for row in finished if row["candidate"] == candidate}
         if any(seed not in by_seed for seed in seeds):
             continue
         chosen = [by_seed[seed] for seed in seeds]
@@ -88,27 +101,43 @@ def choose(rows: Sequence[dict], model_spec: ModelSpec, level: float, seeds: Seq
 
 
 def cells(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts) -> dict[tuple[str, float], Cell | None]:
-    """The chosen cell of every model and level."""
+    """Return the chosen cell of every model and level."""
     return {(c.text, level): choose(rows, c, level, facts.seeds) for c in model_specs for level in facts.levels}
 
 
 def relative_change(model: np.ndarray, backbone: np.ndarray) -> tuple[float, float]:
-    """Mean of the paired relative changes, and the two-sided p of the paired t-test of the differences; nan where undefined.
+    """Return the mean of the paired relative changes and the two-sided p of the paired t-test; NaN where undefined.
 
     Args:
         model, backbone: ``[n_seeds]``, in the same order of seeds.
     """
     if not np.all(backbone != 0):
         return float("nan"), float("nan")
-    change = float(np.mean((model - backbone) / backbone))
-    differences = model - backbone
-    if len(model) < 2 or np.ptp(differences) < 1e-12:
-        return change, float("nan")
-    return change, float(stats.ttest_rel(model, backbone).pvalue)
+    return float(np.mean((model - backbone) / backbone)), paired(model, backbone).p_t
+
+
+def write_report(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts, out: Path, curves: bool) -> str:
+    """Write runs.csv, robustness.md and, with ``curves``, recall.png into a folder; return the text of robustness.md."""
+    write_rows(rows, out / "runs.csv")
+    text = markdown(rows, model_specs, facts)
+    write_text(out / "robustness.md", text)
+    if curves:
+        draw_curves(rows, model_specs, facts, out / "recall.png")
+    return text
+
+
+def write_rows(rows: Sequence[dict], path: Path) -> None:
+    """Write one row per run, with all digits of every number; what decides a run's numbers stands last."""
+    measures = dict.fromkeys(key for row in rows for key in row if key not in HEAD and key != "identity")
+    with atomic_write(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*HEAD, *measures, "identity"], lineterminator="\n")
+        writer.writeheader()
+        # repr keeps every digit of a float
+        writer.writerows({k: repr(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
 
 def markdown(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts) -> str:
-    """The whole report."""
+    """Return the text of robustness.md."""
     metric = metric_of(rows)
     column, title = f"test_{metric}", metric_title(metric)
     grid = cells(rows, model_specs, facts)
@@ -158,7 +187,7 @@ def markdown(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Fact
 
 
 def plain_one(model_spec: ModelSpec, model_specs: Sequence[ModelSpec]) -> ModelSpec | None:
-    """The model_spec that another is compared with: its backbone, of several the one that shares most settings, then the first."""
+    """Return the model that another is compared with: its backbone, of several the one that shares most settings, then the first."""
 
     def shared(other: ModelSpec) -> int:
         fixed = set.intersection(*(set(map(repr, candidate.items())) for candidate in other.candidates))
@@ -168,7 +197,7 @@ def plain_one(model_spec: ModelSpec, model_specs: Sequence[ModelSpec]) -> ModelS
     return max(plain, key=shared, default=None)
 
 
-def _table(model_specs: Sequence[ModelSpec], facts: Facts, cell) -> str:
+def _table(model_specs: Sequence[ModelSpec], facts: Facts, cell: Callable[[ModelSpec, float], str]) -> str:
     lines = [f"| model | {' | '.join(f'{level:g}' for level in facts.levels)} |", "|---" * (len(facts.levels) + 1) + "|"]
     # a candidate list holds the separator of columns
     lines += [f"| {_plain(c.text)} | {' | '.join(_plain(cell(c, level)) for level in facts.levels)} |" for c in model_specs]
@@ -202,14 +231,15 @@ def _chosen(cell: Cell | None, model_spec: ModelSpec) -> str:
     return "-" if cell is None else f"{cell.candidate} (of {len(model_spec.candidates)})"
 
 
-def _probe(grid: dict, model_specs: Sequence[ModelSpec], facts: Facts) -> list[str]:
-    parts, found = [], [(c, level) for c in model_specs for level in facts.levels if grid[c.text, level] is not None]
+def _probe(grid: Mapping[tuple[str, float], Cell | None], model_specs: Sequence[ModelSpec], facts: Facts) -> list[str]:
+    parts = []
+    measured = [(c, level) for c in model_specs for level in facts.levels if grid[c.text, level] is not None]
     for rows, what in (("latents", "item latents"), ("items", "final item rows")):
-        columns = [part for part in PARTS if any(_has(grid[c.text, level], f"{rows}_r2_{part}") for c, level in found)]
+        columns = [part for part in PARTS if any(_has(grid[c.text, level], f"{rows}_r2_{part}") for c, level in measured)]
         if not columns:
             continue
         lines = [f"| model | level | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
-        for c, level in found:
+        for c, level in measured:
             cell = grid[c.text, level]
             if any(_has(cell, f"{rows}_r2_{part}") for part in columns):
                 pairs = [tuple(cell.values(f"{rows}_{kind}_{part}").mean() for kind in ("r2", "share")) for part in columns]
@@ -244,3 +274,34 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "(not installed as a package)"
+
+
+def draw_curves(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts, path: str | Path) -> None:
+    """Draw the test metric against the level, one line per model, bars of one standard deviation over the seeds."""
+    metric, grid = metric_of(rows), cells(rows, model_specs, facts)
+    figure = new_figure(7.5, 5.2)
+    axes = figure.subplots()
+    for i, model_spec in enumerate(model_specs):
+        levels = [level for level in facts.levels if grid[model_spec.text, level] is not None]
+        values = [grid[model_spec.text, level].values(f"test_{metric}") for level in levels]
+        if levels:
+            spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
+            means = [v.mean() for v in values]
+            axes.errorbar(
+                levels, means, yerr=spread, label=model_spec.text, marker="os^Dv<>ph*"[i % 10], capsize=3, linewidth=1.5
+            )
+    axes.set_xlabel(AXES[facts.kind])
+    axes.set_ylabel(f"test {metric_title(metric)} (fraction, mean over users)")
+    axes.grid(alpha=0.3)
+    if axes.has_data():
+        axes.legend(fontsize="small")
+    features = "two planted modalities" if facts.spec else "features of the data set"
+    if facts.spec:
+        features += f" of {facts.spec['width']} columns each"
+    bars = "bars: ± 1 standard deviation over the seeds" if len(facts.seeds) > 1 else "one seed, no spread"
+    figure.supxlabel(
+        f"Data: {facts.data()}; {features}; noise: {facts.kind}; seeds: {', '.join(map(str, facts.seeds))}; {bars}.\n"
+        "Settings of each point chosen on validation.",
+        fontsize="x-small",
+    )
+    figure.savefig(path, dpi=150)

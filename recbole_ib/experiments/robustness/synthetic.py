@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import yaml
 
 from recbole_ib.data.convert import write_features
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.experiments.robustness.factors import clustered_factors, random_columns, standard, stream
 from recbole_ib.utils.files import replace_folder
 
 MODALITIES = ("visual", "text")
@@ -21,6 +21,8 @@ MODALITIES = ("visual", "text")
 RELEVANT = ("unique_visual", "unique_text", "redundant", "synergistic")
 #: and those that they do not: ``nuisance`` is the n that hides the synergistic factors from each modality alone
 IRRELEVANT = ("irrelevant_visual", "irrelevant_text", "nuisance")
+#: standard deviation within a cluster, where the centers have 1: neighbors by cosine are those of the cluster
+CLUSTER_SPREAD = 0.4
 #: every user and every item keeps at least this many interactions
 CORE = 5
 
@@ -66,7 +68,7 @@ class PlantedSpec:
     temperature: float = 0.4
     rotate: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         least = {"n_users": 10, "n_items": 20, "factors": 1, "width": 4, "irrelevant_factors": 1, "irrelevant_clusters": 2}
         for name, low in least.items():
             value = getattr(self, name)
@@ -76,9 +78,9 @@ class PlantedSpec:
         for name, value in shares.items():
             _check_number(name, value, 0.0, 1.0, "from 0 to 1")
         if abs(sum(shares.values()) - 1.0) > 1e-6:
-            given = ", ".join(f"{name} {value:g}" for name, value in shares.items())
+            listed = ", ".join(f"{name} {value:g}" for name, value in shares.items())
             raise ConfigurationError(
-                f"planted {given} sum to {sum(shares.values()):g}; they are the shares of the relevant columns and must sum to 1"
+                f"planted {listed} sum to {sum(shares.values()):g}; they are the shares of the relevant columns and must sum to 1"
             )
         _check_number("irrelevance", self.irrelevance, 0.0, np.nextafter(1.0, 0.0), "from 0 to below 1")
         most = self.n_items / 2
@@ -96,7 +98,7 @@ class PlantedSpec:
                 )
 
     def columns(self) -> dict[str, int]:
-        """The columns of one modality: ``unique``, ``redundant``, ``synergistic`` and ``irrelevant``; they sum to ``width``."""
+        """Return the columns of one modality: ``unique``, ``redundant``, ``synergistic`` and ``irrelevant``; they sum to ``width``."""
         irrelevant = round(self.irrelevance * self.width)
         relevant = self.width - irrelevant
         ends = [round(relevant * end) for end in np.cumsum([self.unique, self.redundant])]
@@ -117,13 +119,13 @@ class Planted:
 
 
 def spec_from(settings: dict | None = None, **changes) -> PlantedSpec:
-    """A spec from plain settings, with a clear error for names that it lacks."""
+    """Return a spec from plain settings, with a clear error for names that it lacks."""
     known = {field.name for field in fields(PlantedSpec)}
-    given = {**(settings or {}), **changes}
-    for name in given:
+    values = {**(settings or {}), **changes}
+    for name in values:
         if name not in known:
             raise ConfigurationError(f"spec: unknown key {name!r}.{nearest(name, known)} Allowed: {', '.join(sorted(known))}")
-    return PlantedSpec(**given)
+    return PlantedSpec(**values)
 
 
 def generate(spec: PlantedSpec, seed: int) -> Planted:
@@ -163,7 +165,7 @@ def write_planted(folder: str | Path, spec: PlantedSpec, seed: int, name: str | 
         name: the data set's name; default: from the spec, the level and the seed.
 
     Returns:
-        ``folder/name``. It is made beside its place and moved; a data set of that name is replaced.
+        ``folder/name``. It is written beside its place and moved; a data set of that name is replaced.
 
     Raises:
         ConfigurationError: a name that is none, or a spec that leaves no interaction.
@@ -184,14 +186,14 @@ def write_planted(folder: str | Path, spec: PlantedSpec, seed: int, name: str | 
         },
     }
 
-    def fill(made: Path) -> None:
+    def fill(target: Path) -> None:
         lines = ["user_id:token\titem_id:token", *(f"{data.users[u]}\t{data.items[i]}" for u, i in data.pairs)]
-        (made / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (target / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
         for modality, values in data.features.items():
-            write_features(made, modality, values, data.items)
-        (made / f"{name}.yaml").write_text(head + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+            write_features(target, modality, values, data.items)
+        (target / f"{name}.yaml").write_text(head + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         np.savez(
-            made / "truth.npz",
+            target / "truth.npz",
             items=np.array(data.items),
             users=np.array(data.users),
             preferences=data.preferences,
@@ -202,19 +204,19 @@ def write_planted(folder: str | Path, spec: PlantedSpec, seed: int, name: str | 
 
 
 def planted_name(spec: PlantedSpec, seed: int) -> str:
-    """A name that tells level and seed, and two specs apart."""
+    """Return a name that differs by spec, level and seed."""
     rest = {k: v for k, v in asdict(spec).items() if k != "irrelevance"}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:6]
     return f"planted-{digest}-{spec.irrelevance:g}-s{seed}"
 
 
 def read_truth(folder: str | Path) -> tuple[list[str], dict[str, np.ndarray]]:
-    """The item tokens of a planted data set, and the factors of every part, float64 ``[n_items, k]``."""
+    """Return the item tokens of a planted data set, and the factors of every part, float64 ``[n_items, k]``."""
     with np.load(Path(folder) / "truth.npz", allow_pickle=False) as archive:
         return [str(t) for t in archive["items"]], {part: archive[part] for part in (*RELEVANT, *IRRELEVANT)}
 
 
-def _check_number(name: str, value, low: float, high: float, allowed: str) -> None:
+def _check_number(name: str, value: object, low: float, high: float, allowed: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigurationError(f"planted {name} is {value!r}; allowed: {allowed}")
 
@@ -241,16 +243,16 @@ def _factors(spec: PlantedSpec, seed: int) -> dict[str, np.ndarray]:
 
 def _features(spec: PlantedSpec, seed: int, modality: str, factors: dict[str, np.ndarray]) -> np.ndarray:
     hidden = factors["nuisance"] + (factors["synergistic"] if modality == "visual" else 0.0)
-    told = {
+    sources = {
         "unique": factors[f"unique_{modality}"],
         "redundant": factors["redundant"],
         "synergistic": hidden,
         "irrelevant": factors[f"irrelevant_{modality}"],
     }
     blocks = [
-        random_columns(stream(seed, f"{modality} {part}"), told[part], count, spec.noise)
+        random_columns(stream(seed, f"{modality} {part}"), sources[part], count, spec.noise)
         for part, count in spec.columns().items()
-        if count and told[part].shape[1]
+        if count and sources[part].shape[1]
     ]
     features = np.hstack(blocks)
     if spec.rotate:
@@ -261,7 +263,7 @@ def _features(spec: PlantedSpec, seed: int, modality: str, factors: dict[str, np
 
 
 def _choices(spec: PlantedSpec, scores: np.ndarray, seed: int) -> np.ndarray:
-    """Items without replacement by softmax(score / temperature): the largest sums of score and Gumbel noise. Pairs ``[n, 2]``."""
+    """Draw items without replacement by softmax(score / temperature): the largest sums of score and Gumbel noise. Pairs ``[n, 2]``."""
     rng = stream(seed, "choices")
     counts = CORE + rng.poisson(spec.interactions_per_user - CORE, size=spec.n_users)
     counts = np.minimum(counts, spec.n_items - 1)
@@ -279,3 +281,32 @@ def _k_core(pairs: np.ndarray) -> np.ndarray:
             break
         pairs = pairs[keep]
     return pairs
+
+
+# -- random factors and columns ---------------------------------------------------------------------------------------
+
+
+def stream(seed: int, name: str) -> np.random.Generator:
+    """Return a random stream of its own for every name: what one part draws does not shift another."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def clustered_factors(rng: np.random.Generator, n: int, dimensions: int, clusters: int) -> np.ndarray:
+    """Return factors of a structure of its own: rows around ``clusters`` random centers, columns of mean 0 and variance 1, ``[n, k]``."""
+    centers = rng.standard_normal((clusters, dimensions))
+    rows = centers[rng.integers(clusters, size=n)] + CLUSTER_SPREAD * rng.standard_normal((n, dimensions))
+    return standard(rows)
+
+
+def random_columns(rng: np.random.Generator, factors: np.ndarray, width: int, noise: float) -> np.ndarray:
+    """Return ``width`` random linear maps of the factors ``[n, k]`` plus noise, of mean 0 and variance 1; more columns keep the first ones."""
+    columns = np.empty((factors.shape[0], width))
+    for j in range(width):
+        column = factors @ rng.standard_normal(factors.shape[1])
+        columns[:, j] = standard(standard(column) + noise * rng.standard_normal(factors.shape[0]))
+    return columns
+
+
+def standard(values: np.ndarray) -> np.ndarray:
+    """Return columns of mean 0 and variance 1."""
+    return (values - values.mean(axis=0)) / values.std(axis=0)

@@ -1,4 +1,4 @@
-"""What the models cost, and how they got there: seconds, memory, parameters, validation curves."""
+"""The cost of the models and the way to their best epoch: seconds, memory, parameters, validation curves."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CURVE_COLUMNS = ("entry", "seed", "epoch", "score", "seconds")
 
 
 def _epoch_seconds(run: RunResult) -> float | None:
-    """Seconds of training, validation included, over the epochs trained."""
+    """Return the seconds of training, validation included, over the epochs trained."""
     epochs = run.manifest["result"]["epochs"]
     return run.manifest["seconds"]["train"] / epochs if epochs else None
 
 
 def cost_table(results: Results) -> pd.DataFrame:
-    """cost.csv: a row an entry: the mean over the seeds of every measure, and the sample standard deviation beside it (``_sd``).
+    """Return cost.csv, a row per entry: the mean over the seeds of every measure, and its sample standard deviation (``_sd``).
 
     Epochs count from 1 here, ``best_epoch`` too. What a run did not measure, as memory of a GPU that was not there, is empty.
     """
@@ -52,7 +52,7 @@ def cost_table(results: Results) -> pd.DataFrame:
 
 
 def curve_table(results: Results) -> pd.DataFrame:
-    """curves.csv: the validation score after every evaluation of every run; epochs count from 1, seconds from the start of training."""
+    """Return curves.csv: the validation score after every evaluation of every run; epochs count from 1, seconds from the start of training."""
     import pandas as pd
 
     rows = [
@@ -65,7 +65,7 @@ def curve_table(results: Results) -> pd.DataFrame:
 
 
 def user_table(results: Results) -> pd.DataFrame | None:
-    """per_user.parquet: the users of every run under each other, after ``entry`` and ``seed``; ``None`` where no run kept them."""
+    """Return per_user.parquet: the users of every run under each other, after ``entry`` and ``seed``; ``None`` where no run kept them."""
     import pandas as pd
 
     tables = []

@@ -73,7 +73,7 @@ def paired(a: np.ndarray, b: np.ndarray) -> Paired:
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Holm's step-down correction, which keeps the chance of any false finding among m tests below the level.
+    """Return p values after Holm's step-down correction, which keeps the chance of any false finding among m tests below the level.
 
     For the sorted :math:`p_{(1)} \\le ... \\le p_{(m)}`: :math:`\\tilde p_{(i)} = \\max_{j \\le i} \\min(1, (m - j + 1)\\, p_{(j)})`.
 
@@ -85,14 +85,14 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """
     p = np.asarray(p, dtype=float)
     corrected = np.full(p.shape, np.nan)
-    made = np.flatnonzero(~np.isnan(p))
-    order = made[np.argsort(p[made], kind="stable")]
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
     steps = np.minimum(1.0, p[order] * np.arange(len(order), 0, -1))
     corrected[order] = np.maximum.accumulate(steps)
     return corrected
 
 
 def effect_word(d_z: float) -> str:
-    """Cohen's words for the size of :math:`d_z`: below .2 very small, then small, from .5 medium, from .8 large."""
+    """Return Cohen's words for the size of :math:`d_z`: below .2 very small, then small, from .5 medium, from .8 large."""
     size = abs(d_z)
     return "very small" if size < 0.2 else "small" if size < 0.5 else "medium" if size < 0.8 else "large"

@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def compare_pairs(results: Results) -> pd.DataFrame:
-    """tests.csv: one row for each metric and pair ``a``, ``b`` of entries; the difference is that of a minus that of b.
+    """Return tests.csv: one row for each metric and pair ``a``, ``b`` of entries; the difference is that of a minus that of b.
 
     A pair shares the seeds for which both have a file of users and the same test set (by the manifests' digests), and of these the
     users that both files have. ``users_left_out`` counts the users that are in one of the files alone. Holm's correction runs over
@@ -34,21 +34,21 @@ def compare_pairs(results: Results) -> pd.DataFrame:
     pairs = [_Pair(results, a, b) for a, b in itertools.combinations(results.names, 2)]
     rows = []
     for metric in results.user_metrics:
-        found = [pair.row(metric) for pair in pairs]
+        metric_rows = [pair.row(metric) for pair in pairs]
         for test in ("t", "wilcoxon"):
-            for row, p in zip(found, holm([row[f"p_{test}"] for row in found]), strict=True):
+            for row, p in zip(metric_rows, holm([row[f"p_{test}"] for row in metric_rows]), strict=True):
                 row[f"p_{test}_holm"] = float(p)
-        rows += found
+        rows += metric_rows
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 class _Pair:
     """Two entries: the runs that they share, and the users' means over these, for all metrics at once."""
 
-    def __init__(self, results: Results, a: str, b: str):
+    def __init__(self, results: Results, a: str, b: str) -> None:
         self.names = {"a": a, "b": b}
-        theirs = {run.seed: run for run in results.runs[b]}
-        both = [(run, theirs[run.seed]) for run in results.runs[a] if run.seed in theirs]
+        by_seed = {run.seed: run for run in results.runs[b]}
+        both = [(run, by_seed[run.seed]) for run in results.runs[a] if run.seed in by_seed]
         kept = [pair for pair in both if all(run.users is not None for run in pair)]
         self.shared = [pair for pair in kept if len({split_digest(run) for run in pair}) == 1]
         reasons = [
@@ -60,7 +60,7 @@ class _Pair:
         self.means, self.left_out = _means(self.shared)
 
     def row(self, metric: str) -> dict:
-        """The pair's row of one metric, but for Holm's correction."""
+        """Return the pair's row of one metric, but for Holm's correction."""
         why, has = self.why, all(metric in side for side in self.means)
         values = [side[metric].to_numpy() if has else np.empty(0) for side in self.means]
         test = paired(*values)
@@ -78,7 +78,7 @@ class _Pair:
 
 
 def _means(shared: list[tuple[RunResult, RunResult]]) -> tuple[list[pd.DataFrame], int]:
-    """Of each side, the users that both files of a seed have: means over the seeds, users in one order; and how many are in one alone."""
+    """Return, for each side, the means over the seeds of the users that both files of a seed have, and how many one file alone has."""
     import pandas as pd
 
     tables: tuple[list, list] = ([], [])
@@ -95,7 +95,7 @@ def _means(shared: list[tuple[RunResult, RunResult]]) -> tuple[list[pd.DataFrame
 
 
 def split_digest(run: RunResult) -> str:
-    """What tells the test set of a run."""
+    """Return the digest of the test set of a run."""
     return str((run.manifest["data"].get("test") or {}).get("digest"))
 
 
@@ -107,8 +107,8 @@ def _named(test: Paired) -> dict:
     return {names.get(key, key): value for key, value in asdict(test).items()}
 
 
-def of_pair(tests: pd.DataFrame, metric: str, a: str, b: str) -> dict:
-    """The row of a pair as seen from ``a``: differences and effect sizes are of a minus b, whatever the order of the table."""
+def pair_row(tests: pd.DataFrame, metric: str, a: str, b: str) -> dict:
+    """Return the row of a pair as seen from ``a``: differences and effect sizes are of a minus b, whatever the order of the table."""
     rows = tests[
         (tests["metric"] == metric) & (((tests["a"] == a) & (tests["b"] == b)) | ((tests["a"] == b) & (tests["b"] == a)))
     ]
@@ -121,5 +121,5 @@ def of_pair(tests: pd.DataFrame, metric: str, a: str, b: str) -> dict:
 
 
 def significant(row: dict) -> bool:
-    """Do both corrected tests find a difference?"""
+    """Return whether both corrected tests find a difference."""
     return bool(row["p_t_holm"] < LEVEL and row["p_wilcoxon_holm"] < LEVEL)

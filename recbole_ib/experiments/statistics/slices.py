@@ -22,7 +22,7 @@ COLUMNS = ("of", "slice", "bounds", "metric", "entry", "mean", "sd", "seeds", "u
 
 
 def slice_table(results: Results) -> pd.DataFrame:
-    """slices.csv: one row for each slice, metric and entry; columns :data:`COLUMNS`.
+    """Return slices.csv: one row for each slice, metric and entry; columns :data:`COLUMNS`.
 
     A run's value is the mean over its users that have one; ``mean`` and ``sd`` (n - 1; NaN for one seed) are over the seeds that have
     such users, ``users_min`` and ``users_max`` the numbers of users there. ``bounds`` of users: training interactions, over all seeds.
@@ -47,7 +47,7 @@ def slice_table(results: Results) -> pd.DataFrame:
 
 
 def quarters_of(run: RunResult) -> list[np.ndarray]:
-    """The rows of the users of each quarter by training interactions, fewest first, as equal in number as can be.
+    """Return the rows of the users of each quarter by training interactions, fewest first, as equal in number as can be.
 
     Users with equally many training interactions may stand on both sides of a bound; they are ordered by their token, so every run of
     one split has the same quarters.
@@ -64,11 +64,11 @@ def _bounds(members: list[pd.DataFrame]) -> str:
 
 
 def _row(of: str, part: str, bounds: str, metric: str, name: str, values: list[np.ndarray]) -> dict:
-    found = [v[~np.isnan(v)] for v in values]
-    found = [v for v in found if len(v)]
-    means = np.array([v.mean() for v in found])
-    row = {"of": of, "slice": part, "bounds": bounds, "metric": metric, "entry": name, "seeds": len(found)}
+    known = [v[~np.isnan(v)] for v in values]
+    known = [v for v in known if len(v)]
+    means = np.array([v.mean() for v in known])
+    row = {"of": of, "slice": part, "bounds": bounds, "metric": metric, "entry": name, "seeds": len(known)}
     row |= {"mean": float(means.mean()) if len(means) else np.nan}
     row |= {"sd": float(means.std(ddof=1)) if len(means) > 1 else np.nan}
-    sizes = [len(v) for v in found] or [0]
+    sizes = [len(v) for v in known] or [0]
     return row | {"users_min": min(sizes), "users_max": max(sizes)}

@@ -15,9 +15,16 @@ from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned, make_encoder
 from recbole_ib.model.losses import unsquared_norms
 from recbole_ib.model.settings import Override, Search, Setting
-from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE, RAW_FEATURES, searched_rate
+from recbole_ib.model.shared_settings import (
+    EMBEDDING_SIZE,
+    FEATURE_ENCODER,
+    N_LAYERS,
+    PUBLISHED_PATIENCE,
+    RAW_FEATURES,
+    searched_rate,
+)
 from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, UserContent, distinct
-from recbole_ib.utils.validate import Number, count, share
+from recbole_ib.utils.validate import Number
 
 
 class BM3(MultimodalRecommender):
@@ -42,6 +49,7 @@ class BM3(MultimodalRecommender):
             doc="BM3 learns from pairs alone; no negative item is drawn: leave it, negatives would be drawn and not read",
         ),
         EMBEDDING_SIZE.but(doc="width d of the embeddings, also of T_m", source="paper: 64"),
+        FEATURE_ENCODER,
         N_LAYERS.but(
             default=1, source="paper: Baby 1, Sports 1, Electronics 2", search=Search.choice(1, 2, source="paper's grid")
         ),
@@ -70,8 +78,8 @@ class BM3(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers = count(config, "n_layers")
-        self.target_dropout = share(config, "target_dropout")
+        self.n_layers = int(config["n_layers"])
+        self.target_dropout = float(config["target_dropout"])
         self.cl_weight = float(config["cl_weight"])
         self.adjacency = training_adjacency(dataset, "sym")
         # as released, no bias starts at zero: ids are tiny at first, so a shared direction of all f(x) gives the cosines a start

@@ -19,7 +19,7 @@ from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE
 from recbole_ib.model.types import Batch, Encoded, UserContent
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import Integer, Number, OneOf, choice, count
+from recbole_ib.utils.validate import Integer, Number, OneOf
 
 
 class DualGNN(MultimodalRecommender):
@@ -64,13 +64,11 @@ class DualGNN(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers = count(config, "n_layers")
-        aggregation = choice(config, "user_aggregation", AGGREGATIONS)
+        self.n_layers = int(config["n_layers"])
+        aggregation = config["user_aggregation"]
         interactions = dataset.inter_matrix(form="csr")
         self.adjacency = training_adjacency(dataset, "sym")
-        self.user_graph = SparseMatrix(
-            neighbor_weights(user_co_occurrence(interactions, count(config, "user_knn", least=1)), aggregation)
-        )
+        self.user_graph = SparseMatrix(neighbor_weights(user_co_occurrence(interactions, int(config["user_knn"])), aggregation))
         projections = LinearEncoder(dataset.modalities, config["hidden_dim"], init="default")
         self.encoder = MLPEncoder(projections, self.embedding_size)
         self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, self.embedding_size) for m in self.modalities})

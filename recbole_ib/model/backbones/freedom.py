@@ -27,6 +27,7 @@ from recbole_ib.model.losses import bpr
 from recbole_ib.model.settings import Search, Setting
 from recbole_ib.model.shared_settings import (
     EMBEDDING_SIZE,
+    FEATURE_ENCODER,
     KNN_K,
     MODALITY_WEIGHTS,
     N_ITEM_LAYERS,
@@ -36,7 +37,7 @@ from recbole_ib.model.shared_settings import (
     searched_rate,
 )
 from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, UserContent, distinct, item_graph_subset
-from recbole_ib.utils.validate import Number, count
+from recbole_ib.utils.validate import Number
 
 
 class FREEDOM(MultimodalRecommender):
@@ -53,6 +54,7 @@ class FREEDOM(MultimodalRecommender):
     settings = (
         PUBLISHED_PATIENCE,
         EMBEDDING_SIZE.but(doc="width d of the embeddings, also of T_m", source="paper: 64"),
+        FEATURE_ENCODER,
         N_LAYERS,
         N_ITEM_LAYERS,
         KNN_K,
@@ -91,7 +93,7 @@ class FREEDOM(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers, self.n_item_layers = count(config, "n_layers"), count(config, "n_item_layers")
+        self.n_layers, self.n_item_layers = int(config["n_layers"]), int(config["n_item_layers"])
         self.edge_dropout = float(config["edge_dropout"])
         if self.edge_dropout >= 1:
             raise ConfigurationError(f"edge_dropout, the share of dropped edges, must be below 1, got {self.edge_dropout}")

@@ -15,10 +15,10 @@ from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.layers.encoder import LinearEncoder, make_encoder
 from recbole_ib.model.losses import bpr
 from recbole_ib.model.settings import Override, Search, Setting
-from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, FEATURE_ENCODER, N_LAYERS, PUBLISHED_PATIENCE
 from recbole_ib.model.types import Batch, Encoded, UserContent
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, choice, count
+from recbole_ib.utils.validate import Bool, Integer, Number, OneOf
 
 EDGE_WEIGHTS = ("confidence", "max", "mean")
 FUSIONS = ("concat", "mean", "id")
@@ -50,6 +50,7 @@ class GRCN(MultimodalRecommender):
     settings = (
         PUBLISHED_PATIENCE,
         EMBEDDING_SIZE.but(doc="d, of ids"),
+        FEATURE_ENCODER,
         Setting("feature_dim", 64, "C, of each modality; fusion: mean needs that of embedding_size", Integer(1)),
         N_LAYERS.but(doc="layers of the ids on the refined graph", source="release"),
         Setting(
@@ -97,11 +98,11 @@ class GRCN(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers, self.routing_rounds = count(config, "n_layers"), count(config, "routing_rounds")
-        self.feature_dim = count(config, "feature_dim", least=1)
+        self.n_layers, self.routing_rounds = int(config["n_layers"]), int(config["routing_rounds"])
+        self.feature_dim = int(config["feature_dim"])
         self.legacy_routing, self.pruning = bool(config["legacy_routing"]), bool(config["pruning"])
-        self.edge_weight = choice(config, "edge_weight", EDGE_WEIGHTS)
-        self.fusion = choice(config, "fusion", FUSIONS)
+        self.edge_weight = config["edge_weight"]
+        self.fusion = config["fusion"]
         if self.fusion == "mean" and self.feature_dim != self.embedding_size:
             raise ConfigurationError(
                 f"feature_dim is {self.feature_dim}, embedding_size {self.embedding_size}: the mean of both needs equal widths; "

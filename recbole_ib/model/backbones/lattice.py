@@ -19,6 +19,7 @@ from recbole_ib.model.losses import bpr
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.model.shared_settings import (
     EMBEDDING_SIZE,
+    FEATURE_ENCODER,
     ITEM_GRAPH,
     KNN_K,
     MODALITY_WEIGHTS,
@@ -29,7 +30,7 @@ from recbole_ib.model.shared_settings import (
     STATIC_WEIGHT,
 )
 from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, item_graph_subset
-from recbole_ib.utils.validate import Integer, Number, OneOf, choice, count
+from recbole_ib.utils.validate import Integer, Number, OneOf
 
 
 class LATTICE(MultimodalRecommender):
@@ -47,6 +48,7 @@ class LATTICE(MultimodalRecommender):
     settings = (
         RELEASED_DECAY,
         EMBEDDING_SIZE,
+        FEATURE_ENCODER,
         Setting("feature_dim", 64, "width of the transformed features F_m W_m (item_graph: learned)", Integer(1)),
         N_LAYERS,
         Setting(
@@ -77,14 +79,14 @@ class LATTICE(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers = count(config, "n_layers")
-        norm = choice(config, "ui_norm", NORMALIZATIONS)
+        self.n_layers = int(config["n_layers"])
+        norm = config["ui_norm"]
         self.adjacency = training_adjacency(dataset, norm)
         self.item_graph_layer = self.build_item_graph_layer(config, dataset)
         self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
         self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
         if self.item_graph_layer.learned:
-            width = count(config, "feature_dim", least=1)
+            width = int(config["feature_dim"])
             features, tuned = dataset.modalities, is_tuned(config)
             self.encoder = make_encoder(
                 config, lambda size: LinearEncoder(features, size, tuned=tuned, init="xavier_uniform"), width

@@ -26,6 +26,7 @@ from recbole_ib.model.settings import Search, Setting
 from recbole_ib.model.shared_settings import (
     CL_TEMPERATURE,
     EMBEDDING_SIZE,
+    FEATURE_ENCODER,
     KNN_K,
     N_ITEM_LAYERS,
     N_LAYERS,
@@ -34,7 +35,7 @@ from recbole_ib.model.shared_settings import (
     searched_rate,
 )
 from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, batch_nodes, split_nodes
-from recbole_ib.utils.validate import Number, count, positive
+from recbole_ib.utils.validate import Number
 
 
 class MGCN(MultimodalRecommender):
@@ -53,6 +54,7 @@ class MGCN(MultimodalRecommender):
     settings = (
         RELEASED_DECAY,
         EMBEDDING_SIZE.but(doc="width d of the embeddings, also of T_m"),
+        FEATURE_ENCODER,
         N_LAYERS,
         N_ITEM_LAYERS,
         Setting(
@@ -81,8 +83,8 @@ class MGCN(MultimodalRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         width = self.embedding_size
-        self.n_layers, self.n_item_layers = count(config, "n_layers"), count(config, "n_item_layers")
-        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
+        self.n_layers, self.n_item_layers = int(config["n_layers"]), int(config["n_item_layers"])
+        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), float(config["cl_temperature"])
         self.build_graphs(config, dataset)
         features, tuned = dataset.modalities, is_tuned(config)
         self.encoder = make_encoder(config, lambda size: LinearEncoder(features, size, tuned=tuned, init="default"), width)

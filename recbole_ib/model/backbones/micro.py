@@ -18,7 +18,7 @@ from recbole_ib.model.settings import Dropped, Override, Search, Setting
 from recbole_ib.model.shared_settings import CL_TEMPERATURE, PUBLISHED_PATIENCE
 from recbole_ib.model.types import Batch, Encoded, ItemGraph, Outputs
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import Number, OneOf, choice, count, positive
+from recbole_ib.utils.validate import Number, OneOf
 
 CONTRAST_ITEMS = ("all", "batch")
 #: beside the modalities' own rows in what the loss reads; no modality is named like this
@@ -69,6 +69,10 @@ class MICRO(LATTICE):
             source="release",
             search=Search.choice(0.0, 1.0e-5, 1.0e-4, 1.0e-3, source="LATTICE's"),
         ),
+        Override("embedding_size", source="release: 64"),
+        Override("n_layers", source="release"),
+        Override("n_item_layers", source="release"),
+        Override("feature_dim", source="release: 64"),
         Override("knn_k", source="release", search=Search.choice(5, 10, 15, 20, source="LATTICE's")),
         Override("static_weight", source="release"),
         Setting(
@@ -98,9 +102,9 @@ class MICRO(LATTICE):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), positive(config, "cl_temperature")
-        self.contrast_items = choice(config, "cl_items", CONTRAST_ITEMS)
-        self.n_item_layers = count(config, "n_item_layers")
+        self.cl_weight, self.cl_temperature = float(config["cl_weight"]), float(config["cl_temperature"])
+        self.contrast_items = config["cl_items"]
+        self.n_item_layers = int(config["n_item_layers"])
         self.attention = ViewAttention(self.embedding_size)
 
     def build_item_graph_layer(self, config, dataset) -> nn.Module:

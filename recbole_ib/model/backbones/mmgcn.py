@@ -21,7 +21,7 @@ from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED
 from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, UserContent, batch_nodes, split_nodes
 from recbole_ib.ops.linear import Linear, linear
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, choice, count
+from recbole_ib.utils.validate import Bool, Integer, Number, OneOf
 
 COMBINE = ("concat", "sum")
 
@@ -141,8 +141,8 @@ class MMGCN(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.combine = choice(config, "combine", COMBINE)
-        self.n_layers = count(config, "n_layers")
+        self.combine = config["combine"]
+        self.n_layers = int(config["n_layers"])
         if self.n_layers < 1:
             raise ConfigurationError(
                 f"n_layers must be at least 1, got {self.n_layers}: the first layer gives all modalities one width"

@@ -14,9 +14,9 @@ from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder, make_encoder
 from recbole_ib.model.losses import in_batch_contrast
 from recbole_ib.model.settings import Override, Search, Setting
-from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, FEATURE_ENCODER, N_LAYERS
 from recbole_ib.model.types import Batch, Encoded, UserContent
-from recbole_ib.utils.validate import Number, OneOf, choice, count, positive, share
+from recbole_ib.utils.validate import Number, OneOf
 
 TASKS = ("fac", "fd", "fm")
 FUSIONS = ("concat", "mean")
@@ -56,6 +56,7 @@ class SLMRec(MultimodalRecommender):
         ),
         Override("weight_decay", default=1.0e-4, source="release"),
         EMBEDDING_SIZE.but(source="release: 64"),
+        FEATURE_ENCODER,
         N_LAYERS.but(default=3, source="release"),
         Setting(
             "fusion", "concat", "concat: a linear map of all branches; mean", OneOf("concat", "mean"), source="release: concat"
@@ -90,13 +91,13 @@ class SLMRec(MultimodalRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         width = self.embedding_size
-        self.n_layers = count(config, "n_layers")
-        self.temperature, self.ssl_temperature = positive(config, "temperature"), positive(config, "ssl_temperature")
-        self.ssl_weight, self.ssl_dropout = float(config["ssl_weight"]), share(config, "ssl_dropout")
+        self.n_layers = int(config["n_layers"])
+        self.temperature, self.ssl_temperature = float(config["temperature"]), float(config["ssl_temperature"])
+        self.ssl_weight, self.ssl_dropout = float(config["ssl_weight"]), float(config["ssl_dropout"])
         # the word is checked also where the task is off, as any other
-        task = choice(config, "ssl_task", TASKS)
+        task = config["ssl_task"]
         self.task = task if self.ssl_weight else None
-        self.fusion = choice(config, "fusion", FUSIONS)
+        self.fusion = config["fusion"]
         self.adjacency = training_adjacency(dataset, "sym")
         features = dataset.modalities
         self.encoder = make_encoder(config, lambda size: LinearEncoder(features, size, normalize=True), width)

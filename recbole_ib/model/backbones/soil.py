@@ -24,7 +24,7 @@ from recbole_ib.model.losses import bpr, in_batch_contrast
 from recbole_ib.model.settings import Dropped, Override, Search, Setting
 from recbole_ib.model.shared_settings import searched_rate
 from recbole_ib.model.types import Batch
-from recbole_ib.utils.validate import Integer, Number, count
+from recbole_ib.utils.validate import Integer, Number
 
 #: as released, no stored entry of a normalized graph falls below it
 SMALLEST_ENTRY = 1e-7
@@ -47,6 +47,9 @@ class SOIL(MGCN):
 
     settings = (
         Dropped("reg_weight"),
+        Override("embedding_size", source="release: 64"),
+        Override("n_layers", source="release"),
+        Override("n_item_layers", source="release"),
         Override("knn_k", search=None, source="release"),
         Override(
             "cl_weight",
@@ -85,7 +88,7 @@ class SOIL(MGCN):
             Number(),
         ),
         Override("raw_features", default="frozen", doc="frozen: as released; tuned: the features are trained too"),
-        searched_rate("around the default, which the paper fixes"),
+        searched_rate("around the default, which the paper fixes", source="release: the same, batch 2048"),
     )
     search_order = ("cl_weight", "user_item_cl_weight", "interest_k", "second_order_k", "learning_rate")
 
@@ -99,14 +102,14 @@ class SOIL(MGCN):
         interactions = dataset.inter_matrix(form="csr")
         features, valid = dataset.modalities, dataset.has_feature
         plain = user_item_adjacency(interactions)
-        second = second_order_interactions(interactions, features, valid, count(config, "second_order_k"))
+        second = second_order_interactions(interactions, features, valid, int(config["second_order_k"]))
         bipartite = sp.csr_array(sp.block_array([[None, second], [second.T, None]]), dtype=np.float32)
         scale = float(config["second_order_scale"])
         augmented = sp.csr_array(plain + scale * normalize_by_row_degree(bipartite, SMALLEST_ENTRY))
         self.adjacency = SparseMatrix(augmented, symmetric=True)
         self.user_item = user_item_block(augmented, self.n_users)
         self.item_graphs = nn.ModuleDict()
-        interest = interest_item_graphs(interactions, features, valid, count(config, "interest_k", least=1))
+        interest = interest_item_graphs(interactions, features, valid, int(config["interest_k"]))
         for name, graph in modality_graphs(config, dataset).items():
             parts = [normalize_by_row_degree(g, SMALLEST_ENTRY) for g in (interest[name], graph)]
             self.item_graphs[name] = ConstantGraph(sp.csr_array(parts[0] + parts[1]))

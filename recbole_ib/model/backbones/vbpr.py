@@ -13,7 +13,7 @@ from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.layers.encoder import ConcatEncoder, make_encoder
 from recbole_ib.model.losses import bpr, unsquared_batch_norms
 from recbole_ib.model.settings import Search, Setting
-from recbole_ib.model.shared_settings import EMBEDDING_SIZE, NORMALIZE_FEATURES, searched_rate
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, FEATURE_ENCODER, NORMALIZE_FEATURES, searched_rate
 from recbole_ib.model.types import Batch, BatchSubset, Encoded, UserContent, distinct
 from recbole_ib.utils.validate import Number
 
@@ -29,6 +29,7 @@ class VBPR(MultimodalRecommender):
 
     settings = (
         EMBEDDING_SIZE.but(doc="d, of ids and of the content part; user rows are 2d"),
+        FEATURE_ENCODER,
         Setting(
             "reg_weight",
             1.0,

@@ -12,9 +12,9 @@ from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder, make_encoder
 from recbole_ib.model.settings import Search, Setting
-from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, NORMALIZE_FEATURES, searched_rate
+from recbole_ib.model.shared_settings import EMBEDDING_SIZE, FEATURE_ENCODER, N_LAYERS, NORMALIZE_FEATURES, searched_rate
 from recbole_ib.model.types import Encoded, UserContent
-from recbole_ib.utils.validate import Number, count
+from recbole_ib.utils.validate import Number
 
 
 class VLightGCN(MultimodalRecommender):
@@ -28,6 +28,7 @@ class VLightGCN(MultimodalRecommender):
 
     settings = (
         EMBEDDING_SIZE.but(doc="d, of ids and of each modality", source="paper: 64"),
+        FEATURE_ENCODER,
         N_LAYERS.but(search=Search.choice(1, 2, 3, source="as LightGCN is searched on Amazon")),
         Setting(
             "reg_weight",
@@ -46,7 +47,7 @@ class VLightGCN(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.n_layers = count(config, "n_layers")
+        self.n_layers = int(config["n_layers"])
         self.init_std = float(config["init_std"])
         width = self.embedding_size
         self.adjacency = training_adjacency(dataset, "sym")

@@ -15,7 +15,7 @@ from recbole_ib.model.settings import Search, Setting
 from recbole_ib.model.types import Backbone, Batch, NamedLosses, Phase
 from recbole_ib.utils.validate import Number
 
-FIGURE_5 = "figure 5 of the IBMRec paper, alpha x sigma^2"
+FIGURE_5 = "figure 5 of the IBMRec paper, alpha x sigma^2, arXiv 2501.12175"
 
 
 @register_bottleneck
@@ -42,7 +42,7 @@ class FIB(Bottleneck):
             0.15,
             "sigma^2 of the FIB kernel",
             Number(above=0),
-            source="paper: .25, .20, .15",
+            source="paper: Clothing .25, Sports .20, Baby .15",
             search=Search.choice(0.10, 0.15, 0.20, 0.25, 0.30, source=FIGURE_5),
             symbol=r"$\sigma^2$ of FIB",
         ),

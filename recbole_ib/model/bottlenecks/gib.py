@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.interaction import Interaction
@@ -17,7 +17,7 @@ from recbole_ib.model.settings import Search, Setting
 from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph
 from recbole_ib.utils.validate import Integer, Number
 
-FIGURE_6 = "figure 6 of the IBMRec paper, beta x sigma^2"
+FIGURE_6 = "figure 6 of the IBMRec paper, beta x sigma^2, arXiv 2501.12175"
 
 
 @register_bottleneck
@@ -43,7 +43,7 @@ class GIB(Bottleneck):
             0.15,
             "sigma^2 of the GIB kernel",
             Number(above=0),
-            source="paper: .25, .25, .15",
+            source="paper: Clothing .25, Sports .25, Baby .15",
             search=Search.choice(0.10, 0.15, 0.20, 0.25, 0.30, source=FIGURE_6),
             symbol=r"$\sigma^2$ of GIB",
         ),
@@ -59,6 +59,10 @@ class GIB(Bottleneck):
     )
     requires = frozenset({ITEM_GRAPH})
     reads_every_latent = True
+    labels: ClassVar = {
+        "gate": ("Gates of the item graph", "mean gate; share of edges"),
+        "gate/entropy": ("Entropy of the gates", "nats an edge"),
+    }
 
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)

@@ -52,6 +52,16 @@ class MRdIB(Bottleneck):
     settings = SETTINGS
     requires = frozenset({LATENTS})
     excludes: ClassVar = {"fib": WHY_ALONE, "gib": WHY_ALONE}
+    terms: ClassVar = {
+        "KL": {"kl_weight": 0.0},
+        "redundancy": {"redundancy_weight": 0.0},
+        "unique": {"unique_weight": 0.0},
+    }
+    labels: ClassVar = {
+        "kl": ("KL of the stochastic latents", "nats an item"),
+        "noise": ("Noise of the stochastic latents", "mean sigma"),
+        "redundancy": ("Redundancy, by the model's own estimator", "nats (hsic: HSIC)"),
+    }
 
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)
@@ -151,8 +161,16 @@ class MRdIB(Bottleneck):
             return phases
         critic = list(self.redundancy.parameters())
         others = [p for p in model.parameters() if all(p is not c for c in critic)]
-        first = Phase("critic", lambda interaction: self.critic_loss(model, interaction), lambda: critic, self.critic_rate)
-        return [first, *(phase._replace(parameters=lambda: others) if phase.main else phase for phase in phases)]
+        first = Phase(
+            "critic",
+            lambda interaction: self.critic_loss(model, interaction),
+            lambda: critic,
+            self.critic_rate,
+        )
+        return [
+            first,
+            *(phase._replace(parameters=lambda: others) if phase.main else phase for phase in phases),
+        ]
 
     def critic_loss(self, model: Backbone, interaction: Interaction) -> NamedLosses:
         """Return what the critics of the redundancy minimize, on fresh draws of the batch's distinct positive items."""
@@ -188,8 +206,17 @@ def ranked_items(model: Backbone, interaction: Interaction) -> tuple[Tensor, Ten
 
 def check_parts(model: Backbone, parts: Mapping[str, Tensor]) -> None:
     """Raise ConfigurationError for a backbone whose parts do not make its latents: it would be trained on others than it ranks with."""
+    if set(parts) != set(model.modalities):
+        raise ConfigurationError(
+            f"mrdib draws a latent of every modality, and the encoder of {backbone_of(type(model)).__name__} makes {', '.join(parts)} of "
+            "all of them together; set feature_encoder: linear"
+        )
     fused, latents = model.feature_encoder.fuse(parts), model.latents()
-    if set(fused) != set(latents) or not all(torch.allclose(fused[k], z, rtol=1e-3, atol=1e-5) for k, z in latents.items()):
+    if (
+        set(parts) != set(model.modalities)
+        or set(fused) != set(latents)
+        or not all(torch.allclose(fused[k], z, rtol=1e-3, atol=1e-5) for k, z in latents.items())
+    ):
         raise ConfigurationError(
             f"mrdib draws the parts of the latents by modality, and those of {backbone_of(type(model)).__name__}'s encoder do not make "
             "its latents; override parts and fuse of the encoder instead of the model's latents"

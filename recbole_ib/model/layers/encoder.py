@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.layers.feature_table import HalfTable
 from recbole_ib.model.settings import Setting
 from recbole_ib.ops.linear import Linear, linear, reads_bfloat16
+from recbole_ib.utils.validate import Integer
 
 
 class ModalityEncoder(nn.Module):
@@ -120,14 +120,8 @@ def make_encoder(config: Any, linear: Callable[[int], ModalityEncoder], out_dim:
         config: of the run.
         linear: width -> the backbone's own linear projections, with its tables, initial values and activations.
         out_dim: d.
-
-    Raises:
-        ConfigurationError: no such encoder.
     """
-    name = config["feature_encoder"] or "linear"
-    if name not in ENCODERS:
-        raise ConfigurationError(f"feature_encoder is {name!r}; allowed: {', '.join(ENCODERS)}")
-    return ENCODERS[name].build(config, linear, out_dim)
+    return ENCODERS[config["feature_encoder"]].build(config, linear, out_dim)
 
 
 def is_tuned(config: Any) -> bool:
@@ -307,6 +301,8 @@ class MLPEncoder(ModalityEncoder):
         first: the linear projections to the hidden width.
         out_dim: d.
     """
+
+    settings = (Setting("encoder_hidden_size", 64, "feature_encoder: mlp, its hidden width", Integer(1)),)
 
     def __init__(self, first: ModalityEncoder, out_dim: int):
         super().__init__()

@@ -8,10 +8,9 @@ from logging import getLogger
 import torch
 from torch import Tensor, nn
 
-from recbole_ib.graph import EXACT_LIMIT, KNN_SEARCHES, EdgeGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
+from recbole_ib.graph import EXACT_LIMIT, EdgeGraph, FrozenItemGraph, LearnedItemGraph, ModalityWeights
 from recbole_ib.model.graphs import modality_graphs, modality_weights
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import choice, count
 
 ITEM_GRAPHS = ("frozen", "learned")
 
@@ -33,23 +32,21 @@ class ItemGraphLayer(nn.Module):
 
     def __init__(self, config, dataset, frozen_order: str, graphs: Mapping | None = None):
         super().__init__()
-        self.learned = choice(config, "item_graph", ITEM_GRAPHS) == "learned"
-        self.num_layers = count(config, "n_item_layers")
+        self.learned = config["item_graph"] == "learned"
+        self.num_layers = int(config["n_item_layers"])
         if graphs is None:
             graphs = modality_graphs(config, dataset)
             weights = modality_weights(config, list(graphs))
         else:
             weights = ModalityWeights.equal(list(graphs))
         if self.learned:
-            search = "faiss" if choice(config, "knn_search", KNN_SEARCHES) == "faiss" else "exact"
+            search = "faiss" if config["knn_search"] == "faiss" else "exact"
             if dataset.item_num > EXACT_LIMIT:
                 getLogger().warning(
                     f"item_graph: learned searches the neighbors of {dataset.item_num} items ({search}) anew in every epoch and every "
                     "evaluation; item_graph: frozen does so once"
                 )
-            self.graph = LearnedItemGraph(
-                graphs, weights, count(config, "knn_k", least=1), float(config["static_weight"]), search
-            )
+            self.graph = LearnedItemGraph(graphs, weights, int(config["knn_k"]), float(config["static_weight"]), search)
             self.has_feature = dict(dataset.has_feature)
         else:
             self.graph = FrozenItemGraph(graphs, weights, frozen_order)

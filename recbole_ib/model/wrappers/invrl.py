@@ -17,7 +17,7 @@ from recbole_ib.model.settings import Search, Setting
 from recbole_ib.model.shared_settings import backbone_setting
 from recbole_ib.model.wrappers.base import BackboneWrapper
 from recbole_ib.ops.linear import Linear, linear
-from recbole_ib.utils.validate import Integer, Number, count
+from recbole_ib.utils.validate import Integer, Number
 
 REDRAWN_STD = 0.01
 NO_BIAS = 1e-6
@@ -49,7 +49,7 @@ class InvRL(BackboneWrapper):
         Setting(
             "n_environments",
             10,
-            "E",
+            "E, environments",
             Integer(1),
             source="release: 10",
             search=Search.choice(2, 5, 10, source="around the release's value"),
@@ -90,7 +90,7 @@ class InvRL(BackboneWrapper):
 
     def __init__(self, config, dataset):
         for key in ("n_environments", "invrl_rounds", "environment_repeats", "environment_epochs", "mask_epochs"):
-            count(config, key, least=1)
+            int(config[key])
         super().__init__(config, dataset)
         self._config, self._dataset = config, dataset
         n_features = sum(table.shape[1] for table in dataset.modalities.values())

@@ -17,7 +17,7 @@ from recbole_ib.model.wrappers.base import BackboneWrapper
 from recbole_ib.model.wrappers.item_labels import KMEANS, UNKNOWN, item_labels
 from recbole_ib.ops.linear import Linear
 from recbole_ib.ops.normalize import unit_rows
-from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, Text, choice, positive
+from recbole_ib.utils.validate import Bool, Integer, Number, OneOf, Text
 
 #: between the layers of a teacher
 ACTIVATIONS = ("linear", "relu")
@@ -90,7 +90,7 @@ class SGFD(BackboneWrapper):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.ce_weight, self.kd_weight = float(config["ce_weight"]), float(config["kd_weight"])
-        self.temperature = positive(config, "sgfd_temperature")
+        self.temperature = float(config["sgfd_temperature"])
         self.legacy_softmax, self.detach_teacher = bool(config["legacy_softmax"]), bool(config["detach_teacher"])
         self.backbone.encoder = self.backbone.encoder.replace_projections(Students)
         self.students = next(module for module in self.backbone.encoder.modules() if isinstance(module, Students))
@@ -101,7 +101,7 @@ class SGFD(BackboneWrapper):
                 f"SGFD: sgfd_labels is {KMEANS}: {n_classes} clusters of the features stand in for the items' categories, which the "
                 "published model needs; say so where you report its figures"
             )
-        relu = choice(config, "teacher_activation", ACTIVATIONS) == "relu"
+        relu = config["teacher_activation"] == "relu"
         self.teacher = Teacher(self.students, n_classes, relu)
 
     def calculate_loss(self, interaction) -> NamedLosses:

@@ -44,7 +44,9 @@ def test_a_plugin_that_changes_nothing_is_its_backbone(pair, name):
     assert got.names == expected.names
     assert torch.equal(torch.stack(list(got)), torch.stack(list(expected)))
     assert wrapped.latents_in_score == alone.latents_in_score
-    assert list(wrapped.latent_features()) == list(alone.latent_features())
+    assert wrapped.latents_role == alone.latents_role
+    assert wrapped.feature_encoder is wrapped.backbone.encoder
+    assert list(wrapped.feature_encoder.features()) == list(alone.encoder.features())
 
 
 def test_scores_are_computed_anew_after_training_and_after_loading(pair):
@@ -115,12 +117,12 @@ def test_a_backbone_without_projections_is_refused(build):
 
 def test_a_users_own_backbone():
     from recbole_ib.model.backbones.vbpr import VBPR
-    from tests.model import test_plugin
+    from tests.model import test_wrapper
 
     class OwnBackbone(VBPR):
         pass
 
-    OwnBackbone.__qualname__, OwnBackbone.__module__ = "OwnBackbone", test_plugin.__name__
+    OwnBackbone.__qualname__, OwnBackbone.__module__ = "OwnBackbone", test_wrapper.__name__
     register_model(OwnBackbone)
     assert backbone_class("OwnBackbone") is OwnBackbone
     config = Config("SGFD", "ml-100k", config_dict={"backbone": "OwnBackbone"})

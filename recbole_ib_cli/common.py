@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+#: the exit status of a command that Ctrl-C ended, as shells have it
+INTERRUPTED = 130
 #: printed where Ctrl-C ends a command that keeps what is finished
 CONTINUES = "Interrupted. The same command goes on with what is missing"
 
@@ -31,7 +33,7 @@ class Command:
         parents: parsers whose arguments it takes too.
         description: the text of its own help; default: ``help``.
         takes_settings: every other ``--KEY=VALUE`` is a setting, in ``Namespace.settings``.
-        interrupted: printed where Ctrl-C ends it; empty where the command itself says how to go on.
+        interrupted: printed where Ctrl-C ends it, if the function itself does not return 130.
     """
 
     name: str
@@ -55,7 +57,7 @@ def add_settings(parser: argparse.ArgumentParser, *settings: tuple[str, str, str
     if group is None:
         group = parser.add_argument_group(title, "any key of the yaml files, as --KEY=VALUE; among them:")
     for key, metavar, text in settings:
-        group.add_argument(f"--{key}", action=Setting, metavar=metavar, default=argparse.SUPPRESS, help=text)
+        group.add_argument(f"--{key}", action=Setting, metavar=metavar, help=text)
 
 
 # -- parents -------------------------------------------------------------------------------------------------
@@ -137,11 +139,11 @@ def parse(command: Command, parser: argparse.ArgumentParser, words: Sequence[str
 
     Returns:
         The parser's own arguments. With settings also ``settings``, a list of ``--key=value``, and
-        ``config_files``, a list of names.
+        ``config_files``, a list of names; a setting that the help names is an argument too, as text.
 
     Raises:
         SystemExit: as argparse does, for ``--help`` and for a form that it cannot read.
-        WordError: among settings, a word that is none.
+        WordError: among settings, a word that is none, or a setting given twice with different values.
     """
     if not command.takes_settings:
         args, extra = parser.parse_known_args(_lists_by_blank(parser, words))
@@ -154,6 +156,13 @@ def parse(command: Command, parser: argparse.ArgumentParser, words: Sequence[str
     if extra:
         raise WordError(cannot_read(parser, extra[0]))
     args.settings = found
+    actions = own_actions(parser)
+    by_name: dict[str, str] = {}
+    for name, _, value in (word.partition("=") for word in found):
+        if by_name.setdefault(name, value) != value:
+            raise WordError(f"{name} is given twice, as {by_name[name]!r} and {value!r}")
+        if name in actions:
+            setattr(args, actions[name].dest, value)
     args.config_files = file_names(args.config_files or ())
     return args
 

@@ -1,26 +1,38 @@
-"""Bottlenecks by configuration: the same classes as by name, on every backbone, or a refusal that says what is missing."""
+"""Bottlenecks that a model holds: by configuration and by name, on every backbone, or a refusal that says what is missing; a user's own."""
 
 import math
 import pickle
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.quick_start import load_data_and_model, run_recbole
-from recbole.utils import get_model
+from recbole.utils import get_model, init_seed
+from torch.nn import functional as F
 
+import recbole_ib
 from recbole_ib.config.checks import unread_settings
 from recbole_ib.config.config import Config
 from recbole_ib.config.declared import model_defaults
 from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.model.backbones.freedom import FREEDOM
 from recbole_ib.model.backbones.lattice import LATTICE
 from recbole_ib.model.backbones.vlightgcn import VLightGCN
-from recbole_ib.model.base import MultimodalRecommender, backbone_of
-from recbole_ib.model.bottleneck import BOTTLENECKS, bottlenecked, parse_bottlenecks
-from recbole_ib.model.registry import CATALOG, backbone_class, is_wrapper, register_model
-from recbole_ib.model.types import Phase
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.bottleneck import (
+    BOTTLENECKS,
+    LATENTS,
+    Bottleneck,
+    backbone_of,
+    bottleneck_names,
+    parse_bottlenecks,
+    register_bottleneck,
+)
+from recbole_ib.model.registry import CATALOG, backbone_class, bottlenecks_of, is_wrapper, register_model, resolve_model
+from recbole_ib.model.types import NamedLosses, Phase
 from recbole_ib.training.run import run_recbole_ib
 from recbole_ib.training.trainer import MultimodalTrainer
 from tests.support.datasets import planted, write_dataset
@@ -48,6 +60,8 @@ def named(losses):
         ("FIB + gib", ("fib", "gib")),
         (["gib", "fib"], ("fib", "gib")),
         ("mrdib", ("mrdib",)),
+        (None, ()),
+        ("", ()),
     ],
 )
 def test_names_of_bottlenecks(value, names):
@@ -87,7 +101,7 @@ def test_a_backbone_with_bottlenecks_is_the_class_with_a_name(name):
 def test_settings_are_the_backbones_and_the_bottlenecks(backbone, bottleneck):
     config = Config(backbone, "ml-100k", config_dict={"bottleneck": bottleneck})
     own = model_defaults(get_model(backbone))
-    extra = model_defaults(config.model_class)
+    extra = model_defaults(config.model_class, bottlenecks_of(config["model"], config.model_class))
     assert set(own) < set(extra)
     # nothing of the backbone's changes but what a named class's own yaml says (MRdIBMMGCN projects all modalities)
     changed = {key for key in own if extra[key] != own[key]}
@@ -119,7 +133,7 @@ def test_two_settings_that_differ_are_refused():
         ("mmrec:FREEDOM", "fib", "model of MMRec's"),
         ("FREEDON", "fib", "there is no model 'FREEDON'. Did you mean FREEDOM"),
         ("FREEDON+fib", None, "there is no model 'FREEDON'"),
-        ("FREEDOM+", None, "there is no bottleneck ''"),
+        ("FREEDOM+", None, r"the model is 'FREEDOM\+'; name a bottleneck behind \+, such as FREEDOM\+fib"),
     ],
 )
 def test_models_that_take_no_bottleneck_are_refused(model, bottleneck, message):
@@ -127,10 +141,14 @@ def test_models_that_take_no_bottleneck_are_refused(model, bottleneck, message):
         Config(model, "ml-100k", config_dict={"bottleneck": bottleneck})
 
 
-def test_a_made_class_is_no_backbone_and_made_once():
-    first = Config("LATTICE+fib", "ml-100k").model_class
-    assert Config("LATTICE", "ml-100k", config_dict={"bottleneck": "fib"}).model_class is first
-    assert first.__mro__[1:3] == (BOTTLENECKS["fib"], LATTICE)
+def test_a_combination_is_the_backbones_class_under_a_name_and_no_backbone():
+    first = Config("LATTICE+fib", "ml-100k")
+    second = Config("LATTICE", "ml-100k", config_dict={"bottleneck": "fib"})
+    assert first.model_class is second.model_class is get_model("LATTICE+fib") is LATTICE
+    assert first["model"] == second["model"] == "LATTICE+fib"
+    assert first["bottleneck"] == second["bottleneck"] == "fib"
+    assert bottlenecks_of(first["model"], LATTICE) == bottleneck_names(LATTICE, first) == ("fib",)
+    assert LATTICE.bottlenecks == bottlenecks_of("LATTICE", LATTICE) == ()
     with pytest.raises(ConfigurationError, match=r"there is no backbone 'LATTICE\+fib'"):
         backbone_class("LATTICE+fib")
 
@@ -141,7 +159,38 @@ class Own(LATTICE):
 
 def test_a_users_own_class_takes_bottlenecks():
     assert Config(Own, "ml-100k", config_dict={"bottleneck": "gib"})["model"] == "Own+gib"
-    assert bottlenecked(Own, ("gib",)).__mro__[2] is Own
+    assert resolve_model(Own, "gib") == "Own+gib"
+    assert get_model("Own+gib") is Own
+
+
+def test_bottlenecks_are_modules_of_the_model_in_their_order(build):
+    _, plain, _, _, _ = build("FREEDOM")
+    assert len(plain.ib) == 0
+    _, model, _, _, _ = build("FREEDOM+fib+gib")
+    assert type(model) is FREEDOM
+    assert {name: type(module) for name, module in model.ib.items()} == {name: BOTTLENECKS[name] for name in ("fib", "gib")}
+    assert list(model.ib) == ["fib", "gib"]
+    added = set(dict(model.named_parameters())) - set(dict(plain.named_parameters()))
+    assert added == {f"ib.{name}" for name, _ in model.ib.named_parameters()}
+    assert added
+
+
+class Late(LATTICE):
+    """A user's backbone that is finished by its own ``__init__``."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        assert len(self.ib) == 0
+        self.item_embedding = torch.nn.Embedding(self.n_items, 3)
+        self.user_embedding = torch.nn.Embedding(self.n_users, 3)
+        self.embedding_size = 3
+
+
+def test_bottlenecks_see_the_finished_backbone(build):
+    register_model(Late)
+    _, model, train, _, _ = build(resolve_model("Late", "gib"), feature_dim=4)
+    assert model.ib["gib"].gates["shared"].gate.target.in_features == 3 + 2 * 4
+    assert model.calculate_loss(first_batch(train)).names == ("bpr", "reg", "gib")
 
 
 # -- every backbone ---------------------------------------------------------------------------------------------------
@@ -182,7 +231,7 @@ def test_with_weights_of_zero_the_loss_is_the_backbones(build, backbone, bottlen
     assert list(found[0]) == list(found[1])
     for term, value in found[1].items():
         torch.testing.assert_close(found[0][term], value, rtol=1e-5, atol=1e-7)
-    assert set(model.state_dict()) - set(plain.state_dict()) <= {f"prior_scale_{m}" for m in model.modalities}
+    assert set(model.state_dict()) - set(plain.state_dict()) <= {f"ib.mrdib.gaussian.scale_{m}" for m in model.modalities}
 
 
 def resolved(backbone, bottleneck):
@@ -193,12 +242,14 @@ def resolved(backbone, bottleneck):
 def test_a_gate_that_is_open_everywhere_changes_no_score(build, backbone):
     config, model, _, _, _ = build(resolved(backbone, "gib"))
     _, plain, _, _, _ = build(backbone)
-    weights = {k: v for k, v in model.state_dict().items() if not k.startswith(("gib.", "gate_projections."))}
+    weights = {k: v for k, v in model.state_dict().items() if not k.startswith("ib.gib.")}
     plain.load_state_dict(weights)
     users = torch.arange(1, 9)
     expected = scores_of(plain, config, users)
     assert not torch.allclose(scores_of(model, config, users), expected)
-    for gate in model.gib.values() if model.item_graph_kind == "modality" else [model.gib]:
+    gates = model.ib["gib"].gates
+    assert list(gates) == (model.modalities if model.item_graph_kind == "modality" else ["shared"])
+    for gate in gates.values():
         torch.nn.init.constant_(gate.gate.output.bias, 40.0)
     model.train()
     torch.testing.assert_close(scores_of(model, config, users), expected)
@@ -209,15 +260,15 @@ def test_a_gate_that_is_open_everywhere_changes_no_score(build, backbone):
 )
 def test_l2_compares_users_and_items_in_one_space(build, backbone):
     _, model, _, _, _ = build(resolved(backbone, "fib"), project_above=0)
-    assert [phase.name for phase in model.training_phases] == ["L_1", "L_2"]
-    width = sum(z.shape[1] for z in model.item_latents(torch.arange(1, 3)).values())
-    assert model.user_content(torch.arange(1, 4)).shape == (3, width)
+    assert [phase.name for phase in model.phases()] == ["L_1", "L_2"]
+    width = sum(z.shape[1] for z in model.latents(torch.arange(1, 3)).values())
+    assert model.user_content().rows(torch.arange(1, 4)).shape == (3, width)
 
 
 @pytest.mark.parametrize("backbone", ["LATTICE", "MICRO", "MGCN", "SOIL"])
 def test_without_content_preferences_fib_has_one_step(build, backbone):
     _, model, _, _, _ = build(resolved(backbone, "fib"))
-    assert [phase.name for phase in model.training_phases] == ["model"]
+    assert [phase.name for phase in model.phases()] == ["model"]
 
 
 @pytest.mark.parametrize("bottleneck", ["fib", "mrdib"])
@@ -231,20 +282,21 @@ def test_a_backbone_without_latents_says_so(build, bottleneck):
 def test_fib_and_gib_of_a_graph_a_modality(build):
     """MGCN: a gate for each modality's graph, one HSIC of the outputs, HSIC(Z, M) of the batch's items."""
     _, model, train, _, _ = build("MGCN+fib+gib", fib_weight=2.0, gib_weight=3.0, raw_features="frozen")
-    assert list(model.gib) == ["text", "visual"]
+    gates = model.ib["gib"].gates
+    assert list(gates) == ["text", "visual"]
     batch = first_batch(train)
-    for gate in model.gib.values():
+    for gate in gates.values():
         gate.gate.eval()
     losses = named(model.calculate_loss(batch))
     with torch.no_grad():
         items = torch.unique(batch["item_id"])
-        z = model.item_latents()
+        z = model.latents()
         ids = model.item_embedding.weight
         graphs = model.item_graph(z)
-        refined = {m: model.gib[m].refine(graphs[m], torch.cat([z[m], ids], dim=1)) for m in z}
+        refined = {m: gates[m].refine(graphs[m], torch.cat([z[m], ids], dim=1)) for m in z}
         encoded = model.encode(z)
-        after, before = model.attach(encoded, refined)[1][items], model.attach(encoded, graphs)[1][items]
-        fib = sum(naive_hsic(z[m][items].double().numpy(), model.projections.table(m)[items].double().numpy(), 0.15) for m in z)
+        after, before = (model.apply_item_graph(encoded, g).item[items] for g in (refined, graphs))
+        fib = sum(naive_hsic(z[m][items].double().numpy(), model.encoder.table(m)[items].double().numpy(), 0.15) for m in z)
         gib = naive_hsic(after.double().numpy(), before.double().numpy(), 0.15)
     assert float(losses["fib"]) == pytest.approx(2 * fib, rel=1e-3)
     assert float(losses["gib"]) == pytest.approx(3 * gib, rel=1e-3)
@@ -253,11 +305,12 @@ def test_fib_and_gib_of_a_graph_a_modality(build):
 def test_gate_state_on_known_gates(build):
     _, model, _, _, _ = build("FREEDOM+gib")
     with torch.no_grad():
-        model.gib.gate.output.weight.zero_()
-        model.gib.gate.output.bias.fill_(3.0)
+        gate = model.ib["gib"].gates["shared"].gate
+        gate.output.weight.zero_()
+        gate.output.bias.fill_(3.0)
     model.eval()
     rho = 1 / (1 + math.exp(-3.0))
-    state = model.bottleneck_state(torch.arange(1, 20))
+    state = model.ib["gib"].diagnostics(model, torch.arange(1, 20))
     assert float(state["gate/mean"]) == pytest.approx(rho, rel=1e-4)
     assert (float(state["gate/open"]), float(state["gate/closed"])) == (1.0, 0.0)
     assert float(state["gate/entropy"]) == pytest.approx(-rho * math.log(rho) - (1 - rho) * math.log(1 - rho), rel=1e-3)
@@ -266,11 +319,11 @@ def test_gate_state_on_known_gates(build):
 def test_an_edge_is_closed_below_a_tenth_and_open_above_nine_tenths(build, monkeypatch):
     _, model, _, _, _ = build("FREEDOM+gib")
     planted_gates = torch.tensor([0.03, 0.09, 0.11, 0.5, 0.89, 0.91, 0.95, 0.97])
-    edges = model.item_graph(model.item_latents()).weights != 0
+    edges = model.item_graph(model.latents()).weights != 0
     gates = torch.full(edges.shape, 0.5)
     gates[edges] = planted_gates[torch.arange(int(edges.sum())) % 8]
-    monkeypatch.setattr(model.gib.gate, "logits", lambda nodes, structure: torch.logit(gates))
-    state = model.eval().bottleneck_state(torch.arange(1, 20))
+    monkeypatch.setattr(model.ib["gib"].gates["shared"].gate, "logits", lambda nodes, structure: torch.logit(gates))
+    state = model.ib["gib"].diagnostics(model.eval(), torch.arange(1, 20))
     counted = gates[edges]
     assert float(state["gate/closed"]) == pytest.approx(float((counted < 0.1).float().mean()))
     assert float(state["gate/open"]) == pytest.approx(float((counted > 0.9).float().mean()))
@@ -300,7 +353,8 @@ def test_by_key_and_by_name_give_the_same_numbers(planted_path):
 def test_recboles_own_config_knows_the_key(planted_path):
     config = RecBoleConfig("FREEDOM", "planted", config_dict={"data_path": str(planted_path), "bottleneck": "gib"})
     assert config["model"] == "FREEDOM+gib"
-    assert get_model(config["model"]).bottlenecks == ("gib",)
+    assert get_model(config["model"]) is config.model_class is FREEDOM
+    assert bottlenecks_of(config["model"], config.model_class) == bottleneck_names(config.model_class, config) == ("gib",)
     assert RecBoleConfig("FREEDOM", "planted", config_dict={"data_path": str(planted_path)})["model"] == "FREEDOM"
 
 
@@ -309,7 +363,8 @@ def test_a_fresh_process_loads_a_model_without_a_name(planted_path, tmp_path):
     result = run_recbole_ib("FREEDOM", "planted", config_dict={**silenced, "bottleneck": "fib,gib"})
     assert result["model"] == "FREEDOM+fib+gib"
     _, model, *_ = load_data_and_model(result["checkpoint"])
-    assert type(model).__name__ == "FREEDOM+fib+gib"
+    assert type(model) is FREEDOM
+    assert list(model.ib) == ["fib", "gib"]
     script = (
         "import recbole_ib; from recbole.quick_start import load_data_and_model, run_recbole; from recbole.utils import get_trainer\n"
         f"config, model, _, _, _, test = load_data_and_model({result['checkpoint']!r})\n"
@@ -342,19 +397,22 @@ class OwnLoss(VLightGCN):
 class OwnLatents(VLightGCN):
     """A user's backbone whose latents are not those of its modalities."""
 
-    def item_latents(self, items=None):
-        return {m: 2 * z for m, z in self.modality_latents(items).items()}
+    def latents(self, items=None):
+        return {m: 2 * z for m, z in self.encoder.parts(items).items()}
 
 
 class TwoSteps(VLightGCN):
-    training_phases = (*VLightGCN.training_phases, Phase("again", "calculate_loss", "parameters"))
+    """A user's backbone with two optimizer steps per batch."""
+
+    def phases(self):
+        return [*super().phases(), Phase("again", self.calculate_loss, lambda: list(self.parameters()))]
 
 
 @pytest.mark.parametrize(
     ("backbone", "bottleneck", "message"),
     [
-        (OwnLoss, "fib", "OwnLoss has a calculate_loss of its own.*ranking_losses or pass_losses"),
-        (TwoSteps, "mrdib", "one training step a batch; TwoSteps has more"),
+        (OwnLoss, "fib", "OwnLoss has a calculate_loss of its own.*put its loss into ranking_losses"),
+        (TwoSteps, "mrdib", "one training step per batch; TwoSteps has phases of its own"),
     ],
 )
 def test_a_backbone_that_would_lose_the_terms_is_refused(backbone, bottleneck, message):
@@ -364,10 +422,10 @@ def test_a_backbone_that_would_lose_the_terms_is_refused(backbone, bottleneck, m
 
 def test_mrdib_refuses_latents_that_its_draws_would_not_make(build):
     register_model(OwnLatents)
-    with pytest.raises(ConfigurationError, match=r"OwnLatents\.modality_latents does not make its item_latents"):
+    with pytest.raises(ConfigurationError, match=r"those of OwnLatents's encoder do not make its latents"):
         build("OwnLatents+mrdib")
     _, model, _, _, _ = build("OwnLatents+fib")
-    assert model.bottlenecks == ("fib",)
+    assert list(model.ib) == ["fib"]
 
 
 @pytest.mark.parametrize("bottleneck", ["fib", "mrdib"])
@@ -402,7 +460,7 @@ def test_the_second_step_has_its_own_rate_or_is_left_out(build):
     assert rates == pytest.approx({"L_1": 1e-3, "L_2": 1e-4})
     assert trainer.optimizer is trainer.optimizers["L_1"]
     _, model, _, _, _ = build("IBMRec", contrastive_rate=0)
-    assert [phase.name for phase in model.training_phases] == ["model"]
+    assert [phase.name for phase in model.phases()] == ["model"]
 
 
 @pytest.mark.parametrize("value", [5, 0, True, {"fib": 1}])
@@ -418,12 +476,19 @@ def test_a_data_sets_yaml_does_not_choose_the_model(tmp_path):
         Config("VLATTICE", "chosen", config_dict={"data_path": str(path)})
 
 
-def test_classes_without_a_name_can_be_pickled():
+def test_the_configuration_of_a_combination_can_be_pickled():
+    """RecBole pickles a Config, and with it the model class; a fresh process makes the same model of it."""
     config = Config("FREEDOM+fib+gib", "ml-100k")
-    assert pickle.loads(pickle.dumps(config.model_class)) is config.model_class
-    script = f"import pickle, sys; print(pickle.loads({pickle.dumps(config.model_class)!r}).__mro__[2].__name__)"
+    again = pickle.loads(pickle.dumps(config))
+    assert (again["model"], again["bottleneck"]) == ("FREEDOM+fib+gib", "fib,gib")
+    assert again.model_class is config.model_class is FREEDOM
+    script = (
+        "import pickle, recbole_ib; from recbole_ib.model.bottleneck import bottleneck_names\n"
+        f"config = pickle.loads({pickle.dumps(config)!r})\n"
+        "print(config['model'], *bottleneck_names(config.model_class, config), config.model_class.__name__)"
+    )
     done = fresh_python("-c", script)
-    assert done.stdout.split()[-1:] == ["FREEDOM"], done.stderr[-2000:]
+    assert done.stdout.split()[-4:] == ["FREEDOM+fib+gib", "fib", "gib", "FREEDOM"], done.stderr[-2000:]
 
 
 def test_recboles_run_can_be_resumed_by_our_command(planted_path):
@@ -432,3 +497,191 @@ def test_recboles_run_can_be_resumed_by_our_command(planted_path):
     (last,) = Path("saved").glob("*-last.pth")
     result = run_recbole_ib("VLATTICE+gib", "planted", config_dict={**silenced, "epochs": 2, "resume_checkpoint": str(last)})
     assert result["model"] == "IBMRecWoFIB"
+
+
+# -- a user's own -----------------------------------------------------------------------------------------------------
+
+
+class Squeeze(Bottleneck):
+    """An L2 squeeze of the latents of the batch's items."""
+
+    name = "squeeze"
+    requires = frozenset({LATENTS})
+    excludes: ClassVar = {"mrdib": "squeeze shortens the latents that mrdib measures by their length"}
+    weight = 0.5
+
+    def losses(self, model, batch):
+        rows = batch.latent_rows(batch.items)
+        lengths = [F.embedding(rows, z).square().sum(dim=1).mean() for z in batch.latents.values()]
+        return {"squeeze": self.weight * sum(lengths)}
+
+    def diagnostics(self, model, items):
+        return {f"length/{name}": z.norm(dim=1).mean() for name, z in model.latents(items).items()}
+
+
+class Haze(Bottleneck):
+    """Noise of a trained strength on the latents of a training step, which a step of its own strengthens."""
+
+    name = "haze"
+    requires = frozenset({LATENTS})
+    replaces_latents = True
+
+    def __init__(self, model, config, dataset):
+        super().__init__(model, config, dataset)
+        self.strength = torch.nn.Parameter(torch.zeros(()))
+
+    def latents(self, model, items):
+        return {name: z + self.strength.exp() * torch.randn_like(z) for name, z in model.latents(items).items()}
+
+    def phases(self, model, phases):
+        own = Phase("haze", lambda interaction: NamedLosses({"strength": -self.strength}), lambda: [self.strength], rate=10.0)
+        return [*phases, own]
+
+
+@pytest.fixture
+def register():
+    """:func:`register_bottleneck` for the length of a test."""
+    before = dict(BOTTLENECKS)
+    yield register_bottleneck
+    for name in BOTTLENECKS.keys() - before.keys():
+        del BOTTLENECKS[name]
+    BOTTLENECKS.update(before)
+
+
+@pytest.mark.parametrize("backbone", ["VBPR", "FREEDOM"])
+def test_a_users_bottleneck_by_name_and_by_key(build, register, backbone):
+    assert register(Squeeze) is Squeeze
+    _, by_name, train, _, _ = build(f"{backbone}+squeeze")
+    config, by_key, _, _, _ = build(backbone, bottleneck="squeeze")
+    assert config["model"] == f"{backbone}+squeeze"
+    batch, found = first_batch(train), []
+    for model in (by_name, by_key):
+        assert type(model) is get_model(backbone)
+        assert type(model.ib["squeeze"]) is Squeeze
+        init_seed(1, True)
+        model.pre_epoch(0)
+        found.append(named(model.calculate_loss(batch)))
+    assert list(found[0])[-1] == "squeeze"
+    assert found[0] == found[1]
+    items = sorted(set(batch["item_id"].tolist()))
+    expected = sum(float(z[i] @ z[i]) for z in by_name.latents().values() for i in items) / len(items)
+    assert float(found[0]["squeeze"].detach()) == pytest.approx(0.5 * expected, rel=1e-5)
+
+
+def test_a_users_bottleneck_trains_and_does_its_work(build, register):
+    register(Squeeze)
+    lengths = {}
+    for name in ("VBPR", "VBPR+squeeze"):
+        config, model, train, valid, _ = build(name, epochs=20, learning_rate=0.01, stopping_step=100)
+        trainer = fit(config, model, train, valid)
+        assert all(math.isfinite(loss) for loss in trainer.train_loss_dict.values())
+        lengths[name] = float(Squeeze.diagnostics(None, model, torch.arange(1, model.n_items))["length/content"].detach())
+    assert lengths["VBPR+squeeze"] < 0.5 * lengths["VBPR"]
+
+
+def test_a_users_bottleneck_goes_together_with_ours(build, register):
+    register(Squeeze)
+    assert parse_bottlenecks("squeeze,gib,fib") == ("fib", "gib", "squeeze")
+    _, model, train, _, _ = build("VLATTICE", bottleneck="squeeze,gib")
+    assert list(model.ib) == ["gib", "squeeze"]
+    assert model.calculate_loss(first_batch(train)).names == ("bpr", "reg", "gib", "squeeze")
+    assert Config("IBMRec", "ml-100k")["model"] == "IBMRec"
+    with pytest.raises(ConfigurationError, match="IBMRec has the bottleneck fib,gib already and cannot take squeeze"):
+        Config("IBMRec", "ml-100k", config_dict={"bottleneck": "squeeze"})
+
+
+def test_a_users_bottleneck_by_the_command(planted_path, register):
+    register(Squeeze)
+    silenced = {"data_path": str(planted_path), "epochs": 1, "show_progress": False, "use_gpu": False}
+    config = Config("VBPR", "planted", config_dict=silenced, argv=["--bottleneck=squeeze"])
+    assert (config["model"], config["bottleneck"]) == ("VBPR+squeeze", "squeeze")
+    result = run_recbole_ib("VBPR", "planted", config_dict={**silenced, "bottleneck": "squeeze", "diagnostics": True})
+    assert result["model"] == "VBPR+squeeze"
+    _, model, *_ = load_data_and_model(result["checkpoint"])
+    assert list(model.ib) == ["squeeze"]
+    (table,) = Path("saved").glob("*.csv")
+    assert {"length/content", "loss/squeeze"} <= {line.split(",")[1] for line in table.read_text().splitlines()}
+
+
+def test_a_users_bottleneck_may_draw_the_latents_and_take_a_step_of_its_own(build, register):
+    register(Haze)
+    config, model, train, _, _ = build("VBPR+haze")
+    haze, items = model.ib["haze"], torch.arange(1, 9)
+    assert [(phase.name, phase.rate, phase.main) for phase in model.phases()] == [("model", 1.0, True), ("haze", 10.0, False)]
+    own, drawn = model.latents(items)["content"], model.training_latents(items)["content"]
+    assert not torch.allclose(own, drawn)
+    assert torch.equal(own, model.latents(items)["content"])
+    # training reads what it draws, a ranking what the backbone has
+    batch, losses = first_batch(train), []
+    for strength in (-50.0, 2.0):
+        with torch.no_grad():
+            haze.strength.fill_(strength)
+        losses.append(float(named(model.calculate_loss(batch))["bpr"].detach()))
+        users = torch.arange(1, 9)
+        _, plain, _, _, _ = build("VBPR")
+        plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("ib.")})
+        assert torch.equal(scores_of(model, config, users), scores_of(plain, config, users))
+        model.train()
+        if strength < 0:
+            assert losses[0] == pytest.approx(float(named(plain.train().calculate_loss(batch))["bpr"].detach()), rel=1e-5)
+    assert abs(losses[1] - losses[0]) > 0.01
+    trainer = MultimodalTrainer(config, model)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer._step(trainer.phases[1], trainer.processes.share(batch, "cpu"))
+    assert {name for name, p in model.named_parameters() if not torch.equal(before[name], p)} == {"ib.haze.strength"}
+
+
+def test_two_that_exclude_each_other_are_refused_with_the_reason(register):
+    register(Squeeze)
+    for value in ("squeeze,mrdib", "mrdib+squeeze", ["mrdib", "squeeze"]):
+        with pytest.raises(ConfigurationError, match="squeeze shortens the latents that mrdib measures by their length"):
+            Config("VBPR", "ml-100k", config_dict={"bottleneck": value})
+
+
+def test_a_backbone_without_what_a_users_bottleneck_requires_says_so(build, register):
+    register(Squeeze)
+    with pytest.raises(ConfigurationError, match="squeeze works on the item latents, and LATTICE has none"):
+        build("LATTICE+squeeze", item_graph="frozen")
+
+
+def test_an_unknown_bottleneck_names_the_registered_ones_and_how_to_register(register):
+    register(Squeeze)
+    with pytest.raises(ConfigurationError, match=r"there is no bottleneck 'squeze'\. Did you mean squeeze") as error:
+        Config("VBPR+squeze", "ml-100k")
+    assert "Allowed: fib, gib, mrdib, squeeze" in str(error.value)
+    assert "recbole_ib.register_bottleneck" in str(error.value)
+    assert recbole_ib.register_bottleneck is register_bottleneck
+
+
+@pytest.mark.parametrize("given", [None, "squeeze", torch.nn.Linear, 3])
+def test_what_is_no_bottleneck_is_refused(register, given):
+    with pytest.raises(ConfigurationError, match=r"a bottleneck is a subclass of recbole_ib\.model\.bottleneck\.Bottleneck, got"):
+        register(given)
+
+
+def test_an_instance_is_refused(build, register):
+    _, model, _, _, _ = build("VBPR")
+    with pytest.raises(ConfigurationError, match="a bottleneck is a subclass"):
+        register(Squeeze(model, {}, None))
+
+
+@pytest.mark.parametrize("name", [None, 3, "", "Squeeze", "my-ib", "my ib", "a+b", "a,b", "1st"])
+def test_names_that_no_command_could_write_are_refused(register, name):
+    before = dict(BOTTLENECKS)
+    with pytest.raises(
+        ConfigurationError, match=r"Wrong\.name is .*; a bottleneck's name is a word of small letters, digits and _"
+    ):
+        register(type("Wrong", (Bottleneck,), {} if name is None else {"name": name}))
+    assert before == BOTTLENECKS
+
+
+def test_a_name_that_is_taken_is_refused_and_the_same_class_again_is_not(register):
+    with pytest.raises(ConfigurationError, match=r"the name 'fib' is that of recbole_ib.model.bottlenecks.fib.FIB; rename Mine"):
+        register(type("Mine", (Bottleneck,), {"name": "fib"}))
+    assert BOTTLENECKS["fib"].__module__ == "recbole_ib.model.bottlenecks.fib"
+    register(Squeeze)
+    register(Squeeze)
+    # a notebook's cell that is run again
+    again = type("Squeeze", (Squeeze,), {"__module__": Squeeze.__module__, "__qualname__": Squeeze.__qualname__})
+    register(again)
+    assert BOTTLENECKS["squeeze"] is again
