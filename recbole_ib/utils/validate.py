@@ -13,7 +13,10 @@ from recbole_ib.errors import ConfigurationError, nearest
 
 
 class Kind(Protocol):
-    """A set of values. ``what``: what a message says behind the value, such as ``it takes a number above 0``."""
+    """A set of values.
+
+    ``what``: what a message says behind the value, such as ``it takes a number above 0``.
+    """
 
     @property
     def what(self) -> str: ...
@@ -49,7 +52,10 @@ class Integer:
 
 @dataclass(frozen=True)
 class Number:
-    """Finite numbers within bounds: ``least`` and ``most`` belong to the set, ``above`` and ``below`` do not."""
+    """Finite numbers within bounds.
+
+    ``least`` and ``most`` belong to the set, ``above`` and ``below`` do not.
+    """
 
     least: float | None = None
     most: float | None = None
