@@ -47,8 +47,8 @@ generate: venv
 	$(BIN)/python -m recbole_ib.config.generate
 
 lint: venv mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
