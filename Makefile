@@ -16,7 +16,7 @@ MODEL ?= IBMRec
 # where `make bench` writes its tables and pictures
 BENCH := build/benchmarks
 
-.PHONY: venv run test test-slow coverage generate lint mypy bench profile clean
+.PHONY: venv run test test-slow coverage generate lint mypy docs bench profile clean
 
 venv: $(STAMP)
 
@@ -54,6 +54,11 @@ lint: venv mypy
 
 mypy: venv
 	$(BIN)/mypy
+
+# the site in build/site; a broken link fails
+docs: venv
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: venv
 	$(BIN)/python benchmarks/sparse_product.py
