@@ -303,7 +303,7 @@ class Diagnostics:
     def parts(self, latents: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Fusion]:
         """The modalities' parts of the latents, and what makes the latents of them again.
 
-        Where they do not (a plug-in has put a function that is not linear, or a mask, into a backbone that
+        Where they do not (a wrapper has put a function that is not linear, or a mask, into a backbone that
         mixes its modalities in one projection, as VBPR does), the latents are their own parts.
         """
         encoder = self.model.feature_encoder

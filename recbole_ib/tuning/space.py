@@ -229,7 +229,7 @@ def data_keys() -> set[str]:
 
 
 def shipped_space(config: Config) -> Space:
-    """The space of a configuration's model, as its classes declare it; a plug-in's with its backbone's.
+    """The space of a configuration's model, as its classes declare it; a wrapper's with its backbone's.
 
     Raises:
         ConfigurationError: the package has none.

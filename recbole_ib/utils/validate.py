@@ -288,10 +288,6 @@ def fraction(config: Any, key: str) -> float:
     return float(check(config, key, Number(least=0, below=1)))
 
 
-#: the names of 0.1.0
-choice, count, weight, share = one_of, integer, non_negative, fraction
-
-
 def _finite(value: object) -> float | None:
     """Return a finite number as a float; ``None`` for anything else, a truth value among it."""
     if isinstance(value, bool) or not isinstance(value, Real):

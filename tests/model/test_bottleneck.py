@@ -131,7 +131,7 @@ def test_two_settings_that_differ_are_refused():
     [
         ("IBMRec", "mrdib", "IBMRec has the bottleneck fib,gib already.*--model=VLATTICE --bottleneck=mrdib"),
         ("BPR", "fib", "BPR is RecBole's own model"),
-        ("SGFD", "fib", "SGFD is a plug-in itself"),
+        ("SGFD", "fib", "SGFD is a wrapper itself"),
         ("mmrec:FREEDOM", "fib", "model of MMRec's"),
         ("FREEDON", "fib", "there is no model 'FREEDON'. Did you mean FREEDOM"),
         ("FREEDON+fib", None, "there is no model 'FREEDON'"),
