@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import yaml
 
 import recbole_ib
 from recbole_ib import deprecated
+from recbole_ib.config.checks import RUN_KEYS, our_keys
+from recbole_ib.config.recbole_keys import recbole_keys
+from recbole_ib_cli.main import read_words
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -23,6 +27,7 @@ DOTTED = re.compile(r"(?<![\w/.])recbole_ib(?:_cli)?(?:\.[A-Za-z_]\w*)+")
 FILE = re.compile(r"`((?:recbole_ib|recbole_ib_cli|tests|docs|properties|results|benchmarks)/[\w./-]+)`")
 #: results tell what was measured with the code of their day, and the changelog what was renamed
 HISTORY = ("CHANGELOG.md", "results/")
+CURRENT = [page for page in PAGES if not page.startswith(HISTORY)]
 #: they import with a warning
 OLD = (*deprecated.MODULES, *deprecated.NAMES)
 
@@ -71,7 +76,7 @@ def test_links_lead_to_files_and_headings(page):
             assert anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith(HISTORY)])
+@pytest.mark.parametrize("page", CURRENT)
 def test_dotted_paths_and_files_exist(page):
     text = text_of(page)
     for dotted in DOTTED.findall(text):
@@ -106,3 +111,26 @@ def test_the_readme_fits_on_a_screen_or_two():
     lines = text_of("README.md").splitlines()
     assert len(lines) <= 90
     assert max(map(len, lines)) < 300
+
+
+def command_lines(page: str) -> list[list[str]]:
+    """The words of a page's ``recbole-ib`` commands, without the first."""
+    lines = []
+    for fence in re.findall(r"^```(?:bash)?\n(.*?)^```$", text_of(page), flags=re.MULTILINE | re.DOTALL):
+        for line in re.sub(r"\\\n\s*", " ", fence).splitlines():
+            for part in line.split(" && "):
+                words = shlex.split(part, comments=True) if part.lstrip().startswith("recbole-ib ") else []
+                if words and "..." not in words and "COMMAND" not in words:
+                    lines.append(words[1:])
+    return lines
+
+
+@pytest.mark.parametrize("page", [page for page in CURRENT if command_lines(page)])
+def test_commands_are_words_that_the_command_line_reads(page):
+    known = our_keys() | recbole_keys() | RUN_KEYS
+    for words in command_lines(page):
+        if words[0].startswith(("--help", "--version", "--print")):
+            continue
+        args = read_words(words)
+        keys = {word.partition("=")[0].removeprefix("--") for word in getattr(args, "settings", ())}
+        assert keys <= known, (words, keys - known)

@@ -39,7 +39,7 @@ class FewerItemsWarning(UserWarning):
 def load(
     checkpoint: str | Path, device: str | torch.device | None = None, data_path: str | Path | None = None
 ) -> Recommender:
-    """Load a trained model, ready to recommend; its data set is read, and checked to be that of its run.
+    """Load a trained model, ready to recommend.
 
     Its data set is read, and checked to be the one that it was trained on.
 
@@ -66,12 +66,13 @@ def load(
 
 
 class Recommender:
-    """Trained model that speaks in tokens of its data set; made by :func:`load`.
+    """Trained model that takes and returns tokens of its data set; made by :func:`load`.
 
     Attributes:
-        user_tokens, item_tokens: all users and items of the (filtered) data set, str arrays in the order of
-            its ids.
-        user_field, item_field: the names of the columns, ``USER_ID_FIELD`` and ``ITEM_ID_FIELD`` of the run.
+        user_tokens: all users of the (filtered) data set, a str array in the order of its ids.
+        item_tokens: all items, likewise.
+        user_field: the name of the users' column, ``USER_ID_FIELD`` of the run.
+        item_field: the name of the items' column, ``ITEM_ID_FIELD`` of the run.
     """
 
     def __init__(self, run: TrainedRun, model: AbstractRecommender):
@@ -99,14 +100,14 @@ class Recommender:
 
         Args:
             users: tokens, or one; default: all. A user named twice is answered once.
-            k: rows a user. One who has fewer items left gets those, and a warning says how many such users
+            k: rows per user. One who has fewer items left gets those, and a warning says how many such users
                 there are.
             keep_seen: rank the items of the user's own interactions too. Otherwise all interactions of the
                 data set are left out, those for validation and test as well; those that the data set's
                 filtering dropped are not known.
 
         Returns:
-            One row an item: user token and item token (str, under the names of the data set's fields),
+            One row per item, with user token and item token (str, under the names of the data set's fields),
             ``rank`` from 1, ``score``.
 
         Raises:
@@ -133,10 +134,10 @@ class Recommender:
 
         Args:
             items: tokens, or one.
-            k: rows an item; fewer, and a warning, where the data set has fewer.
+            k: rows per item; fewer, and a warning, where the data set has fewer.
 
         Returns:
-            One row a neighbor: item token (under the name of the data set's field), ``similar_item``,
+            One row per neighbor, with item token (under the name of the data set's field), ``similar_item``,
             ``rank`` from 1, ``score``.
 
         Raises:
@@ -171,8 +172,6 @@ class Recommender:
 
         Raises:
             ConfigurationError: a model that scores in another way.
-
-        Raises ConfigurationError for a model that scores in another way.
         """
         user, item = (table[1:].cpu().numpy().copy() for table in self._tables)
         return Embeddings(self.user_tokens, user, self.item_tokens, item)
