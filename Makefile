@@ -16,7 +16,7 @@ MODEL ?= IBMRec
 # where `make bench` writes its tables and pictures
 BENCH := build/benchmarks
 
-.PHONY: venv run test test-slow coverage generate lint mypy bench profile clean
+.PHONY: venv run test test-slow coverage generate lint mypy docs bench profile clean
 
 venv: $(STAMP)
 
@@ -47,13 +47,18 @@ generate: venv
 	$(BIN)/python -m recbole_ib.config.generate
 
 lint: venv mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
 mypy: venv
 	$(BIN)/mypy
+
+# the site in build/site; a broken link fails
+docs: venv
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: venv
 	$(BIN)/python benchmarks/sparse_product.py

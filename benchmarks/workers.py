@@ -323,7 +323,7 @@ class RecBoleRun:
         else:
             importlib.import_module("recbole_ib")
             from recbole_ib.config.config import Config
-            from recbole_ib.patches.kernels import applies, speed_up
+            from recbole_ib.patches.kernels import applicable, install_fast_kernels
             from recbole_ib.utils.malloc import tune_malloc
 
             tune_malloc()
@@ -341,8 +341,8 @@ class RecBoleRun:
         init_seed(config["seed"], config["reproducibility"])
         self.model = get_model(config["model"])(config, self.train_data._dataset).to(config["device"])
         self.trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, self.model)
-        if spec["kind"] == "ours" and applies(config):
-            speed_up(self.model, self.trainer)
+        if spec["kind"] == "ours" and applicable(config):
+            install_fast_kernels(self.model, self.trainer)
         self.trainer.eval_collector.data_collect(self.train_data)
         self.startup = {"data": prepared - self.imported, "model": time.perf_counter() - prepared}
         self.n_batches, self.epoch = len(self.train_data), 0

@@ -19,8 +19,11 @@ from recbole_ib.errors import (
     RecBoleIBError,
 )
 from recbole_ib.inference.recommender import load
-from recbole_ib.model.bottleneck import register_bottleneck
+from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.bottleneck import Bottleneck, register_bottleneck
+from recbole_ib.model.layers.encoder import ModalityEncoder, register_encoder
 from recbole_ib.model.registry import list_models, register_model
+from recbole_ib.model.settings import Search, Setting
 from recbole_ib.patches.install import register_all
 from recbole_ib.training.checkpoint import read_checkpoint
 from recbole_ib.training.run import run_recbole_ib
@@ -30,16 +33,22 @@ register_all()
 deprecated.install()
 
 __all__ = [
+    "Bottleneck",
     "CheckpointError",
     "ConfigurationError",
     "ConversionError",
     "FeatureError",
+    "ModalityEncoder",
+    "MultimodalRecommender",
     "RecBoleIBError",
+    "Search",
+    "Setting",
     "__version__",
     "list_models",
     "load",
     "read_checkpoint",
     "register_bottleneck",
+    "register_encoder",
     "register_model",
     "run_recbole_ib",
     "tune",  # noqa: F822  (__getattr__)

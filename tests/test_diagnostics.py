@@ -24,11 +24,11 @@ from recbole_ib.training.diagnostics import (
     DiagnosticsFile,
     Settings,
     diagnostics_path,
+    diagnostics_settings,
     evaluation_mode,
     item_ids,
     read_diagnostics,
-    settings,
-    unavailable,
+    why_unavailable,
 )
 from tests.support.training import STAGES
 
@@ -505,13 +505,13 @@ def test_the_cache_is_right_after_a_measure_in_training_mode(build):
 def test_off_by_default(build):
     config, *_ = build("VBPR")
     assert config["diagnostics"] is False
-    assert settings(config) is None
-    assert unavailable(config) is None
+    assert diagnostics_settings(config) is None
+    assert why_unavailable(config) is None
 
 
 def test_settings_are_read_and_checked(build):
     config, *_ = build("VBPR", diagnostics=True)
-    assert settings(config) == Settings(2000, 256)
+    assert diagnostics_settings(config) == Settings(2000, 256)
     for key, value, message in (
         ("diagnostics", "often", "diagnostics is 'often'; allowed: True, False"),
         ("diagnostics_items", 1, "diagnostics_items is 1; it takes a whole number, 2 or more"),
@@ -527,10 +527,10 @@ def test_settings_are_read_and_checked(build):
 
 def test_what_cannot_be_measured_is_said(build, planted_path):
     base = {"data_path": str(planted_path), "use_gpu": False}
-    assert "does nothing for BPR" in unavailable(Config("BPR", "planted", config_dict={**base, "diagnostics": True}))
-    assert unavailable(Config("BPR", "planted", config_dict=base)) is None
-    assert unavailable(build("VBPR", diagnostics=True)[0]) is None
-    assert "eval_step is 0" in unavailable(build("VBPR", diagnostics=True, eval_step=0)[0])
+    assert "does nothing for BPR" in why_unavailable(Config("BPR", "planted", config_dict={**base, "diagnostics": True}))
+    assert why_unavailable(Config("BPR", "planted", config_dict=base)) is None
+    assert why_unavailable(build("VBPR", diagnostics=True)[0]) is None
+    assert "eval_step is 0" in why_unavailable(build("VBPR", diagnostics=True, eval_step=0)[0])
 
 
 def test_a_file_is_continued_replaced_and_read(tmp_path):

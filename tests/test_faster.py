@@ -8,7 +8,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_ib import run_recbole_ib
 from recbole_ib.config.config import Config
-from recbole_ib.patches.kernels import speed_up
+from recbole_ib.patches.kernels import install_fast_kernels
 from recbole_ib.training import run
 
 SETTINGS = {"use_gpu": False, "show_progress": False, "seed": 3, "train_batch_size": 256, "learning_rate": 0.01, "state": "ERROR"}
@@ -37,7 +37,7 @@ def test_lightgcn_propagates_and_differentiates_as_recboles(prepared, layers):
         user, item = model()
         model.calculate_loss(batch).backward()
         found.append((user.detach(), item.detach(), *(p.grad.clone() for p in model.parameters())))
-        speed_up(model, trainer)
+        install_fast_kernels(model, trainer)
     for plain, ours in zip(*found, strict=True):
         torch.testing.assert_close(plain, ours)
     assert "forward" in vars(model)
@@ -49,7 +49,7 @@ def test_the_fused_optimizer_takes_the_same_steps(prepared, learner):
     for fast in (False, True):
         _, model, trainer, train, _ = prepared("BPR", learner=learner, weight_decay=0.01)
         if fast:
-            speed_up(model, trainer)
+            install_fast_kernels(model, trainer)
             assert trainer.optimizer.defaults["fused"]
         for epoch in range(2):
             trainer._train_epoch(train, epoch)
@@ -61,7 +61,7 @@ def test_the_fused_optimizer_takes_the_same_steps(prepared, learner):
 def test_an_optimizer_without_a_fused_step_is_left_alone(prepared):
     _, model, trainer, _, _ = prepared("BPR", learner="adagrad")
     before = trainer.optimizer
-    speed_up(model, trainer)
+    install_fast_kernels(model, trainer)
     assert trainer.optimizer is before
 
 
@@ -69,9 +69,9 @@ def test_an_optimizer_without_a_fused_step_is_left_alone(prepared):
 def test_a_run_gives_the_numbers_of_plain_kernels(name, planted_path, monkeypatch):
     settings = {**SETTINGS, "data_path": str(planted_path), "epochs": 5}
     used = []
-    monkeypatch.setattr(run, "speed_up", lambda *args: used.append(1) or speed_up(*args))
+    monkeypatch.setattr(run, "install_fast_kernels", lambda *args: used.append(1) or install_fast_kernels(*args))
     fast = run_recbole_ib(name, "planted", config_dict=settings)
-    monkeypatch.setattr(run, "speed_up", lambda *args: None)
+    monkeypatch.setattr(run, "install_fast_kernels", lambda *args: None)
     plain = run_recbole_ib(name, "planted", config_dict=settings)
     assert used == [1]
     for metric, value in plain["test_result"].items():
@@ -80,6 +80,6 @@ def test_a_run_gives_the_numbers_of_plain_kernels(name, planted_path, monkeypatc
 
 @pytest.mark.parametrize(("name", "settings"), [("BPR", {"defaults": "recbole"}), ("VBPR", {})])
 def test_recboles_own_way_and_our_models_are_left_alone(name, settings, planted_path, monkeypatch):
-    monkeypatch.setattr(run, "speed_up", lambda *args: pytest.fail("replaced"))
+    monkeypatch.setattr(run, "install_fast_kernels", lambda *args: pytest.fail("replaced"))
     shared = {**SETTINGS, "data_path": str(planted_path), "epochs": 1, "train_batch_size": 2048}
     run_recbole_ib(name, "planted", config_dict={**shared, **settings})

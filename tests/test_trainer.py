@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.backbones.vbpr import VBPR
 from recbole_ib.training.checkpoint import checkpoint_path, last_path, read_checkpoint, write_checkpoint
-from recbole_ib.training.trainer import LATER_KEYS, MultimodalTrainer
+from recbole_ib.training.resume import LATER_KEYS
+from recbole_ib.training.trainer import MultimodalTrainer
 from tests.support.datasets import planted, write_dataset
 from tests.support.training import run
 

@@ -1,4 +1,7 @@
-"""A user's own checkout of MMRec: its model classes, settings and modules, and nothing of it left in the interpreter."""
+"""Checkout of MMRec that a user has: its model classes, settings and modules.
+
+Nothing of it is left in the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -17,21 +20,25 @@ from pathlib import Path
 from types import ModuleType
 
 from recbole_ib.errors import ConfigurationError, nearest
+from recbole_ib.utils.yaml import read_yaml
 
 #: packages whose name for pip is not that of their import
 PIP_NAMES = {
-    "torch_geometric": "torch-geometric", "torch_scatter": "torch-scatter", "torch_sparse": "torch-sparse", "sklearn": "scikit-learn",
-    "PIL": "pillow", "cv2": "opencv-python", "yaml": "pyyaml", "skimage": "scikit-image",
+    "torch_geometric": "torch-geometric", "torch_scatter": "torch-scatter", "torch_sparse": "torch-sparse",
+    "sklearn": "scikit-learn", "PIL": "pillow", "cv2": "opencv-python", "yaml": "pyyaml",
+    "skimage": "scikit-image",
 }  # fmt: skip
 
 
 class _Finder(MetaPathFinder):
-    """Finds a checkout's top-level packages, before ``sys.path`` is searched for others of the same names."""
+    """Finder of a checkout's top-level packages, searched before ``sys.path`` is."""
 
     def __init__(self, src: Path, names: frozenset[str]):
         self.src, self.names = src, names
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, _target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
         if path is not None or fullname not in self.names:
             return None  # a submodule: the path of its package leads to it
         folder = self.src / fullname
@@ -44,27 +51,31 @@ class _Finder(MetaPathFinder):
 
 
 class Checkout:
-    """One folder ``src`` of a checkout, see :func:`open_checkout`.
+    """Folder ``src`` of a checkout, see :func:`open_checkout`.
 
-    Its packages have names as general as ``common``, ``utils`` and ``models``. They stand in ``sys.modules`` only inside
-    :meth:`active`; the caller's own modules of these names step aside for that time and are back afterwards. ``sys.path`` is
-    never changed.
+    Its packages have names as general as ``common``, ``utils`` and ``models``. They stand in ``sys.modules``
+    only inside :meth:`active`; the caller's own modules of these names step aside for that time and are back
+    afterwards. ``sys.path`` is never changed.
     """
 
     def __init__(self, src: Path):
         self.src = src
-        packages = (p.name for p in src.iterdir() if p.is_dir() and p.name.isidentifier() and any(p.rglob("*.py")))
+        packages = (
+            p.name for p in src.iterdir() if p.is_dir() and p.name.isidentifier() and any(p.rglob("*.py"))
+        )
         self.names = frozenset(packages) | frozenset(p.stem for p in src.glob("*.py"))
         self.modules: dict[str, ModuleType] = {}
         self._finder = _Finder(src, self.names)
 
     def _take(self) -> dict[str, ModuleType]:
         """Remove every module below the checkout's top-level names from ``sys.modules`` and return them."""
-        return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in self.names}
+        return {
+            name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in self.names
+        }
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Within it, ``import common`` and its like mean the checkout's."""
+        """Let ``import common`` and its like mean the checkout's within the block."""
         others = self._take()
         sys.modules.update(self.modules)
         sys.meta_path.insert(0, self._finder)
@@ -75,21 +86,24 @@ class Checkout:
             self.modules = self._take()
             sys.modules.update(others)
 
-    # -- models ---------------------------------------------------------------------------------------------------
+    # -- models ----------------------------------------------------------------------------------------------
 
     def models(self) -> dict[str, Path]:
-        """Class name -> file, for every ``models/<name>.py`` that defines a class of its own name (capitals do not count)."""
-        found = {}
+        """Return class name -> file, for every ``models/<name>.py`` with a class of its own name.
+
+        Capitals do not count.
+        """
+        models: dict[str, Path] = {}
         for file in sorted((self.src / "models").glob("*.py")):
             try:
                 names = _class_names(file)
             except SyntaxError:
                 continue
-            found.update({name: file for name in names if name.lower() == file.stem.lower()})
-        return found
+            models.update({name: file for name in names if name.lower() == file.stem.lower()})
+        return models
 
     def model(self, name: str) -> CheckoutModel:
-        """The model of this name, whose class is imported.
+        """Return the model of this name, whose class is imported.
 
         Raises:
             ConfigurationError: no such model, a package that is missing, or a file that cannot be imported.
@@ -104,7 +118,9 @@ class Checkout:
             try:
                 module = importlib.import_module(f"models.{file.stem}")
             except Exception as error:
-                raise ConfigurationError(self.explain(error, f"{match} cannot be imported from {file}")) from error
+                raise ConfigurationError(
+                    self.explain(error, f"{match} cannot be imported from {file}")
+                ) from error
         return CheckoutModel(self, match, file, getattr(module, match))
 
     def _no_model(self, name: str, models: dict[str, Path]) -> str:
@@ -115,30 +131,45 @@ class Checkout:
                     classes = ", ".join(_class_names(file)) or "none"
                 except SyntaxError as error:
                     return f"{file} is no valid Python: {error}"
-                return f"{file} defines no class named {name!r} (capitals do not count); its classes: {classes}"
-        return f"there is no model {name!r} in {folder}.{nearest(name, models)} It has: {', '.join(models) or 'none'}"
+                return (
+                    f"{file} defines no class named {name!r} (capitals do not count); its classes: {classes}"
+                )
+        listed = ", ".join(models) or "none"
+        return f"there is no model {name!r} in {folder}.{nearest(name, models)} It has: {listed}"
 
     def explain(self, error: BaseException, what: str) -> str:
-        """One message for an error of the checkout's code: what failed, where in the checkout, and what to install if anything."""
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(self.src)]
+        """Return one message for an error of the checkout's code.
+
+        It says what failed, where in the checkout, and what to install if anything.
+        """
+        frames = [
+            f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(self.src)
+        ]
         where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else str(self.src)
         missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else None
         if missing is None:
-            hint = " Perhaps the installed version of that package is another than the file expects." if _is_import(error) else ""
+            hint = (
+                " Perhaps the installed version of that package is another than the file expects."
+                if _is_import(error)
+                else ""
+            )
             return f"{what}: {type(error).__name__} in {where}: {error}.{hint}"
         top = missing.partition(".")[0]
         if top in self.names:
-            return f"{what}: {where} imports {missing}, which this checkout does not have; another commit of it may"
+            return (
+                f"{what}: {where} imports {missing}, which this checkout does not have; another commit of it "
+                "may"
+            )
+        pip_name = PIP_NAMES.get(top, top)
         return (
-            f"{what}: {where} needs the package {top}, which is not installed. Install it: pip install {PIP_NAMES.get(top, top)}"
+            f"{what}: {where} needs the package {top}, which is not installed. Install it: pip install "
+            f"{pip_name}"
         )
 
-    # -- settings -------------------------------------------------------------------------------------------------
+    # -- settings --------------------------------------------------------------------------------------------
 
     def yaml(self, name: str) -> dict:
-        """``configs/<name>.yaml``; empty where there is none."""
-        from recbole_ib.utils.yaml import read_yaml
-
+        """Return ``configs/<name>.yaml``; empty where there is none."""
         return read_yaml(self.src / "configs" / f"{name}.yaml", missing_ok=True)
 
 
@@ -168,7 +199,9 @@ def open_checkout(path: str | Path | None) -> Checkout:
     for src in (folder / "src", folder):
         if (src / "models").is_dir():
             return _open(src)
-    raise ConfigurationError(f"mmrec_path: {folder} is no checkout of MMRec, it has neither src/models nor models")
+    raise ConfigurationError(
+        f"mmrec_path: {folder} is no checkout of MMRec, it has neither src/models nor models"
+    )
 
 
 @cache
@@ -213,17 +246,19 @@ class CheckoutModel:
     def keys(self) -> frozenset[str]:
         """Every key that the checkout knows for this model: of its yaml files, and read in its source."""
         shared = [_keys_read(file) for file in (self.checkout.src / "common").glob("*.py")]
-        return self.reads.union({*self.checkout.yaml("overall")}, self.settings, *shared) - {"hyper_parameters"}
+        return self.reads.union({*self.checkout.yaml("overall")}, self.settings, *shared) - {
+            "hyper_parameters"
+        }
 
     @cached_property
     def _methods(self) -> dict[str, _Method]:
         """The methods of the class and of those it inherits from inside the checkout."""
-        found: dict[str, _Method] = {}
+        methods: dict[str, _Method] = {}
         for cls in reversed(self.cls.__mro__):
             module = self.checkout.modules.get(cls.__module__)
-            if getattr(module, "__file__", None):
-                found.update(_methods(Path(module.__file__), cls.__name__))
-        return found
+            if module is not None and module.__file__:
+                methods.update(_methods(Path(module.__file__), cls.__name__))
+        return methods
 
     def _reached(self, start: str) -> list[_Method]:
         """The methods that a call of ``start`` may run, by calls on ``self``."""
@@ -242,9 +277,14 @@ class CheckoutModel:
 
     @cached_property
     def left_tables(self) -> frozenset[str]:
-        """The attributes that scoring reads and only training computes: scores of such a model lag behind its parameters."""
+        """The attributes that scoring reads and only training computes.
+
+        Scores of such a model lag behind its parameters.
+        """
         scoring = self._reached("full_sort_predict")
-        read, assigned = (frozenset().union(*(getattr(m, part) for m in scoring)) for part in ("reads", "assigns"))
+        read, assigned = (
+            frozenset().union(*(getattr(m, part) for m in scoring)) for part in ("reads", "assigns")
+        )
         return (self.assigned_in_training & read) - assigned
 
     @cached_property
@@ -289,12 +329,18 @@ def _methods(file: Path, class_name: str) -> dict[str, _Method]:
 
 
 def _method(function: ast.FunctionDef) -> _Method:
-    assigns, reads, calls = set(), set(), []
+    assigns: set[str] = set()
+    reads: set[str] = set()
+    calls: list[str] = []
     for node in ast.walk(function):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
             (assigns if isinstance(node.ctx, ast.Store) else reads).add(node.attr)
         elif isinstance(node, ast.Call):
-            if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id == "self":
+            if (
+                isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "self"
+            ):
                 calls.append(node.func.attr)
             elif isinstance(node.func, ast.Name) and node.func.id == "self":
                 calls.append("forward")

@@ -1,6 +1,9 @@
-"""MMRec's models, from the user's own checkout, as models of RecBole: ``--model=mmrec:NAME --mmrec_path=DIR``.
+"""MMRec's models, from the user's own checkout, as models of RecBole.
 
-MMRec (https://github.com/enoche/MMRec) is not a part of this package and is never downloaded by it; only its interface is used.
+``--model=mmrec:NAME --mmrec_path=DIR``.
+
+MMRec (https://github.com/enoche/MMRec) is not a part of this package and is never downloaded by it; only its
+interface is used.
 """
 
 from __future__ import annotations
@@ -9,35 +12,41 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.bridge.checkout import CheckoutModel, open_checkout
-from recbole_ib.bridge.interface import FEATURE_FILES, ModelConfig, TrainingInteractions, choose_modalities, user_neighbors
+from recbole_ib.bridge.interface import (
+    ModelConfig,
+    TrainingInteractions,
+    choose_modalities,
+)
+from recbole_ib.bridge.network import (
+    DEFAULTS,
+    NOT_THE_MODELS,
+    cuda_stays,
+    epoch_decay,
+    keep_untrained,
+    plain_attributes,
+    write_files,
+)
 from recbole_ib.errors import ConfigurationError, RecBoleIBError
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.registry import MMREC_PREFIX, register_model
 
-#: settings of a model's yaml in the checkout that belong to the data, the machine or the evaluation: RecBole's hold there
-NOT_THE_MODELS = {
-    "hyper_parameters", "seed", "gpu_id", "use_gpu", "device", "model", "dataset", "data_path", "checkpoint_dir", "metrics", "topk",
-    "valid_metric", "eval_batch_size", "eval_step", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "NEG_PREFIX", "field_separator",
-    "inter_file_name", "inter_splitting_label", "filter_out_cod_start_users", "save_recommended_topk", "recommend_topk",
-    *FEATURE_FILES.values(),
-}  # fmt: skip
-#: what MMRec's own overall.yaml says of every model, for a checkout that lacks the file
-DEFAULTS = {"is_multimodal_model": True, "end2end": False, "use_neg_sampling": True, "req_training": True}
 #: ways of training that need a loader of MMRec's own
 UNSUPPORTED = {
     "use_full_sampling": "batches of users",
     "use_neighborhood_loss": "batches with sampled neighbors",
     "end2end": "raw images and texts",
 }
-USER_GRAPH_KEY = "user_graph_dict_file"
 #: training pairs of the forward pass that computes left-over score tables anew
 REFRESH_PAIRS = 32
 
@@ -45,20 +54,21 @@ REFRESH_PAIRS = 32
 class MMRecModel(MultimodalRecommender):
     """One model of a checkout behind RecBole's interface; :func:`mmrec_model` makes a subclass for each.
 
-    RecBole's id 0 of users and items is padding and MMRec has none: ids are shifted by one both ways, and the padding item scores
-    -inf. ``network`` is the checkout's model; its parameters are the state.
+    RecBole's id 0 of users and items is padding and MMRec has none: ids are shifted by one both ways, and the
+    padding item scores -inf. ``network`` is the checkout's model; its parameters are the state.
 
     Args:
         config: RecBole's configuration.
         dataset: the TRAINING part of a :class:`recbole_ib.data.dataset.MultimodalDataset`.
 
     Raises:
-        ConfigurationError: a modality, file or package that the model lacks, or a way of training that the bridge does not offer.
+        ConfigurationError: a modality, file or package that the model lacks, or a way of training that the
+            bridge does not offer.
     """
 
     source: ClassVar[CheckoutModel]
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         # the base's own __init__ asks for modalities and a reg_weight, which not every model of MMRec has
         super(MultimodalRecommender, self).__init__(config, dataset)
         self.encoder = None
@@ -66,42 +76,47 @@ class MMRecModel(MultimodalRecommender):
         for key, needs in UNSUPPORTED.items():
             if settings[key]:
                 raise ConfigurationError(
-                    f"{config['model']}: {key} is set in {self.source.checkout.src / 'configs'} or by you; it trains on {needs}, "
+                    f"{config['model']}: {key} is set in {self.source.checkout.src / 'configs'} or by you; "
+                    f"it trains on {needs}, "
                     "which the bridge does not offer"
                 )
         self.negatives, self.trains = bool(settings["use_neg_sampling"]), bool(settings["req_training"])
         chosen = self._modalities(config, dataset) if settings["is_multimodal_model"] else {}
         self.modalities = list(chosen.values())
         users, items = (dataset.inter_feat[f].cpu().numpy() - 1 for f in (self.USER_ID, self.ITEM_ID))
-        # the model reads features and writes caches there while it is built; nothing of it is needed afterwards
+        # the model reads features and writes caches there while it is built; nothing of it is needed
+        # afterwards
         with tempfile.TemporaryDirectory(prefix="recbole_ib-mmrec-") as root:
             settings["data_path"] = f"{root}/"
             interactions = TrainingInteractions(settings, users, items, self.n_users - 1, self.n_items - 1)
-            self._write_files(Path(root) / settings["dataset"], settings, dataset, chosen, interactions)
-            self.network = self._build(settings, interactions)
+            tables = {part: (name, dataset.modalities[name]) for part, name in chosen.items()}
+            write_files(Path(root) / settings["dataset"], self.source, settings, tables, interactions)
+            self.network: Any = self._build(settings, interactions)
         self._release_tables()
-        _keep_untrained(self.network)
+        keep_untrained(self.network)
         if not any(p.requires_grad for p in self.parameters()):
             self.placeholder = nn.Parameter(torch.zeros(1))  # an optimizer needs something to hold
         # what a fresh forward pass is computed on, to bring score tables up to date
-        pairs = np.stack([users[:REFRESH_PAIRS], items[:REFRESH_PAIRS], (items[:REFRESH_PAIRS] + 1) % (self.n_items - 1)])
+        pairs = np.stack(
+            [users[:REFRESH_PAIRS], items[:REFRESH_PAIRS], (items[:REFRESH_PAIRS] + 1) % (self.n_items - 1)]
+        )
         self._few = torch.from_numpy(pairs[: 3 if self.negatives else 2].astype(np.int64))
-        self._built = _scalars(self.network)
+        self._built = plain_attributes(self.network)
         self._epoch_open = self._prepared = False
         self._stale = True
         self._log(config, chosen, list(getattr(dataset, "modalities", None) or {}))
 
-    # -- what the checkout's class is given -----------------------------------------------------------------------
+    # -- what the checkout's class is given ------------------------------------------------------------------
 
     @classmethod
     def bridged_settings(cls, external: dict) -> dict:
-        """The checkout's settings of this model, as a layer of RecBole's configuration below the user's own ``external`` ones."""
+        """Return the checkout's settings of this model, a layer below the user's own ``external`` ones."""
         model = cls.source
         layer = {key: value for key, value in model.settings.items() if key not in NOT_THE_MODELS}
         merged = {**DEFAULTS, **model.overall, **layer, **external}
         schedule = merged.get("learning_rate_scheduler")
         if schedule:
-            layer["learning_rate_decay"] = _decay_of(schedule)
+            layer["learning_rate_decay"] = epoch_decay(schedule)
         if not merged["use_neg_sampling"]:
             layer["train_neg_sample_args"] = None
         if not merged["req_training"]:
@@ -113,49 +128,23 @@ class MMRecModel(MultimodalRecommender):
         """The keys that a user may set for this model beside RecBole's and ours."""
         return cls.source.keys
 
-    def _model_config(self, config) -> ModelConfig:
-        ours = {k: v for k, v in config.final_config_dict.items() if v is not None or k not in self.source.overall}
+    def _model_config(self, config: Config) -> ModelConfig:
+        ours = {
+            k: v for k, v in config.final_config_dict.items() if v is not None or k not in self.source.overall
+        }
         settings = ModelConfig({**DEFAULTS, **self.source.overall, **ours})
         settings.update(model=self.source.name, dataset=config.dataset, device=config["device"])
         return settings
 
-    def _modalities(self, config, dataset) -> dict[str, str]:
+    def _modalities(self, config: Config, dataset: Dataset) -> dict[str, str]:
         features = getattr(dataset, "modalities", None) or {}
         if not features:
             raise ConfigurationError(
-                f"{config['model']} needs features of vision or text; the data set {config.dataset!r} has no modality. Name feature "
+                f"{config['model']} needs features of vision or text; the data set {config.dataset!r} has no "
+                "modality. Name feature "
                 "files under the key 'modalities' of its yaml"
             )
         return choose_modalities(list(features), config["mmrec_modalities"])
-
-    def _write_files(self, folder: Path, settings: ModelConfig, dataset, chosen: dict[str, str], interactions) -> None:
-        """The data set's folder as the model expects it: aligned features without the padding row, and the user graph."""
-        folder.mkdir(parents=True)
-        for part, key in FEATURE_FILES.items():
-            settings[key] = f"{part}_feat.npy"
-            if part in chosen:
-                table = dataset.modalities[chosen[part]][1:].float().numpy()
-                empty = int((~table.any(axis=1)).sum())
-                if empty:
-                    self.logger.warning(
-                        f"{empty} items have an all-zero row in {chosen[part]}: a model that scales rows to length 1 gets NaN. "
-                        "The modality's key missing: mean gives them the mean row"
-                    )
-                np.save(folder / settings[key], table)
-        for key in sorted(k for k in self.source.reads if k.endswith("_file") and k not in FEATURE_FILES.values()):
-            given = settings[key]
-            if given and Path(given).expanduser().is_file():
-                settings[key] = str(Path(given).expanduser().resolve())
-            elif given and given != self.source.overall.get(key):
-                raise ConfigurationError(f"{key}: there is no file {given}")
-            elif key == USER_GRAPH_KEY:
-                settings[key] = "user_graph_dict.npy"
-                np.save(folder / settings[key], user_neighbors(interactions.inter_matrix("csr")), allow_pickle=True)
-            else:
-                raise ConfigurationError(
-                    f"{settings['model']} reads the file that {key} names ({self.source.file}), which the bridge does not make. Make it "
-                    f"with the checkout's own tools and give --{key}=PATH; its ids are RecBole's internal ones minus 1"
-                )
 
     def _build(self, settings: ModelConfig, interactions: TrainingInteractions) -> nn.Module:
         what = f"{settings['model']} cannot be built with these settings"
@@ -167,37 +156,52 @@ class MMRecModel(MultimodalRecommender):
             except FileNotFoundError as error:
                 name = Path(str(error.filename)).name
                 raise ConfigurationError(
-                    f"{what}: it reads {name} from the data set's folder ({self.source.file}), which the bridge does not make"
+                    f"{what}: it reads {name} from the data set's folder ({self.source.file}), which the "
+                    "bridge does not make"
                 ) from error
             except Exception as error:
                 raise ConfigurationError(self.source.checkout.explain(error, what)) from error
-        lacking = [name for name in ("calculate_loss", "full_sort_predict") if not callable(getattr(network, name, None))]
+        lacking = [
+            name
+            for name in ("calculate_loss", "full_sort_predict")
+            if not callable(getattr(network, name, None))
+        ]
         if not isinstance(network, nn.Module) or lacking:
             raise ConfigurationError(
-                f"{settings['model']} of {self.source.file} is no model of MMRec: it needs to be a torch module with calculate_loss and "
+                f"{settings['model']} of {self.source.file} is no model of MMRec: it needs to be a torch "
+                "module with calculate_loss and "
                 "full_sort_predict"
             )
         return network
 
-    def _log(self, config, chosen: dict[str, str], names: list[str]) -> None:
+    def _log(self, config: Config, chosen: dict[str, str], names: list[str]) -> None:
         given = config.external_config_dict
-        first = [f"{k}={v[0]!r} of {v}" for k, v in self.source.searched.items() if k not in given and k not in NOT_THE_MODELS]
+        first = [
+            f"{k}={v[0]!r} of {v}"
+            for k, v in self.source.searched.items()
+            if k not in given and k not in NOT_THE_MODELS
+        ]
         features = ", ".join(f"{part} = {name}" for part, name in chosen.items()) or "none"
         unused = ", ".join(name for name in names if name not in chosen.values())
         self.logger.info(
-            f"{config['model']} from {self.source.file}; features: {features}{f'; not used: {unused}' if unused else ''}"
+            f"{config['model']} from {self.source.file}; features: "
+            f"{features}{f'; not used: {unused}' if unused else ''}"
         )
         if first:
-            self.logger.info(f"Its yaml lists values to search; the first of each is taken: {'; '.join(first)}")
+            self.logger.info(
+                f"Its yaml lists values to search; the first of each is taken: {'; '.join(first)}"
+            )
         if self.source.left_tables:
             self.logger.info(
-                f"It scores with {', '.join(sorted(self.source.left_tables))}, computed in training batches alone: one forward pass "
+                f"It scores with {', '.join(sorted(self.source.left_tables))}, computed in training batches "
+                "alone: one forward pass "
                 "before every evaluation brings them up to date"
             )
 
-    # -- training -------------------------------------------------------------------------------------------------
+    # -- training --------------------------------------------------------------------------------------------
 
-    def pre_epoch(self, epoch: int) -> None:
+    def pre_epoch(self, epoch: int) -> None:  # noqa: ARG002  (MMRec's hooks do not take it)
+        """Close the epoch before, and call MMRec's hook."""
         self._close_epoch()
         self._prepare()
         self._epoch_open = True
@@ -209,7 +213,7 @@ class MMRecModel(MultimodalRecommender):
         self._prepared = True
 
     def _close_epoch(self) -> None:
-        """MMRec's hook after an epoch, once, before its evaluation."""
+        """Call MMRec's hook after an epoch, once, before its evaluation."""
         if not self._epoch_open:
             return
         self._epoch_open = False
@@ -219,8 +223,11 @@ class MMRecModel(MultimodalRecommender):
             if info is not None:
                 self.logger.info(info)
 
-    def calculate_loss(self, interaction):
-        """The model's loss, or its tuple of losses, of a batch ``[3, B]`` (users, items, negatives) or ``[2, B]``."""
+    def calculate_loss(self, interaction: Interaction) -> Any:
+        """Return the model's loss, or its tuple of losses, of a batch.
+
+        The network gets ``[3, B]`` (users, items, negatives) or ``[2, B]``.
+        """
         fields = (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID)[: 3 if self.negatives else 2]
         batch = torch.stack([interaction[f] for f in fields]) - 1
         if not self.trains:
@@ -233,30 +240,35 @@ class MMRecModel(MultimodalRecommender):
         loss = self._scalar(losses)
         return loss if loss.requires_grad else loss + self._nothing()
 
-    def _scalar(self, value) -> Tensor:
+    def _scalar(self, value: object) -> Tensor:
         value = torch.as_tensor(value, device=self.device)
         if value.numel() != 1:
             raise ConfigurationError(
-                f"{self.source.name}: calculate_loss returned a tensor of shape {tuple(value.shape)}, not one number"
+                f"{self.source.name}: calculate_loss returned a tensor of shape {tuple(value.shape)}, not "
+                "one number"
             )
         return value.reshape(())
 
     def _nothing(self) -> Tensor:
-        """A zero that has a gradient."""
+        """Return a zero that has a gradient."""
         return 0.0 * next(p for p in self.parameters() if p.requires_grad).sum()
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the network."""
         with self._call():
             return self.network(*args, **kwargs)
 
-    # -- scores ---------------------------------------------------------------------------------------------------
+    # -- scores ----------------------------------------------------------------------------------------------
 
-    def full_sort_predict(self, interaction) -> Tensor:
-        """Scores of all items for the given users, flattened ``[n * n_items]``; the padding item scores -inf."""
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Return scores of all items for the given users, flattened ``[n * n_items]``.
+
+        The padding item scores -inf.
+        """
         return self._scores(interaction[self.USER_ID]).flatten()
 
-    def predict(self, interaction) -> Tensor:
-        """Scores of the given user-item pairs, ``[n]``."""
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Return scores of the given user-item pairs, ``[n]``."""
         users, position = torch.unique(interaction[self.USER_ID], return_inverse=True)
         return self._scores(users)[position, interaction[self.ITEM_ID]]
 
@@ -268,13 +280,14 @@ class MMRecModel(MultimodalRecommender):
             scores = self.network.full_sort_predict([users - 1])
         if scores.numel() != users.numel() * (self.n_items - 1):
             raise ConfigurationError(
-                f"{self.source.name}: full_sort_predict returned {tuple(scores.shape)} for {users.numel()} users and "
+                f"{self.source.name}: full_sort_predict returned {tuple(scores.shape)} for {users.numel()} "
+                "users and "
                 f"{self.n_items - 1} items"
             )
         return F.pad(scores.reshape(users.numel(), -1).float(), (1, 0), value=-torch.inf)
 
     def _refresh(self) -> None:
-        """One forward pass with the parameters as they are, for a model that scores with what a batch left behind."""
+        """Pass forward once with the parameters as they are, where scores read what a batch left behind."""
         if self.source.left_tables:
             if not self._prepared:
                 self._prepare()
@@ -282,108 +295,79 @@ class MMRecModel(MultimodalRecommender):
                 self.network.calculate_loss(self._few.to(self.device).clone())
         self._stale = False
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Any:
+        """Set the mode; the epoch ends where an evaluation begins."""
         if not mode:
             self._close_epoch()
         self._stale = True
         return super().train(mode)
 
-    def state_dict(self, *args, **kwargs):
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return parameters and buffers, without the tables that training assigns."""
         self._release_tables()
         return super().state_dict(*args, **kwargs)
 
-    def load_state_dict(self, *args, **kwargs):
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load parameters and buffers; scores are computed anew."""
         self._release_tables()
         self._stale = True
         return super().load_state_dict(*args, **kwargs)
 
     def _release_tables(self) -> None:
-        """What training assigns is no parameter of its own, though torch registers it as one where it is, or starts as, one.
+        """Take what training assigns out of the parameters, though torch registers it as one.
 
-        A table that starts as a parameter could not be assigned; another name for a parameter would be saved only after a batch.
+        A table that starts as a parameter could not be assigned; another name for a parameter would be saved
+        only after a batch.
         """
         for name in self.source.assigned_in_training.intersection(self.network._parameters):
             value = self.network._parameters.pop(name)
             setattr(self.network, name, value if value is None else value.detach())
 
     def other_parameter(self) -> dict:
-        """The plain values that the model has changed since it was built (counters, switches), for checkpoints."""
-        now = _scalars(self.network)
-        return {key: value for key, value in now.items() if key not in self._built or self._built[key] != value}
+        """Return the plain values that the model has changed since it was built, for checkpoints."""
+        now = plain_attributes(self.network)
+        return {
+            key: value for key, value in now.items() if key not in self._built or self._built[key] != value
+        }
 
-    def load_other_parameter(self, para) -> None:
+    def load_other_parameter(self, para: Any) -> None:
+        """Set what :meth:`other_parameter` returned."""
         for key, value in (para or {}).items():
             setattr(self.network, key, value)
 
-    # -- the checkout's code --------------------------------------------------------------------------------------
+    # -- the checkout's code ---------------------------------------------------------------------------------
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        with self.source.checkout.active(), _cuda_means(self.device):
+        with self.source.checkout.active(), cuda_stays(self.device):
             yield
 
     @contextmanager
     def _call(self) -> Iterator[None]:
-        """Around a call of the network once it is built."""
+        """Surround a call of the network once it is built."""
         around = self.source.checkout.active() if self.source.imports_late else nullcontext()
-        with around, _cuda_means(self.device):
+        with around, cuda_stays(self.device):
             try:
                 yield
             except FileNotFoundError as error:
                 raise ConfigurationError(
-                    f"{self.source.name} reads {error.filename} after it is built ({self.source.file}); the bridge keeps the data set's "
+                    f"{self.source.name} reads {error.filename} after it is built ({self.source.file}); the "
+                    "bridge keeps the data set's "
                     "folder only until then"
                 ) from error
             except ImportError as error:
-                raise ConfigurationError(self.source.checkout.explain(error, f"{self.source.name} stopped")) from error
+                raise ConfigurationError(
+                    self.source.checkout.explain(error, f"{self.source.name} stopped")
+                ) from error
 
 
-@contextmanager
-def _cuda_means(device: torch.device) -> Iterator[None]:
-    """On a CPU, ``.cuda()`` in a model's code leaves a tensor where it is; several models of MMRec call it whatever the device."""
-    if torch.device(device).type != "cpu":
-        yield
-        return
-    saved = torch.Tensor.cuda, nn.Module.cuda
-    torch.Tensor.cuda = nn.Module.cuda = lambda self, *args, **kwargs: self
-    try:
-        yield
-    finally:
-        torch.Tensor.cuda, nn.Module.cuda = saved
-
-
-def _keep_untrained(network: nn.Module) -> None:
-    """Tensors that want a gradient and are no parameters are never trained, in MMRec either, but scores depend on them: as buffers
-    they are saved with the parameters and move with the model."""
-    for module in network.modules():
-        for name, value in list(vars(module).items()):
-            if not isinstance(value, Tensor) or not value.requires_grad:
-                continue
-            if value.is_leaf or type(value.grad_fn).__name__ == "ToCopyBackward0":
-                delattr(module, name)
-                module.register_buffer(name, value.detach().clone())
-
-
-def _scalars(network: nn.Module) -> dict:
-    return {k: v for k, v in vars(network).items() if k != "training" and isinstance(v, (bool, int, float, str))}
-
-
-def _decay_of(schedule) -> float:
-    """MMRec's ``[g, n]`` is a rate times g^(epoch / n), ours g^(epoch / 50)."""
-    try:
-        rate, epochs = schedule
-        return float(rate) ** (50 / float(epochs))
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise ConfigurationError(
-            f"learning_rate_scheduler is {schedule!r}; it is a list [g, epochs], such as [0.96, 50]"
-        ) from None
-
-
-_classes: dict[tuple[Path, str], type] = {}
+_classes: dict[tuple[Path, str], Any] = {}
 
 
 def mmrec_model(name: str, path: str | Path | None) -> type:
-    """The class for ``mmrec:NAME`` of a checkout, registered with RecBole; two checkouts take turns under one name.
+    """Return the class for ``mmrec:NAME`` of a checkout, registered with RecBole.
+
+    Two checkouts take turns under one name.
 
     Args:
         name: with the prefix ``mmrec:``; capitals do not count.
@@ -402,5 +386,5 @@ def mmrec_model(name: str, path: str | Path | None) -> type:
 
 
 def mmrec_models(path: str | Path) -> list[str]:
-    """The names that ``--model`` takes for a checkout, ``mmrec:`` included."""
+    """Return the names that ``--model`` takes for a checkout, ``mmrec:`` included."""
     return [MMREC_PREFIX + name for name in open_checkout(path).models()]

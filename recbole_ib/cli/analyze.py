@@ -15,7 +15,9 @@ def decompose(args: argparse.Namespace) -> int:
     if args.out and not Path(args.out).parent.is_dir():
         # known before minutes of evaluation
         raise ConfigurationError(f"--out: there is no folder {Path(args.out).parent}; make it first")
-    result = decompose_checkpoint(args.checkpoint, repeats=args.repeats, seed=args.seed, part=args.part, metric=args.metric)
+    result = decompose_checkpoint(
+        args.checkpoint, repeats=args.repeats, seed=args.seed, part=args.part, metric=args.metric
+    )
     print(result.text())
     if args.out:
         result.to_csv(args.out)

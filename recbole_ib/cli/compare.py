@@ -18,7 +18,8 @@ def compare(args: argparse.Namespace) -> int:
     for model_spec in model_specs:
         if len(model_spec.candidates) > 1:
             raise ConfigurationError(
-                f"model {model_spec.text!r} leaves a choice ('|'); a comparison takes chosen settings: recbole-ib tune finds them, and "
+                f"model {model_spec.text!r} leaves a choice ('|'); a comparison takes chosen settings: "
+                "recbole-ib tune finds them, and "
                 "--tuned reads them"
             )
     entries = [make_entry(model_spec, options) for model_spec in model_specs]
@@ -26,10 +27,15 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def ablate(args: argparse.Namespace) -> int:
-    """Train the variants of a model where they are missing and write the report; 1 where a training failed."""
+    """Train the variants of a model where they are missing and write the report.
+
+    1 where a training failed.
+    """
     options = read_options(args)
     (whole, *others) = parse_models(args.model)
     if others or len(whole.candidates) > 1:
-        raise ConfigurationError(f"--model {args.model!r}: one model with chosen settings is taken apart at a time")
+        raise ConfigurationError(
+            f"--model {args.model!r}: one model with chosen settings is taken apart at a time"
+        )
     entries, groups = variants(whole, options)
     return run(entries, options, f"{whole.text} taken apart, on {options.dataset}", args.command_line, groups)

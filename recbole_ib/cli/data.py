@@ -21,6 +21,9 @@ def convert(args: argparse.Namespace) -> int:
     sizes = ", ".join(f"{split} {n}" for split, n in converted.split_sizes.items())
     print(f"{converted.folder}: {converted.users} users, {converted.items} items, interactions: {sizes}")
     for name, shape in converted.modalities.items():
-        print(f"  modality {name}: {shape[0]} x {shape[1]}{', with a ready item graph' if name in converted.graphs else ''}")
+        print(
+            f"  modality {name}: {shape[0]} x "
+            f"{shape[1]}{', with a ready item graph' if name in converted.graphs else ''}"
+        )
     print(f"check it with: recbole-ib check --dataset={converted.name} --data_path={args.out}")
     return 0

@@ -1,4 +1,7 @@
-"""What happens around every command: torchrun is for training alone, and an error of ours is one line on stderr."""
+"""What happens around every command.
+
+Torchrun is for training alone, and an error of ours is one line on stderr.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ def run_command(args: argparse.Namespace, target: str) -> int:
     module, _, function = target.partition(":")
     try:
         if args.command != "train" and launched():
-            raise ConfigurationError(f"{args.command} runs in one process; torchrun is for training. Start it without torchrun")
+            raise ConfigurationError(
+                f"{args.command} runs in one process; torchrun is for training. Start it without torchrun"
+            )
         return getattr(importlib.import_module(module), function)(args)
     except RecBoleIBError as error:
         print(f"recbole-ib{_process()}: {error}", file=sys.stderr)
@@ -28,5 +33,5 @@ def run_command(args: argparse.Namespace, target: str) -> int:
 
 
 def _process() -> str:
-    """Return which process speaks, where torchrun started several: any of them may be the one that found the error."""
+    """Return which process speaks, where torchrun started several: any may have found the error."""
     return f" (process {rank()} of {os.environ['WORLD_SIZE']})" if launched() else ""

@@ -1,4 +1,4 @@
-"""``main`` of the command line; its words are read in ``recbole_ib_cli``, outside of this package, which takes seconds to import."""
+"""``main`` of the command line; ``recbole_ib_cli``, outside of this package, reads its words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ class _CallableModule(ModuleType):
     """``recbole_ib.cli.main`` was a function in 0.1.0, which commands installed then still call."""
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
-        text = "recbole_ib.cli.main is a module now, and main is in it; install recbole-ib again, or import recbole_ib_cli.main"
+        text = (
+            "recbole_ib.cli.main is a module now: install recbole-ib again, or call recbole_ib_cli.main.main"
+        )
         warnings.warn(text, DeprecationWarning, stacklevel=2)
         return main(argv)
 

@@ -22,7 +22,9 @@ def recommend(args: argparse.Namespace) -> int:
     # all that can be known before the model is loaded
     write, users = _writer(args.out), None
     if args.skip_unknown and args.users is None:
-        raise ConfigurationError("--skip-unknown goes with --users=FILE; without it all users of the data set are answered")
+        raise ConfigurationError(
+            "--skip-unknown goes with --users=FILE; without it all users of the data set are answered"
+        )
     lines = None if args.users is None else read_users(args.users)
     recommender = load(args.checkpoint, data_path=args.data_path)
     if lines is not None:
@@ -57,11 +59,14 @@ def export(args: argparse.Namespace) -> int:
     folder = recommender.export(args.out, faiss_index=args.faiss, force=args.force)
     # of what was written: the arrays themselves would be made a second time
     width = np.load(folder / "items.npy", mmap_mode="r").shape[1]
-    print(f"{folder}: {len(recommender.user_tokens)} users, {len(recommender.item_tokens)} items, {width} numbers each")
+    print(
+        f"{folder}: {len(recommender.user_tokens)} users, {len(recommender.item_tokens)} items, {width} "
+        "numbers each"
+    )
     return 0
 
 
-# -- users in a file --------------------------------------------------------------------------------------------------
+# -- users in a file -----------------------------------------------------------------------------------------
 
 
 def read_users(path: str | Path) -> list[tuple[int, str]]:
@@ -83,8 +88,12 @@ def read_users(path: str | Path) -> list[tuple[int, str]]:
     return found
 
 
-def known_users(recommender: Recommender, lines: Sequence[tuple[int, str]], path: str | Path, skip: bool) -> list[str]:
-    """The users of :func:`read_users` who are in the data set; the others are an error, or with ``skip`` left out with a message.
+def known_users(
+    recommender: Recommender, lines: Sequence[tuple[int, str]], path: str | Path, skip: bool
+) -> list[str]:
+    """The users of :func:`read_users` who are in the data set.
+
+    The others are an error, or with ``skip`` left out with a message.
 
     Raises:
         ConfigurationError: an unknown user without ``skip``, or none that is known.
@@ -94,10 +103,15 @@ def known_users(recommender: Recommender, lines: Sequence[tuple[int, str]], path
     if not unknown:
         return tokens
     where = first_few(f"line {lines[at][0]}: {tokens[at]!r}" for at in unknown)
-    text = f"{path}: {len(unknown)} of {len(tokens)} users are not in the data set {recommender.config['dataset']!r} of the run ({where})"
+    text = (
+        f"{path}: {len(unknown)} of {len(tokens)} users are not in the data set "
+        f"{recommender.config['dataset']!r} of the run ({where})"
+    )
     if not skip:
         hint = recommender.hint(tokens[unknown[0]], "user")
-        raise ConfigurationError(f"{text}.{hint} Its filtering may have left them out; --skip-unknown goes on without them")
+        raise ConfigurationError(
+            f"{text}.{hint} Its filtering may have left them out; --skip-unknown goes on without them"
+        )
     if len(unknown) == len(tokens):
         raise ConfigurationError(f"{text}: nobody is left to recommend to")
     print(f"recbole-ib: {text}; left out", file=sys.stderr)
@@ -105,7 +119,7 @@ def known_users(recommender: Recommender, lines: Sequence[tuple[int, str]], path
     return [token for at, token in enumerate(tokens) if at not in out]
 
 
-# -- shared -----------------------------------------------------------------------------------------------------------
+# -- shared --------------------------------------------------------------------------------------------------
 
 
 def _writer(out: str) -> Callable[[pd.DataFrame, Path], None]:
@@ -113,7 +127,9 @@ def _writer(out: str) -> Callable[[pd.DataFrame, Path], None]:
     path = Path(out)
     writers = {".parquet": _write_parquet, ".csv": _write_csv}
     if path.suffix not in writers:
-        raise ConfigurationError(f"--out: {path} must end in {' or '.join(writers)}, which says how it is written")
+        raise ConfigurationError(
+            f"--out: {path} must end in {' or '.join(writers)}, which says how it is written"
+        )
     if path.is_dir():
         raise ConfigurationError(f"--out: {path} is a folder; name a file")
     if not path.parent.is_dir():
@@ -141,8 +157,12 @@ def _warned(make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 
 def _table(frame: pd.DataFrame) -> str:
-    rows = [tuple(frame.columns), *((a, b, str(rank), f"{score:.4f}") for a, b, rank, score in frame.itertuples(index=False))]
+    rows = [
+        tuple(frame.columns),
+        *((a, b, str(rank), f"{score:.4f}") for a, b, rank, score in frame.itertuples(index=False)),
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
-        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {rank:>{widths[2]}}  {score:>{widths[3]}}" for a, b, rank, score in rows
+        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {rank:>{widths[2]}}  {score:>{widths[3]}}"
+        for a, b, rank, score in rows
     )

@@ -20,7 +20,9 @@ def run(args: argparse.Namespace) -> int:
     bare = not args.config_files
     model, dataset = args.model or ("IBMRec" if bare else None), args.dataset or ("ml-100k" if bare else None)
     try:
-        result = training.run_recbole_ib(model=model, dataset=dataset, config_file_list=args.config_files, argv=args.settings)
+        result = training.run_recbole_ib(
+            model=model, dataset=dataset, config_file_list=args.config_files, argv=args.settings
+        )
     except KeyboardInterrupt as stop:
         if rank() == 0:
             print(f"\nInterrupted: {how_to_go_on(args, stop)}", file=sys.stderr, flush=True)
@@ -50,6 +52,9 @@ def _program() -> str:
     """Return how this process was started, as it is typed."""
     if launched():
         here = os.environ.get("LOCAL_WORLD_SIZE")
-        return f"torchrun {f'--nproc_per_node={here}' if here == os.environ['WORLD_SIZE'] else '...'} -m recbole_ib"
+        processes = f"--nproc_per_node={here}" if here == os.environ["WORLD_SIZE"] else "..."
+        return f"torchrun {processes} -m recbole_ib"
     name = Path(sys.argv[0]).name
-    return {"__main__.py": "python -m recbole_ib", "run_recbole_ib.py": "python run_recbole_ib.py"}.get(name, "recbole-ib")
+    return {"__main__.py": "python -m recbole_ib", "run_recbole_ib.py": "python run_recbole_ib.py"}.get(
+        name, "recbole-ib"
+    )

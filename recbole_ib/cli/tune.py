@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import fields
 
-from recbole_ib.tuning import search
+from recbole_ib.tuning import search  # noqa: TID253  (this module is imported by the command alone)
 from recbole_ib.tuning.options import Options
 from recbole_ib_cli.common import INTERRUPTED
 
@@ -35,5 +35,9 @@ def run(args: argparse.Namespace) -> int:
     print(result.text)
     failed = int((result.trials["status"] == "failed").sum())
     if failed:
-        print(f"WARNING: {failed} of {len(result.trials)} trials failed; they are named above and in trials.csv", file=sys.stderr)
+        print(
+            f"WARNING: {failed} of {len(result.trials)} trials failed; they are named above and in "
+            "trials.csv",
+            file=sys.stderr,
+        )
     return 0

@@ -29,7 +29,7 @@ def properties_folder() -> Path:
 
 
 def layered_internal_config(config, model, model_class, dataset) -> None:
-    """RecBole's internal settings with ours: overall < protocol < a plug-in's backbone < model < data set."""
+    """RecBole's internal settings with ours: overall < protocol < a wrapper's backbone < model < data set."""
     RecBoleConfig._load_internal_config_dict.original(config, model, model_class, dataset)
     internal, external = config.internal_config_dict, config.external_config_dict
     defaults = external.get("defaults", DEFAULTS[0])
@@ -75,7 +75,7 @@ def _protocol(dataset: str, below: dict, external: dict) -> str:
 
 
 def _backbone_of(model_class: type, dataset: str, below: dict, external: dict) -> type:
-    """The class that the settings name as a plug-in's ``backbone``, given those below the plug-in's and the user's own."""
+    """The class that the settings name as a wrapper's ``backbone``, given those below the wrapper's and the user's own."""
     above = {**model_defaults(model_class), **our_yaml(f"dataset/{dataset}")}
     folder = dataset_folder_yaml(dataset, {**below, **above, **external})
     return backbone_class({**above, **folder, **external}.get("backbone"))

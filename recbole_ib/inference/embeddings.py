@@ -1,4 +1,4 @@
-"""The user and item rows whose inner products are a model's scores, checked against those scores, and written as arrays."""
+"""User and item rows whose inner products are a model's scores: found, checked, written as arrays."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 
 from recbole_ib.errors import ConfigurationError, first_few
 from recbole_ib.model.registry import is_multimodal
 from recbole_ib.utils.files import replace_folder
 
-#: where RecBole's models keep their rows; those propagated on a graph come before the parameters that they are made of
+#: where RecBole's models keep their rows; those propagated on a graph come before the parameters that they
+#: are made of
 TABLES = (("restore_user_e", "restore_item_e"), ("user_embedding", "item_embedding"))
-#: users whose scores are compared, fewer where the catalog is so large that they would be more numbers than this
+#: users whose scores are compared, fewer where the catalog is so large that they would be more numbers than
+#: this
 USERS_CHECKED, SCORES_CHECKED = 64, 1 << 24
-#: the largest difference, as a part of the largest score: far above float32 rounding, far below a bias or an activation
+#: the largest difference, as a part of the largest score: far above float32 rounding, far below a bias or an
+#: activation
 SAME_SCORE = 1e-4
 #: what an export holds
 FILES = ("users.npy", "users.tokens", "items.npy", "items.tokens")
@@ -28,7 +34,14 @@ FAISS_FILE = "items.faiss"
 
 @dataclass(frozen=True)
 class Embeddings:
-    """<user row, item row> is the score. user, item: float32 ``[n, d]`` and ``[m, d]``, without padding; tokens: str ``[n]``, ``[m]``."""
+    """Tables of which <user row, item row> is the score.
+
+    Attributes:
+        user_tokens: str ``[n]``.
+        user: float32 ``[n, d]``, without padding.
+        item_tokens: str ``[m]``.
+        item: float32 ``[m, d]``.
+    """
 
     user_tokens: np.ndarray
     user: np.ndarray
@@ -37,8 +50,8 @@ class Embeddings:
 
 
 @torch.no_grad()
-def product_tables(model: nn.Module, score: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """The tables ``[n_users, d]``, ``[n_items, d]`` of a model in evaluation mode whose inner products are its scores.
+def product_tables(model: AbstractRecommender, score: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the tables ``[n_users, d]``, ``[n_items, d]`` whose inner products are a model's scores.
 
     Args:
         model: one of ours, or of RecBole's with tables that :data:`TABLES` names.
@@ -47,7 +60,8 @@ def product_tables(model: nn.Module, score: Callable[[Tensor], Tensor]) -> tuple
     Raises:
         ConfigurationError: the model has no such tables, or its scores are not their products.
     """
-    n_users, name, worst = model.n_users, type(model).__name__, {}
+    n_users, name = model.n_users, type(model).__name__
+    worst: dict[str, float] = {}
     count = max(1, min(USERS_CHECKED, n_users - 1, SCORES_CHECKED // model.n_items))
     users = torch.linspace(1, n_users - 1, count).round().long().unique()
     # first: RecBole's graph models keep their rows when they score
@@ -58,33 +72,43 @@ def product_tables(model: nn.Module, score: Callable[[Tensor], Tensor]) -> tuple
         if (user.shape[0], item.shape[0]) != (n_users, model.n_items):
             continue
         apart = (user[users.to(user.device)] @ item.T).float().cpu()[:, 1:] - scores[:, 1:].cpu()
-        worst[names] = float(apart.abs().max()) / max(float(scores[:, 1:].abs().max()), torch.finfo(torch.float32).tiny)
+        worst[names] = float(apart.abs().max()) / max(
+            float(scores[:, 1:].abs().max()), torch.finfo(torch.float32).tiny
+        )
         if worst[names] <= SAME_SCORE:
             return user.detach().float(), item.detach().float()
     if not worst:
         raise ConfigurationError(
-            f"{name} holds no row a user and a row an item to score with, or none that recbole_ib knows of: it has no embeddings. "
+            f"{name} holds no row a user and a row an item to score with, or none that recbole_ib knows of: "
+            "it has no embeddings. "
             "recommend works for it"
         )
-    found = "; ".join(f"of {names} they are off by up to {apart:.1e} of the largest score" for names, apart in worst.items())
+    listed = "; ".join(
+        f"of {names} they are off by up to {apart:.1e} of the largest score" for names, apart in worst.items()
+    )
     raise ConfigurationError(
-        f"the scores of {name} are not inner products of its user and item rows ({found}): a search for neighbors among them would "
+        f"the scores of {name} are not inner products of its user and item rows ({listed}): a search for "
+        "neighbors among them would "
         "not give its recommendations, so it has no embeddings to export or compare. recommend works for it"
     )
 
 
-def _candidates(model: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _candidates(model: AbstractRecommender) -> Iterator[tuple[str, Tensor, Tensor]]:
     if is_multimodal(type(model)) and not hasattr(type(model), "bridged_settings"):
         yield "forward()", *model.embeddings()
     for names in TABLES:
-        tables = [getattr(model, name, None) for name in names]
+        tables: list[Any] = [getattr(model, name, None) for name in names]
         tables = [table.weight if isinstance(table, nn.Embedding) else table for table in tables]
         if all(torch.is_tensor(table) for table in tables):
-            yield " and ".join(names), *tables
+            yield " and ".join(names), tables[0], tables[1]
 
 
 def check_target(folder: Path, force: bool) -> None:
-    """Raise ConfigurationError where an export must not be written, before anything is computed for it."""
+    """Check that an export may be written, before anything is computed for it.
+
+    Raises:
+        ConfigurationError: it must not.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"{folder} is a file; name a folder to write to")
     if not folder.exists():
@@ -92,47 +116,58 @@ def check_target(folder: Path, force: bool) -> None:
     others = sorted({path.name for path in folder.iterdir()} - {*FILES, FAISS_FILE})
     if others:
         raise ConfigurationError(
-            f"{folder} holds files that are of no export ({first_few(others)}): it is not replaced, not even by force. Name another folder"
+            f"{folder} holds files that are of no export ({first_few(others)}): it is not replaced, not even "
+            "by force. Name another folder"
         )
     if not force:
         raise ConfigurationError(f"{folder} is already there; name another folder, or replace it with force")
 
 
-def import_faiss():
-    """The module faiss. Raises ConfigurationError where it is not installed."""
+def import_faiss() -> ModuleType:
+    """Return the module faiss.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
     try:
         import faiss
     except ImportError:
-        raise ConfigurationError("items.faiss needs faiss, which is not installed: pip install 'recbole_ib[faiss]'") from None
+        raise ConfigurationError(
+            "items.faiss needs faiss, which is not installed: pip install 'recbole_ib[faiss]'"
+        ) from None
     return faiss
 
 
-def write_embeddings(embeddings: Embeddings, folder: Path, faiss=None) -> Path:
-    """``users.npy``, ``users.tokens`` (one a line, in row order), ``items.npy``, ``items.tokens``; with ``faiss`` also ``items.faiss``.
+def write_embeddings(embeddings: Embeddings, folder: Path, faiss: ModuleType | None = None) -> Path:
+    """Write ``users.npy``, ``users.tokens`` (one per line, in row order), ``items.npy``, ``items.tokens``.
 
-    The folder is written as one, and replaces one of its name.
+    With ``faiss`` also ``items.faiss``. The folder is written as one, and replaces one of its name.
 
     Raises:
         ConfigurationError: a token that a line cannot hold, or a folder that cannot be written.
     """
-    tables = {"users": (embeddings.user_tokens, embeddings.user), "items": (embeddings.item_tokens, embeddings.item)}
+    tables = {
+        "users": (embeddings.user_tokens, embeddings.user),
+        "items": (embeddings.item_tokens, embeddings.item),
+    }
     for name, (tokens, _) in tables.items():
         broken = [repr(token) for token in tokens if "\n" in token or "\r" in token]
         if broken:
             raise ConfigurationError(
-                f"{len(broken)} tokens of the {name} hold line breaks ({first_few(broken)}), so that a file with one token a line cannot "
+                f"{len(broken)} tokens of the {name} hold line breaks ({first_few(broken)}), so that a file "
+                "with one token a line cannot "
                 "hold them; take the arrays from embeddings() in Python"
             )
 
-    def fill(made: Path) -> None:
+    def fill(scratch: Path) -> None:
         for name, (tokens, rows) in tables.items():
-            np.save(made / f"{name}.npy", rows)
-            with open(made / f"{name}.tokens", "w", encoding="utf-8", newline="\n") as file:
+            np.save(scratch / f"{name}.npy", rows)
+            with Path(scratch / f"{name}.tokens").open("w", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{token}\n" for token in tokens)
         if faiss is not None:
             index = faiss.IndexFlatIP(embeddings.item.shape[1])
             index.add(np.ascontiguousarray(embeddings.item))
-            faiss.write_index(index, str(made / FAISS_FILE))
+            faiss.write_index(index, str(scratch / FAISS_FILE))
 
     try:
         return replace_folder(folder.parent, folder.name, fill)

@@ -1,1 +1,1 @@
-"""One file a recommender; every model composes the graphs and bottlenecks of the floors below."""
+"""One file per recommender; every model composes the graphs and bottlenecks of the floors below."""

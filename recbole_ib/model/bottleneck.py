@@ -1,7 +1,9 @@
-"""Information bottlenecks as modules that any backbone holds: the contract, the registry, and how they are attached.
+"""Information bottlenecks as modules that any backbone holds.
 
-``bottlenecks = ("fib", "gib")`` in a class, or ``--bottleneck=fib,gib`` on the command line, attaches them; a user's own one joins by
-:func:`register_bottleneck` and is then a name like the others.
+The contract, the registry, and how they are attached.
+
+``bottlenecks = ("fib", "gib")`` in a class, or ``--bottleneck=fib,gib`` on the command line, attaches
+them; a user's own one joins by :func:`register_bottleneck` and is then a name like the others.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.model.settings import Setting
+from recbole_ib.model.settings import Declaration
 from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph, Phase
 
 #: between the backbone's name and those of its bottlenecks
@@ -23,9 +25,12 @@ LATENTS, ITEM_GRAPH = "latents", "item_graph"
 
 
 class Bottleneck(nn.Module):
-    """Base of the bottlenecks: what is squeezed between a backbone's parts, and the loss terms and steps that go with it.
+    """Base of the bottlenecks.
 
-    A model calls the hooks in the order in which one training step needs them. Every hook has a default that changes nothing.
+    What is squeezed between a backbone's parts, and the loss terms and steps that go with it.
+
+    A model calls the hooks in the order in which one training step needs them. Every hook has a default that
+    changes nothing.
 
     Args:
         model: the finished backbone.
@@ -39,13 +44,13 @@ class Bottleneck(nn.Module):
     #: the word of the key ``bottleneck``
     name: ClassVar[str]
     #: its yaml keys
-    settings: ClassVar[tuple[Setting, ...]] = ()
+    settings: ClassVar[tuple[Declaration, ...]] = ()
     #: :data:`LATENTS`, :data:`ITEM_GRAPH`
     requires: ClassVar[frozenset[str]] = frozenset()
     #: names that it does not go together with, and why
     excludes: ClassVar[Mapping[str, str]] = {}
     #: whether :meth:`latents` stands for those of the backbone in training
-    replaces_latents: ClassVar[bool] = False
+    replaces_latents: bool = False
     #: whether it reads the latents of all items in every step and every ranking
     reads_every_latent: ClassVar[bool] = False
     #: loss term -> the settings that switch it off: what ``recbole-ib ablate`` takes out one by one
@@ -59,8 +64,8 @@ class Bottleneck(nn.Module):
             check_latents(model, config, self.name)
         if ITEM_GRAPH in self.requires and model.item_graph_kind is None:
             raise ConfigurationError(
-                f"{self.name} refines an item graph, and {backbone_of(type(model)).__name__} has none (item_graph_kind is None); LATTICE, "
-                "VLATTICE, MICRO, FREEDOM, MGCN and SOIL have one"
+                f"{self.name} refines an item graph, and {backbone_of(type(model)).__name__} has none "
+                "(item_graph_kind is None); LATTICE, VLATTICE, MICRO, FREEDOM, MGCN and SOIL have one"
             )
 
     def subset(self, model: Backbone, subset: BatchSubset, interaction: Interaction) -> BatchSubset:
@@ -80,7 +85,10 @@ class Bottleneck(nn.Module):
         return {}
 
     def phases(self, model: Backbone, phases: list[Phase]) -> list[Phase]:
-        """Return the optimizer steps of every batch, given those so far: with steps of its own before or after."""
+        """Return the optimizer steps of every batch, given those so far.
+
+        With steps of its own before or after.
+        """
         return phases
 
     def diagnostics(self, model: Backbone, items: Tensor) -> dict[str, Tensor]:
@@ -93,30 +101,40 @@ BOTTLENECKS: dict[str, type[Bottleneck]] = {}
 
 
 def register_bottleneck(bottleneck: AnyBottleneck) -> AnyBottleneck:
-    """Make a bottleneck known by its ``name``, for the key ``bottleneck`` and names such as ``VBPR+mine``; usable as a decorator.
+    """Register a bottleneck under its ``name``, for the key ``bottleneck`` and names such as ``VBPR+mine``.
+
+    A decorator of its class, too.
 
     Raises:
         ConfigurationError: no subclass of :class:`Bottleneck`, no usable name, or the name of another one.
     """
-    if not (isinstance(bottleneck, type) and issubclass(bottleneck, Bottleneck)):
-        raise ConfigurationError(f"a bottleneck is a subclass of recbole_ib.model.bottleneck.Bottleneck, got {bottleneck!r}")
+    candidate: object = bottleneck
+    if not (isinstance(candidate, type) and issubclass(candidate, Bottleneck)):
+        raise ConfigurationError(
+            f"a bottleneck is a subclass of recbole_ib.model.bottleneck.Bottleneck, got {bottleneck!r}"
+        )
     name = getattr(bottleneck, "name", None)
     if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
         raise ConfigurationError(
-            f"{bottleneck.__name__}.name is {name!r}; a bottleneck's name is a word of small letters, digits and _, such as fib"
+            f"{bottleneck.__name__}.name is {name!r}; a bottleneck's name is a word of small letters, digits "
+            "and _, such as fib"
         )
-    known = BOTTLENECKS.get(name)
+    other = BOTTLENECKS.get(name)
     # a module that is run again, as in a notebook, registers its own class again
-    if known is not None and (known.__module__, known.__qualname__) != (bottleneck.__module__, bottleneck.__qualname__):
+    if other is not None and (other.__module__, other.__qualname__) != (
+        bottleneck.__module__,
+        bottleneck.__qualname__,
+    ):
         raise ConfigurationError(
-            f"the name {name!r} is that of {known.__module__}.{known.__qualname__}; rename {bottleneck.__name__}"
+            f"the name {name!r} is that of {other.__module__}.{other.__qualname__}; rename "
+            f"{bottleneck.__name__}"
         )
     BOTTLENECKS[name] = bottleneck
     return bottleneck
 
 
 def parse_bottlenecks(value: Any) -> tuple[str, ...]:
-    """Return the names in ``fib,gib``, ``fib+gib`` or a list, in the order in which they are registered; () for nothing.
+    """Return the names in ``fib,gib``, ``fib+gib`` or a list, in the order in which they are registered.
 
     Raises:
         ConfigurationError: an unknown name, one given twice, or two that do not go together.
@@ -124,14 +142,16 @@ def parse_bottlenecks(value: Any) -> tuple[str, ...]:
     if value is None or value == "":
         return ()
     if not isinstance(value, (str, list, tuple)):
-        raise ConfigurationError(f"bottleneck is {value!r}; it takes names, such as fib,gib. Allowed: {', '.join(BOTTLENECKS)}")
+        raise ConfigurationError(
+            f"bottleneck is {value!r}; it takes names, such as fib,gib. Allowed: {', '.join(BOTTLENECKS)}"
+        )
     words = value.replace(PLUS, ",").split(",") if isinstance(value, str) else value
     names = [str(word).strip().lower() for word in words]
     for name in names:
         if name not in BOTTLENECKS:
             raise ConfigurationError(
-                f"there is no bottleneck {name!r}.{nearest(name, BOTTLENECKS)} Allowed: {', '.join(BOTTLENECKS)}. One of your own is "
-                "known after recbole_ib.register_bottleneck"
+                f"there is no bottleneck {name!r}.{nearest(name, BOTTLENECKS)} Allowed: "
+                f"{', '.join(BOTTLENECKS)}. One of your own is known after recbole_ib.register_bottleneck"
             )
     if len(set(names)) != len(names):
         raise ConfigurationError(f"bottleneck is {value!r}; name each one once, such as fib,gib")
@@ -152,15 +172,19 @@ def backbone_of(model_class: type) -> type:
     return next(cls for cls in model_class.__mro__ if not getattr(cls, "bottlenecks", ()))
 
 
-def bottleneck_settings(name: str) -> tuple[Setting, ...]:
+def bottleneck_settings(name: str) -> tuple[Declaration, ...]:
     """Return the declared settings of a registered bottleneck."""
     return BOTTLENECKS[name].settings
 
 
 class Composed(type):
-    """Attach the bottlenecks to a model when its last ``__init__`` has returned, so that no backbone calls for them."""
+    """Metaclass that attaches the bottlenecks when the last ``__init__`` of a model has returned.
+
+    So no backbone has to call for them.
+    """
 
     def __call__(cls, config: Any, dataset: Any) -> Any:
+        """Return the model with its bottlenecks."""
         model = super().__call__(config, dataset)
         # last, so that the order of the parameters is the backbone's: optimizers keep their state by it
         model.ib = nn.ModuleDict()
@@ -169,11 +193,11 @@ class Composed(type):
         return model
 
 
-def batch_subset_of(model: Any, interaction: Interaction) -> BatchSubset:
+def batch_subset_of(model: Backbone, interaction: Interaction) -> BatchSubset:
     """Return the rows that one batch needs, of the model and its bottlenecks.
 
-    What a model says of its rows holds for the methods that its ``batch_subset`` was written for: where a subclass changes one of them
-    and restates nothing, all rows are computed.
+    A ``batch_subset`` holds for the methods that it was written for: where a subclass changes one of them and
+    restates nothing, all rows are computed.
     """
     subset = model.batch_subset(interaction) if restates_subset(type(model)) else BatchSubset()
     bottlenecks = list(model.ib.values())
@@ -183,23 +207,28 @@ def batch_subset_of(model: Any, interaction: Interaction) -> BatchSubset:
 
 
 def restates_subset(model_class: type) -> bool:
-    """Return whether ``batch_subset`` is defined at or below every method whose reads it tells."""
-    read = ("latents", "encode", "item_graph", "apply_item_graph", "ranking_losses", "calculate_loss")
-    own = next(i for i, cls in enumerate(model_class.__mro__) if "batch_subset" in vars(cls))
-    return not any(name in vars(cls) for cls in model_class.__mro__[:own] for name in read)
+    """Return whether ``batch_subset`` is defined at or below every method whose reads it describes."""
+    readers = ("latents", "encode", "item_graph", "apply_item_graph", "ranking_losses", "calculate_loss")
+    depth = next(i for i, cls in enumerate(model_class.__mro__) if "batch_subset" in vars(cls))
+    return not any(name in vars(cls) for cls in model_class.__mro__[:depth] for name in readers)
 
 
 def check_latents(model: Backbone, config: Any, bottleneck: str) -> None:
     """Raise ConfigurationError for a backbone that does not project features."""
     name, encoder = backbone_of(type(model)).__name__, model.feature_encoder
     if encoder is None:
-        remedy = "set item_graph: learned" if config["item_graph"] == "frozen" else "choose a backbone that projects features"
-        raise ConfigurationError(
-            f"{bottleneck} works on the item latents, and {name} has none with these settings: features enter it through its item "
-            f"graph alone; {remedy}"
+        remedy = (
+            "set item_graph: learned"
+            if config["item_graph"] == "frozen"
+            else "choose a backbone that projects features"
         )
-    passed = encoder.unprojected
-    if passed:
         raise ConfigurationError(
-            f"{bottleneck} works on projected features, and {name} takes {', '.join(passed)} as they are; set project_above: 0"
+            f"{bottleneck} works on the item latents, and {name} has none with these settings: features "
+            f"enter it through its item graph alone; {remedy}"
+        )
+    unprojected = encoder.unprojected
+    if unprojected:
+        raise ConfigurationError(
+            f"{bottleneck} works on projected features, and {name} takes {', '.join(unprojected)} as they "
+            "are; set project_above: 0"
         )

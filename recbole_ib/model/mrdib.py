@@ -1,6 +1,11 @@
-"""MRdIB on the backbones of its paper, and two more (arXiv 2509.20225): see :class:`recbole_ib.model.bottlenecks.mrdib.MRdIB`."""
+"""MRdIB on the backbones of its paper, and two more (arXiv 2509.20225).
+
+See :class:`recbole_ib.model.bottlenecks.mrdib.MRdIB`.
+"""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from recbole_ib.model.backbones.dualgnn import DualGNN
 from recbole_ib.model.backbones.freedom import FREEDOM
@@ -9,11 +14,14 @@ from recbole_ib.model.backbones.mgcn import MGCN
 from recbole_ib.model.backbones.mmgcn import MMGCN
 from recbole_ib.model.backbones.soil import SOIL
 from recbole_ib.model.backbones.vbpr import VBPR
-from recbole_ib.model.settings import Override
+from recbole_ib.model.settings import Declaration, Override
 
 
 class MRdIBVBPR(VBPR):
-    """MRdIB on VBPR: one Gaussian per modality in place of the one projection of all features, fused by their sum."""
+    """MRdIB on VBPR.
+
+    One Gaussian per modality, fused by their sum, takes the place of the one projection of all features.
+    """
 
     bottlenecks = ("mrdib",)
 
@@ -22,9 +30,11 @@ class MRdIBMMGCN(MMGCN):
     """MRdIB on MMGCN."""
 
     bottlenecks = ("mrdib",)
-    settings = (
+    settings: ClassVar[tuple[Declaration, ...]] = (
         Override(
-            "project_above", default=0, doc="every modality is projected: one that passes as it is has no latent to compress"
+            "project_above",
+            default=0,
+            doc="every modality is projected: one that passes as it is has no latent to compress",
         ),
     )
 

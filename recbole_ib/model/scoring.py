@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 class EmbeddingScorer(GeneralRecommender):
-    """RecBole's ``GeneralRecommender`` for models whose ``forward()`` returns all user and item embeddings."""
+    """RecBole's ``GeneralRecommender``, for a ``forward()`` that returns all user and item embeddings."""
 
     def __init__(self, config: Any, dataset: Any):
         super().__init__(config, dataset)
         self._embeddings: tuple[Tensor, Tensor] | None = None
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Return ``[n_users, D]`` and ``[n_items, D]``; in evaluation mode kept until ``train()`` or ``load_state_dict``."""
+        """Return ``[n_users, D]`` and ``[n_items, D]``; an evaluation keeps them until weights may change."""
         if self.training:
             return self.forward()
         if self._embeddings is None:
@@ -32,7 +32,7 @@ class EmbeddingScorer(GeneralRecommender):
         return (user[interaction[self.USER_ID]] * item[interaction[self.ITEM_ID]]).sum(dim=1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Return the scores of all items for the given users, flattened: ``[n * n_items]``, as RecBole's evaluator takes them."""
+        """Return all items' scores for some users, ``[n * n_items]``, as RecBole's evaluator takes them."""
         user, item = self.embeddings()
         return (user[interaction[self.USER_ID]] @ item.T).flatten()
 

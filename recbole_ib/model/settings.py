@@ -1,18 +1,21 @@
-"""Declared settings: a model, a wrapper or a bottleneck says once what it reads, and everything else follows from that.
+"""Declared settings.
+
+A model, a wrapper or a bottleneck says once what it reads, and everything else follows from that.
 
     class MyModel(VBPR):
         \"\"\"VBPR with a hinge.\"\"\"
 
         settings = (
-            Setting("hinge_margin", 0.2, "margin of the hinge", Number(above=0), search=Search.loguniform(0.01, 1.0)),
-            Override("reg_weight", default=0.1),
+            Setting("hinge_margin", 0.2, "margin of the hinge", Number(above=0),
+            search=Search.loguniform(0.01, 1.0)), Override("reg_weight", default=0.1),
             Dropped("normalize_features"),
         )
 
-A class declares what it adds, changes and leaves out compared with the classes it inherits from; :func:`settings_of` composes these
-in the order backbone < bottlenecks < the named combination. The defaults of a run, the check of its values and its keys, the spaces of
-``recbole-ib tune``, ``properties/model``, ``properties/bottleneck``, ``properties/tune`` and the tables of the doc pages come from the
-result (:mod:`recbole_ib.config.declared`, :mod:`recbole_ib.config.generate`).
+A class declares what it adds, changes and leaves out compared with the classes it inherits from;
+:func:`settings_of` composes these in the order backbone < bottlenecks < the named combination. The defaults
+of a run, the check of its values and its keys, the spaces of ``recbole-ib tune``, ``properties/model``,
+``properties/bottleneck``, ``properties/tune`` and the tables of the doc pages come from the result
+(:mod:`recbole_ib.config.declared`, :mod:`recbole_ib.config.generate`).
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from recbole_ib.utils.validate import Anything, Kind, refusal
 class Search:
     """The values that a search tries, in the notation of :mod:`recbole_ib.tuning.space`.
 
-    kind: ``choice``, ``uniform``, ``loguniform``, ``quniform`` or ``int``; args: what follows it; source: where they come from.
+    kind: ``choice``, ``uniform``, ``loguniform``, ``quniform`` or ``int``; args: what follows it; source:
+    where they come from.
     """
 
     kind: str
@@ -66,10 +70,11 @@ class Search:
 class Setting:
     """One key that a model reads.
 
-    key: its name in yaml files and on the command line. default: its value where nobody sets it. doc: its meaning. kind: its values,
-    see :mod:`recbole_ib.utils.validate`. source: where the default, or another usual value, comes from. search: what
-    ``recbole-ib tune`` tries; ``None`` for a key that it leaves alone. symbol: the paper's, beside the name at the axes of pictures.
-    general: the key belongs to every run, and its default to ``overall.yaml``.
+    key: its name in yaml files and on the command line. default: its value where nobody sets it. doc: its
+    meaning. kind: its values, see :mod:`recbole_ib.utils.validate`. source: where the default, or another
+    usual value, comes from. search: what ``recbole-ib tune`` tries; ``None`` for a key that it leaves alone.
+    symbol: the paper's, beside the name at the axes of pictures. general: the key belongs to every run, and
+    its default to ``overall.yaml``.
     """
 
     key: str
@@ -88,7 +93,10 @@ class Setting:
 
 @dataclass(frozen=True, init=False)
 class Override:
-    """Another default, meaning or search of a key that is declared already: ``Override("project_above", default=0)``."""
+    """Another default, meaning or search of a key that is declared already.
+
+    ``Override("project_above", default=0)``.
+    """
 
     key: str
     changes: Mapping[str, Any]
@@ -98,7 +106,10 @@ class Override:
         object.__setattr__(self, "changes", changes)
 
     def applied_to(self, setting: Setting) -> Setting:
-        """Return the setting with the changes; a general key with another default becomes one of the model's."""
+        """Return the setting with the changes.
+
+        A general key with another default becomes one of the model's.
+        """
         return setting.but(general=setting.general and "default" not in self.changes, **self.changes)
 
 
@@ -112,7 +123,9 @@ class Dropped:
 Declaration: TypeAlias = Setting | Override | Dropped
 
 
-def compose(parts: Iterable[tuple[str, Sequence[Declaration]]], general: Iterable[Setting] = ()) -> dict[str, Setting]:
+def compose(
+    parts: Iterable[tuple[str, Sequence[Declaration]]], general: Iterable[Setting] = ()
+) -> dict[str, Setting]:
     """Return the settings of several declarations, a later one above the earlier ones.
 
     Args:
@@ -120,7 +133,8 @@ def compose(parts: Iterable[tuple[str, Sequence[Declaration]]], general: Iterabl
         general: settings of every run, which an :class:`Override` may change without a declaration below it.
 
     Raises:
-        ConfigurationError: a change of a key that nobody declares, a key declared twice in one class, or a default of another kind.
+        ConfigurationError: a change of a key that nobody declares, a key declared twice in one class,
+            or a default of another kind.
     """
     known = {setting.key: setting for setting in general}
     composed: dict[str, Setting] = {}
@@ -137,8 +151,8 @@ def compose(parts: Iterable[tuple[str, Sequence[Declaration]]], general: Iterabl
             below = composed.get(key) or known.get(key)
             if below is None:
                 raise ConfigurationError(
-                    f"{owner} changes the setting {key!r}, which no class below it declares.{nearest(key, {**known, **composed})} "
-                    "A new key is a Setting"
+                    f"{owner} changes the setting {key!r}, which no class below it "
+                    f"declares.{nearest(key, {**known, **composed})} A new key is a Setting"
                 )
             if isinstance(declaration, Dropped):
                 composed.pop(key, None)
@@ -156,7 +170,10 @@ def _check_defaults(owner: str, settings: Iterable[Setting]) -> None:
 
 
 def declares(owner: type) -> bool:
-    """Return whether a class itself declares settings; an attribute of that name that is no tuple is something else."""
+    """Return whether a class itself declares settings.
+
+    An attribute of that name that is no tuple is something else.
+    """
     return isinstance(vars(owner).get("settings"), (tuple, list))
 
 
@@ -172,7 +189,8 @@ def declared_by(owner: type) -> tuple[Declaration, ...]:
     for declaration in declarations:
         if not isinstance(declaration, (Setting, Override, Dropped)):
             raise ConfigurationError(
-                f"{owner.__name__}.settings holds Setting, Override and Dropped (recbole_ib.model.settings), got {declaration!r}"
+                f"{owner.__name__}.settings holds Setting, Override and Dropped (recbole_ib.model.settings), "
+                f"got {declaration!r}"
             )
     return tuple(declarations)
 
@@ -208,8 +226,15 @@ def settings_of(
 
 
 def space_of(settings: Mapping[str, Setting], order: Sequence[str] = ()) -> dict[str, Search]:
-    """Return what a search tries: key -> values, first the keys of ``order``, then the others as they are declared."""
+    """Return what a search tries.
+
+    Key -> values, first the keys of ``order``, then the others as they are declared.
+    """
     searched = {key: setting.search for key, setting in settings.items() if setting.search is not None}
     return {
-        key: searched[key] for key in [*(key for key in order if key in searched), *(key for key in searched if key not in order)]
+        key: searched[key]
+        for key in [
+            *(key for key in order if key in searched),
+            *(key for key in searched if key not in order),
+        ]
     }

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 from recbole_ib.model.layers.encoder import ENCODERS
 from recbole_ib.model.settings import Override, Search, Setting
-from recbole_ib.utils.validate import AnyOf, Anything, Bool, FilePath, Integer, MappingOf, Number, OneOf, Unset
+from recbole_ib.utils.validate import (
+    AnyOf,
+    Anything,
+    Bool,
+    FilePath,
+    Integer,
+    MappingOf,
+    Number,
+    OneOf,
+    Unset,
+)
 
 
 @dataclass(frozen=True)
@@ -28,17 +38,23 @@ class RegisteredEncoder:
         return isinstance(value, str) and value in ENCODERS
 
 
-# -- of several models ------------------------------------------------------------------------------------------------
+# -- of several models ---------------------------------------------------------------------------------------
 
 EMBEDDING_SIZE = Setting("embedding_size", 64, "width d of the embeddings", Integer(1))
 FEATURE_ENCODER = Setting(
-    "feature_encoder", "linear", "what projects the features: linear, or mlp with one hidden layer", RegisteredEncoder()
+    "feature_encoder",
+    "linear",
+    "what projects the features: linear, or mlp with one hidden layer",
+    RegisteredEncoder(),
 )
 N_LAYERS = Setting("n_layers", 2, "user-item layers", Integer())
 N_ITEM_LAYERS = Setting("n_item_layers", 1, "layers of the item graph", Integer())
 KNN_K = Setting("knn_k", 10, "K, neighbors per item, itself included", Integer(1), symbol="$K$")
 RAW_FEATURES = Setting(
-    "raw_features", "tuned", "tuned: the features are trained too, as released; frozen", OneOf("tuned", "frozen")
+    "raw_features",
+    "tuned",
+    "tuned: the features are trained too, as released; frozen",
+    OneOf("tuned", "frozen"),
 )
 MODALITY_WEIGHTS = Setting(
     "modality_weights",
@@ -52,10 +68,17 @@ MODALITY_WEIGHTS = Setting(
     ),
 )
 ITEM_GRAPH = Setting(
-    "item_graph", "learned", "learned: as published; frozen: built once, from the raw features", OneOf("learned", "frozen")
+    "item_graph",
+    "learned",
+    "learned: as published; frozen: built once, from the raw features",
+    OneOf("learned", "frozen"),
 )
-STATIC_WEIGHT = Setting("static_weight", 0.9, "lambda, the share of the raw features' graph", Number(least=0, most=1))
-NORMALIZE_FEATURES = Setting("normalize_features", True, "scale feature rows to length 1 before the projection", Bool())
+STATIC_WEIGHT = Setting(
+    "static_weight", 0.9, "lambda, the share of the raw features' graph", Number(least=0, most=1)
+)
+NORMALIZE_FEATURES = Setting(
+    "normalize_features", True, "scale feature rows to length 1 before the projection", Bool()
+)
 CL_TEMPERATURE = Setting("cl_temperature", 0.2, "temperature of the contrast", Number(above=0))
 
 #: stopping_step of the models whose published tables were made with it
@@ -66,27 +89,35 @@ RELEASED_DECAY = Override("learning_rate_decay", default=0.96, source="release")
 
 def searched_rate(range_source: str, source: str = "") -> Override:
     """Return the learning rate with a search around the default; ``source``: that of another usual value."""
-    return Override("learning_rate", search=Search.loguniform(2.0e-4, 5.0e-3, source=range_source), source=source)
+    return Override(
+        "learning_rate", search=Search.loguniform(2.0e-4, 5.0e-3, source=range_source), source=source
+    )
 
 
 def backbone_setting(source: str) -> Setting:
-    """Return the key that names a wrapper's backbone; its values are checked by :func:`recbole_ib.model.registry.backbone_class`."""
+    """Return the key that names a wrapper's backbone.
+
+    Its values are checked by :func:`recbole_ib.model.registry.backbone_class`.
+    """
     doc = "a model that reads features; its own settings apply too, one layer below"
     return Setting("backbone", "LATTICE", doc, Anything("name"), source=source)
 
 
-# -- of every run -----------------------------------------------------------------------------------------------------
+# -- of every run --------------------------------------------------------------------------------------------
 
 
 def _general(key: str, default: object, doc: str, kind: object) -> Setting:
     return Setting(key, default, doc, kind, general=True)  # type: ignore[arg-type]
 
 
-#: our own keys, and those of RecBole's that a model of ours may set; the defaults stand in properties/overall.yaml too, with which a
-#: test compares them. A key with the kind Anything is checked elsewhere, with more to say.
+#: our own keys, and those of RecBole's that a model of ours may set; the defaults stand in
+#: properties/overall.yaml too, with which a test compares them. A key with the kind Anything is checked
+#: elsewhere, with more to say.
 GENERAL_SETTINGS: tuple[Setting, ...] = (
     _general("protocol", "recbole", "whose test protocol", Anything("recbole | mmrec")),
-    _general("stopping_step", 10, "evaluations without a better valid_metric before training stops", Integer()),
+    _general(
+        "stopping_step", 10, "evaluations without a better valid_metric before training stops", Integer()
+    ),
     _general("sampling", "recbole", "where training batches are made", Anything("recbole | device")),
     _general("learning_rate", 0.001, "of the optimizer", Number()),
     _general("enable_amp", False, "products of features read bfloat16", Bool()),
@@ -98,26 +129,57 @@ GENERAL_SETTINGS: tuple[Setting, ...] = (
     ),
     _general("bottleneck", None, "bottlenecks on the model", Anything("names")),
     _general("use_modalities", None, "the modalities to use", Anything("list")),
-    _general("feature_path", None, "where relative paths of feature files start from", AnyOf(FilePath(), Unset())),
+    _general(
+        "feature_path", None, "where relative paths of feature files start from", AnyOf(FilePath(), Unset())
+    ),
     _general("feature_dtype", "float32", "how features are kept", OneOf("float32", "float16")),
-    _general("knn_search", "auto", "how an item graph's neighbors are searched", OneOf("auto", "exact", "faiss")),
+    _general(
+        "knn_search", "auto", "how an item graph's neighbors are searched", OneOf("auto", "exact", "faiss")
+    ),
     _general("modalities", None, "name -> feature file", Anything("mapping")),
     _general("mmrec_path", None, "a checkout of MMRec", AnyOf(FilePath(), Unset())),
-    _general("mmrec_modalities", None, "which modality is MMRec's vision, which its text", Anything("mapping")),
+    _general(
+        "mmrec_modalities", None, "which modality is MMRec's vision, which its text", Anything("mapping")
+    ),
     _general(
         "split_seed",
         None,
         "the seed of the random split",
         AnyOf(Integer(0), Unset(), what="allowed: a whole number from 0 on, or none for that of the run"),
     ),
-    _general("per_user", False, "write every user's test metrics", AnyOf(Bool(), Unset(), what="allowed: True, False")),
-    _general("save_last", True, "keep the latest evaluated epoch too", AnyOf(Bool(), Unset(), what="allowed: True, False")),
+    _general(
+        "per_user",
+        False,
+        "write every user's test metrics",
+        AnyOf(Bool(), Unset(), what="allowed: True, False"),
+    ),
+    _general(
+        "save_last",
+        True,
+        "keep the latest evaluated epoch too",
+        AnyOf(Bool(), Unset(), what="allowed: True, False"),
+    ),
     _general("resume_checkpoint", None, "a checkpoint to continue from", AnyOf(FilePath(), Unset())),
-    _general("diagnostics", False, "measure what the latents hold", AnyOf(Bool(), Unset(), what="allowed: True, False")),
+    _general(
+        "diagnostics",
+        False,
+        "measure what the latents hold",
+        AnyOf(Bool(), Unset(), what="allowed: True, False"),
+    ),
     _general("diagnostics_items", 2000, "items that are measured", Integer(2)),
     _general("diagnostics_users", 256, "users whose scores are measured", Integer(1)),
-    _general("defaults", "recbole_ib", "whose defaults RecBole's own models run with", OneOf("recbole_ib", "recbole")),
+    _general(
+        "defaults",
+        "recbole_ib",
+        "whose defaults RecBole's own models run with",
+        OneOf("recbole_ib", "recbole"),
+    ),
     # RecBole's own, which no yaml of ours sets for every run
     _general("weight_decay", 0.0, "L2 by the optimizer", Number(least=0)),
-    _general("train_neg_sample_args", {"distribution": "uniform"}, "negative items of training", Anything("mapping")),
+    _general(
+        "train_neg_sample_args",
+        {"distribution": "uniform"},
+        "negative items of training",
+        Anything("mapping"),
+    ),
 )

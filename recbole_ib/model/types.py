@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph
+from recbole_ib.model.user_content import UserContent
 
 if TYPE_CHECKING:
     from recbole.data.interaction import Interaction
@@ -27,6 +29,7 @@ class NamedLosses(tuple):
     names: tuple[str, ...]
 
     def __new__(cls, terms: Mapping[str, Tensor]) -> NamedLosses:
+        """Return the values of ``terms``, with their names."""
         self = super().__new__(cls, terms.values())
         self.names = tuple(terms)
         return self
@@ -45,21 +48,9 @@ class Phase(NamedTuple):
 
     name: str
     loss: Callable[[Interaction], tuple[Tensor, ...]]
-    parameters: Callable[[], Sequence[nn.Parameter]]
+    parameters: Callable[[], Sequence[Tensor]]
     rate: float = 1.0
     main: bool = False
-
-
-class UserContent(NamedTuple):
-    """Theta_2 = [C, Z] of IBMRec Eq. 31.
-
-    Attributes:
-        rows: users ``[n]`` -> c_a ``[n, K d]``, their preferences in the space of the concatenated latents.
-        parameters: returns C and Z, what makes these rows and the latents.
-    """
-
-    rows: Callable[[Tensor], Tensor]
-    parameters: Callable[[], Sequence[nn.Parameter]]
 
 
 class Encoded(NamedTuple):
@@ -81,7 +72,13 @@ class Encoded(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What is scored: ``user`` ``[n_users, D]`` and ``item`` ``[rows, D]``; ``views``: by name, what else the model's own loss reads."""
+    """What is scored.
+
+    Attributes:
+        user: ``[n_users, D]``.
+        item: ``[rows, D]``.
+        views: by name, what else the model's own loss reads.
+    """
 
     user: Tensor
     item: Tensor
@@ -103,23 +100,32 @@ class BatchSubset(NamedTuple):
     nodes: Tensor | None = None
     graph_items: Tensor | None = None
 
+    def graph_rows(self, graph: ItemGraph) -> ItemGraph:
+        """Return an item graph with the rows that are read; :attr:`graph_items` go with one shared graph."""
+        return graph if self.graph_items is None else cast("EdgeGraph", graph).of_rows(self.graph_items)
+
 
 @dataclass(frozen=True)
 class Batch:
     """One batch and everything that its forward pass computes, for the losses to read.
 
     Attributes:
-        interaction: RecBole's batch; ``users``, ``positives``, ``negatives``: its ids ``[B]``, the last ``None`` without sampled negatives.
+        interaction: RecBole's batch.
+        users: its user ids ``[B]``.
+        positives: its item ids ``[B]``.
+        sampled_negatives: ids ``[B]``, or ``None`` for a model that ranks no sampled items.
         subset: the rows that were computed.
         latents: Z^k by name, ``[n_items, d]`` or ``[len(subset.latents), d]``.
-        encoded: before the item graph; ``graph``: the backbone's item graph S; ``refined``: S', that of the bottlenecks, or S.
-        outputs: on ``refined``.
+        encoded: rows before the item graph.
+        graph: the backbone's item graph S.
+        refined: S', the item graph of the bottlenecks, or S.
+        outputs: rows on ``refined``.
     """
 
     interaction: Interaction
     users: Tensor
     positives: Tensor
-    negatives: Tensor | None
+    sampled_negatives: Tensor | None
     subset: BatchSubset
     latents: Mapping[str, Tensor]
     encoded: Encoded
@@ -127,40 +133,61 @@ class Batch:
     refined: ItemGraph
     outputs: Outputs
 
+    @classmethod
+    def of(cls, model: Backbone, interaction: Interaction, *computed: Any) -> Batch:
+        """Return a batch of RecBole's with what a model has computed of it: the fields from ``subset`` on."""
+        sampled = interaction[model.NEG_ITEM_ID] if model.NEG_ITEM_ID in interaction.columns else None
+        return cls(interaction, interaction[model.USER_ID], interaction[model.ITEM_ID], sampled, *computed)
+
+    @property
+    def negatives(self) -> Tensor:
+        """The sampled negative items, ``[B]``.
+
+        Raises:
+            ConfigurationError: the batch has none.
+        """
+        if self.sampled_negatives is None:
+            raise ConfigurationError("the model's loss reads sampled negatives; set train_neg_sample_args")
+        return self.sampled_negatives
+
     @cached_property
     def items(self) -> Tensor:
         """The distinct positive items, sorted: what the bottlenecks call the batch's items."""
         return torch.unique(self.positives)
 
     def item_rows(self, items: Tensor) -> Tensor:
-        """Where the given items stand in ``encoded.item`` and ``outputs.item``."""
+        """Return where items stand in ``encoded.item`` and ``outputs.item``."""
         return positions(items, self.subset.items)
 
     def latent_rows(self, items: Tensor) -> Tensor:
-        """Where the given items stand in ``latents``."""
+        """Return where items stand in ``latents``."""
         return positions(items, self.subset.latents)
 
     def triplets(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The output rows of users, positive and negative items, ``[B, D]`` each."""
-        # one gather for positives and negatives together: the backward scatters once. F.embedding, not indexing, whose
-        # backward adds in the order of the threads: two runs with one seed would differ on several CPU threads
+        """Return the output rows of users, positive and negative items, ``[B, D]`` each."""
+        # one gather for positives and negatives together: the backward scatters once. F.embedding, not
+        # indexing, whose backward adds in the order of the threads: two runs with one seed would differ on
+        # several CPU threads
         items = F.embedding(self.item_rows(torch.cat([self.positives, self.negatives])), self.outputs.item)
         positive, negative = items.split(self.positives.numel())
         return F.embedding(self.users, self.outputs.user), positive, negative
 
 
 def positions(items: Tensor, rows: Tensor | None) -> Tensor:
-    """Where ``items`` stand in the sorted distinct ``rows``; themselves where ``rows`` is ``None``, which means all."""
+    """Return where ``items`` stand in the sorted distinct ``rows``; ``None``, which means all: themselves."""
     return items if rows is None else torch.searchsorted(rows, items)
 
 
 def distinct(*ids: Tensor) -> Tensor:
-    """The distinct ids of several tensors, sorted."""
+    """Return the distinct ids of several tensors, sorted."""
     return torch.unique(torch.cat(ids))
 
 
 def item_graph_subset(num_layers: int, *items: Tensor) -> BatchSubset:
-    """Return the subset of a model whose losses read the outputs of the given items, each by its own row of a one-layer item graph."""
+    """Return the subset of a model whose losses read the outputs of ``items`` alone.
+
+    In a one-layer item graph each of them reads its own row.
+    """
     return BatchSubset(graph_items=distinct(*items)) if num_layers == 1 else BatchSubset()
 
 
@@ -169,10 +196,18 @@ def batch_nodes(n_users: int, users: Tensor, *items: Tensor) -> Tensor:
     return distinct(users, *(n_users + ids for ids in items))
 
 
-def split_nodes(outputs: Tensor, n_users: int, n_items: int, nodes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Users and items of the nodes' outputs ``[n, D]``; ``nodes``: those that these are of, and every other row becomes NaN.
+def split_nodes(
+    outputs: Tensor, n_users: int, n_items: int, nodes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the rows of all users and of all items, given the outputs of nodes.
 
-    NaN and not 0: a loss that reads a row that was not computed is not finite, and training stops with that word.
+    Args:
+        outputs: ``[n, D]``.
+        n_users: the number of users, which are the first nodes.
+        n_items: the number of items.
+        nodes: the node of each row; ``None``: the rows are those of all nodes. Every other row becomes NaN,
+            not 0: a loss that reads a row that was not computed is not finite, and training stops with that
+            word.
     """
     if nodes is not None:
         empty = outputs.new_full((n_users + n_items, outputs.shape[1]), torch.nan)
@@ -182,27 +217,68 @@ def split_nodes(outputs: Tensor, n_users: int, n_items: int, nodes: Tensor | Non
 
 
 class Backbone(Protocol):
-    """What a bottleneck reads of the model that holds it: RecBole's names, and those of :mod:`recbole_ib.model.base`."""
+    """What a bottleneck reads of the model that holds it.
 
+    RecBole's names, and those of :class:`recbole_ib.model.base.MultimodalRecommender`.
+    """
+
+    USER_ID: str
+    ITEM_ID: str
+    NEG_ITEM_ID: str
     training: bool
     n_users: int
     n_items: int
     embedding_size: int
     modalities: list[str]
     item_embedding: nn.Embedding
-    item_graph_kind: str | None
-    latents_role: str
-    latents_in_score: bool
     logger: Any
-    feature_encoder: Any
 
-    def latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]: ...
-    def training_latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]: ...
-    def item_graph(self, latents: Mapping[str, Tensor]) -> ItemGraph: ...
-    def refine(self, graph: ItemGraph, latents: Mapping[str, Tensor]) -> ItemGraph: ...
-    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs: ...
-    def user_content(self) -> UserContent | None: ...
-    def batch_subset(self, interaction: Interaction) -> BatchSubset: ...
-    def parameters(self, recurse: bool = True) -> Any: ...
-    def forward(self, latents: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]: ...
-    def train(self, mode: bool = True) -> Any: ...
+    @property
+    def item_graph_kind(self) -> str | None:
+        """Whether there is one item graph, one per modality, or none."""
+
+    @property
+    def latents_role(self) -> str:
+        """Where the latents act."""
+
+    @property
+    def latents_in_score(self) -> bool:
+        """Whether a ranking reads the latents."""
+
+    @property
+    def feature_encoder(self) -> Any:
+        """The :class:`recbole_ib.model.layers.encoder.ModalityEncoder` of the model, or ``None``."""
+
+    @property
+    def ib(self) -> Mapping[str, Any]:
+        """The bottlenecks by name."""
+
+    def latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Return Z^k by name."""
+
+    def training_latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Return the latents of a training step, which a bottleneck may draw."""
+
+    def item_graph(self, latents: Mapping[str, Tensor]) -> ItemGraph:
+        """Return the item graph S."""
+
+    def refine(self, graph: ItemGraph, latents: Mapping[str, Tensor]) -> ItemGraph:
+        """Return S', the item graph as the bottlenecks leave it."""
+
+    def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
+        """Return what is scored on an item graph."""
+
+    def user_content(self) -> UserContent | None:
+        """Return the users' content preferences, if the model has any."""
+
+    def batch_subset(self, interaction: Interaction) -> BatchSubset:
+        """Return the rows that the model's own losses of a batch read."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Return all parameters, those of the bottlenecks too."""
+
+    def forward(self, latents: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Return all user and item outputs."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Set training or evaluation mode."""

@@ -1,0 +1,1 @@
+"""What RecBole does otherwise while this package is imported: compatibility, data, evaluation, kernels."""

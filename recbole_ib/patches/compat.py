@@ -1,8 +1,8 @@
-"""Every difference between RecBole 1.2.0 / 1.2.1 and today's numpy, scipy, torch, ray and hyperopt, and nothing else.
+"""Incompatibilities of RecBole 1.2.0 / 1.2.1 with today's numpy, scipy, torch, ray and hyperopt.
 
-One :class:`Patch` a difference: its cause, whether the installed versions need it, and what it does. ``apply`` installs the
-needed ones; it runs when ``recbole_ib`` is imported, before any RecBole module is used. No other file of this package
-knows an incompatibility.
+One :class:`Patch` a difference: its cause, whether the installed versions need it, and what it does.
+``apply`` installs the needed ones; it runs when ``recbole_ib`` is imported, before any RecBole module is
+used. No other file of this package knows an incompatibility.
 """
 
 from __future__ import annotations
@@ -10,25 +10,31 @@ from __future__ import annotations
 import importlib.abc
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import pickle
 import re
 import sys
 import warnings
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import dok_matrix
 
 from recbole_ib.errors import CheckpointError
 
-#: set to 1 to let RecBole unpickle checkpoints that this process did not write itself; a pickle can run any code
+#: set to 1 to let RecBole unpickle checkpoints that this process did not write itself; a pickle can run any
+#: code
 TRUST_VARIABLE = "RECBOLE_IB_TRUST_CHECKPOINTS"
 
 
 class Patch(NamedTuple):
-    """name; cause; ``needed()``: do the installed versions need it; ``install()``; until: the release that no longer will."""
+    """Incompatibility: name, cause, whether it is there, what to install, the release that ends it."""
 
     name: str
     cause: str
@@ -50,8 +56,6 @@ def apply() -> list[str]:
 
 _installed: set[str] = set()
 
-# -- numpy ------------------------------------------------------------------------------------------------------------
-
 _NUMPY_ALIASES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
 
 
@@ -61,41 +65,36 @@ def _add_numpy_aliases() -> None:
             setattr(np, name, value)
 
 
-# -- scipy ------------------------------------------------------------------------------------------------------------
-
-
 def _dok_update_missing() -> bool:
-    from scipy.sparse import dok_matrix
-
     return not hasattr(dok_matrix, "_update")
 
 
 def _add_dok_update() -> None:
-    from scipy.sparse import dok_matrix
-
-    def _update(self, data):
+    def _update(self: Any, data: Any) -> None:
         """Enter (row, column) -> value pairs without checks."""
         self._dict.update(data)
 
     dok_matrix._update = _update
 
 
-# -- torch.load -------------------------------------------------------------------------------------------------------
+# -- torch.load ----------------------------------------------------------------------------------------------
 
 _written_here: dict[str, tuple[int, int, int]] = {}
-_checkpoint_reader: Callable[[dict], dict] | None = None
+_checkpoint_readers: list[Callable[[dict], dict]] = []
 
 
 def set_checkpoint_reader(reader: Callable[[dict], dict]) -> None:
-    """``reader`` sees every checkpoint that RecBole's quick start loads, and gives it the form RecBole expects."""
-    global _checkpoint_reader
-    _checkpoint_reader = reader
+    """Pass every checkpoint that RecBole's quick start loads through ``reader``.
+
+    It gives it RecBole's form.
+    """
+    _checkpoint_readers[:] = [reader]
 
 
-def _identity(path) -> tuple[str, tuple[int, int, int]] | None:
-    """A file and what tells whether it was replaced: inode, size, time of change."""
+def _identity(path: str | Path) -> tuple[str, tuple[int, int, int]] | None:
+    """Return a file and what tells whether it was replaced: inode, size, time of change."""
     try:
-        stat = os.stat(path)
+        stat = Path(path).stat()
     except (OSError, TypeError):
         return None
     return os.path.realpath(path), (stat.st_ino, stat.st_size, stat.st_mtime_ns)
@@ -104,18 +103,19 @@ def _identity(path) -> tuple[str, tuple[int, int, int]] | None:
 def _guard_torch_load() -> None:
     plain_load, plain_save = torch.load, torch.save
 
-    def save(obj, f, *args, **kwargs):
+    def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
         plain_save(obj, f, *args, **kwargs)
         if _caller().startswith("recbole.") and (identity := _identity(f)) is not None:
             _written_here[identity[0]] = identity[1]
 
-    def load(f, *args, **kwargs):
+    def load(f: Any, *args: Any, **kwargs: Any) -> Any:
         caller = _caller()
         if not caller.startswith("recbole.") or kwargs.get("weights_only") is not None:
             return plain_load(f, *args, **kwargs)
         checkpoint = _load_for_recbole(plain_load, f, *args, **kwargs)
-        if _checkpoint_reader is not None and caller == "recbole.quick_start.quick_start":
-            checkpoint = _checkpoint_reader(checkpoint)
+        if caller == "recbole.quick_start.quick_start":
+            for reader in _checkpoint_readers:
+                checkpoint = reader(checkpoint)
         return checkpoint
 
     load.__doc__, save.__doc__ = plain_load.__doc__, plain_save.__doc__
@@ -126,7 +126,7 @@ def _caller() -> str:
     return sys._getframe(2).f_globals.get("__name__", "")
 
 
-def _load_for_recbole(plain_load, f, *args, **kwargs):
+def _load_for_recbole(plain_load: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
     identity = _identity(f)
     # a file that this very process wrote is as trustworthy as the process
     if identity is not None and _written_here.get(identity[0]) == identity[1]:
@@ -139,13 +139,14 @@ def _load_for_recbole(plain_load, f, *args, **kwargs):
         if os.environ.get(TRUST_VARIABLE) == "1":
             return plain_load(f, *args, **kwargs, weights_only=False)
         raise CheckpointError(
-            f"{f} is a checkpoint in RecBole's own format: it holds pickled objects, and reading those can run any code. If you know "
+            f"{f} is a checkpoint in RecBole's own format: it holds pickled objects, and reading those can "
+            "run any code. If you know "
             f"who made it, set the environment variable {TRUST_VARIABLE}=1 and call again"
         ) from error
 
 
-def read_pickled_checkpoint(path) -> dict:
-    """A checkpoint in RecBole's own format, its tensors on the CPU; under the very condition under which RecBole may read it.
+def read_pickled_checkpoint(path: str | Path) -> dict:
+    """Read a checkpoint in RecBole's own format, its tensors on the CPU, where RecBole may read it too.
 
     Raises:
         CheckpointError: another process wrote it, and the user has not said to trust it.
@@ -153,24 +154,22 @@ def read_pickled_checkpoint(path) -> dict:
     return _load_for_recbole(torch.load, path, map_location="cpu")
 
 
-# -- RecBole 1.2.1's collector ----------------------------------------------------------------------------------------
+# -- RecBole 1.2.1's collector -------------------------------------------------------------------------------
 
 
 def _collector_moves_numbers() -> bool:
-    import inspect
-
-    from recbole.evaluator.collector import Collector
+    from recbole.evaluator.collector import Collector  # noqa: PLC0415  (apply runs before RecBole is imported)
 
     return ".cpu()" in inspect.getsource(Collector.get_data_struct)
 
 
 def _fix_collector() -> None:
-    from recbole.evaluator.collector import Collector, DataStruct
+    from recbole.evaluator.collector import Collector, DataStruct  # noqa: PLC0415  (as above)
 
     original = Collector.get_data_struct
 
-    def get_data_struct(self):
-        """RecBole's method, kept away from the entries that are no tensors (numbers and counters have no ``cpu``)."""
+    def get_data_struct(self: Any) -> Any:
+        """Call RecBole's method on the tensors alone: numbers and counters have no ``cpu``."""
         everything = self.data_struct
         tensors, others = DataStruct(), {}
         for key, value in everything._data_dict.items():
@@ -188,17 +187,17 @@ def _fix_collector() -> None:
     Collector.get_data_struct = get_data_struct
 
 
-# -- ray and hyperopt -------------------------------------------------------------------------------------------------
+# -- ray and hyperopt ----------------------------------------------------------------------------------------
 
 
 class _Proxy:
     """A module with some attributes replaced, for one RecBole module's eyes alone."""
 
-    def __init__(self, module, **replaced):
+    def __init__(self, module: ModuleType, **replaced: Any):
         self._module = module
         self.__dict__.update(replaced)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
 
@@ -217,7 +216,9 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     def __init__(self, module: str, action: Callable[[], None]):
         self.module, self.action, self.searching = module, action, False
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
         if name != self.module or self.searching:
             return None
         self.searching = True
@@ -229,12 +230,12 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             return None
         execute = spec.loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: ModuleType) -> None:
             execute(module)
             sys.meta_path.remove(self)
             self.action()
 
-        spec.loader.exec_module = exec_module
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
@@ -251,22 +252,24 @@ def _fix_tune_report() -> None:
 
 
 def _replace_tune() -> None:
-    quick_start = sys.modules["recbole.quick_start.quick_start"]
+    quick_start: Any = sys.modules["recbole.quick_start.quick_start"]
     tune = quick_start.tune
 
-    def report(metrics=None, **named):
-        """``tune.report(recall=.1)`` as RecBole writes it, passed on as today's ``tune.report({"recall": .1})``."""
+    def report(metrics: Any = None, **named: Any) -> Any:
+        """Pass ``tune.report(recall=.1)``, as RecBole writes it, on as ``tune.report({"recall": .1})``."""
         values = {**(metrics or {}), **named}
         with warnings.catch_warnings():
             # outside a Ray trial (RecBole's own HyperTuning) there is nobody to report to, which is fine
-            warnings.filterwarnings("ignore", message=".*only be called inside a function that is executed by a Tuner")
+            warnings.filterwarnings(
+                "ignore", message=".*only be called inside a function that is executed by a Tuner"
+            )
             return tune.report({k: float(v) for k, v in values.items()})
 
     quick_start.tune = _Proxy(tune, report=report)
 
 
 def _fix_exhaustive_search() -> None:
-    import recbole.trainer.hyper_tuning as hyper_tuning
+    from recbole.trainer import hyper_tuning  # noqa: PLC0415  (as above)
 
     random = _Proxy(np.random, RandomState=np.random.default_rng)
     hyper_tuning.np = _Proxy(np, random=random)
@@ -279,17 +282,17 @@ def _wrap_output_once() -> None:
 def _replace_colorama_init() -> None:
     from colorama.ansitowin32 import StreamWrapper
 
-    logger = sys.modules["recbole.utils.logger"]
+    logger: Any = sys.modules["recbole.utils.logger"]
     init = logger.init
 
-    def init_once(*args, **kwargs):
+    def init_once(*args: Any, **kwargs: Any) -> None:
         if not isinstance(sys.stdout, StreamWrapper):
             init(*args, **kwargs)
 
     logger.init = init_once
 
 
-# -- folders ----------------------------------------------------------------------------------------------------------
+# -- folders -------------------------------------------------------------------------------------------------
 
 
 def _share_folders() -> None:
@@ -297,18 +300,19 @@ def _share_folders() -> None:
 
 
 def _replace_ensure_dir() -> None:
-    def ensure_dir(dir_path):
-        os.makedirs(dir_path, exist_ok=True)
+    def ensure_dir(dir_path: Any) -> None:
+        os.makedirs(dir_path, exist_ok=True)  # noqa: PTH103  (it runs with the names of recbole.utils.utils)
 
     # the code, not the name: modules imported before this one hold the function itself
     sys.modules["recbole.utils.utils"].ensure_dir.__code__ = ensure_dir.__code__
 
 
-# -- warnings ---------------------------------------------------------------------------------------------------------
+# -- warnings ------------------------------------------------------------------------------------------------
 
 
 def _silence_amp() -> None:
-    # RecBole's Trainer builds torch.cuda.amp.GradScaler every epoch; the user cannot do anything about the advice
+    # RecBole's Trainer builds torch.cuda.amp.GradScaler every epoch; the user cannot do anything about the
+    # advice
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r".*GradScaler is enabled, but CUDA is not available.*")
 
@@ -363,14 +367,16 @@ PATCHES: tuple[Patch, ...] = (
     ),
     Patch(
         "colorama.init",
-        "init_logger wraps sys.stdout anew at every run: after some 250 runs in one process a print recurses too deep",
+        "init_logger wraps sys.stdout anew at every run: after some 250 runs in one process a print recurses "
+        "too deep",
         lambda: (1, 2) <= _version("recbole") < (1, 3),
         _wrap_output_once,
         "a RecBole that wraps the output once",
     ),
     Patch(
         "ensure_dir",
-        "ensure_dir looks for a folder and then makes it: of two runs started together one ends in FileExistsError",
+        "ensure_dir looks for a folder and then makes it: of two runs started together one ends in "
+        "FileExistsError",
         lambda: (1, 2) <= _version("recbole") < (1, 3),
         _share_folders,
         "a RecBole that passes exist_ok=True",
@@ -384,7 +390,8 @@ PATCHES: tuple[Patch, ...] = (
     ),
     Patch(
         "pandas warnings",
-        "Dataset fills missing values by chained assignment, against which pandas 2.2 warns three times a run",
+        "Dataset fills missing values by chained assignment, against which pandas 2.2 warns three times a "
+        "run",
         lambda: _version("pandas") >= (2, 2),
         _silence_pandas,
         "a RecBole that supports pandas 3",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib
 
+from recbole.utils.argument_list import dataset_arguments
+
 from recbole_ib.model.registry import CATALOG, DATASET_KEYS, register_model
 from recbole_ib.patches import collector, data, recbole_config
 
 
 def register_all() -> None:
     """Register the catalog, and let RecBole's Config read our yaml for its models."""
-    from recbole.utils.argument_list import dataset_arguments
-
     for entry in CATALOG.values():
         register_model(getattr(importlib.import_module(f"recbole_ib.model.{entry.module}"), entry.name))
-    dataset_arguments += [key for key in DATASET_KEYS if key not in dataset_arguments]
+    dataset_arguments.extend(key for key in DATASET_KEYS if key not in dataset_arguments)
     recbole_config.patch()
     data.patch_samplers()
     data.patch_loaders()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from recbole.config import Config as RecBoleConfig
 
 from recbole_ib.config.checks import check_keys
@@ -19,23 +21,27 @@ OWN_RUN_KEYS = ("split_seed", "per_user")
 
 
 def patch() -> None:
-    """Let RecBole's own Config read our yaml for the models of the catalog, so that RecBole's entry points run them."""
+    """Let RecBole's own Config read our yaml for the models of the catalog: its entry points run them."""
     original = RecBoleConfig._load_internal_config_dict
     if getattr(original, "_recbole_ib", False):
         return
 
-    def _load_internal_config_dict(self, model, model_class, dataset):
+    def _load_internal_config_dict(
+        self: RecBoleConfig, model: str, model_class: type, dataset: str
+    ) -> dict | None:
         if isinstance(self, Config) or not is_multimodal(model_class):
             return original(self, model, model_class, dataset)
-        return layered_internal_config(self, model, model_class, dataset)
+        layered_internal_config(self, model, model_class, dataset)
+        return None
 
-    _load_internal_config_dict._recbole_ib = True
-    _load_internal_config_dict.original = original
+    replacement: Any = _load_internal_config_dict
+    replacement._recbole_ib = True
+    replacement.original = original
     RecBoleConfig._load_internal_config_dict = _load_internal_config_dict
 
     names = RecBoleConfig._get_model_and_dataset
 
-    def _get_model_and_dataset(self, model, dataset):
+    def _get_model_and_dataset(self: RecBoleConfig, model: str | type | None, dataset: str | None) -> Any:
         if not isinstance(self, Config):
             model = self.external_config_dict.get("model") if model is None else model
             model = resolve_model(model, self.external_config_dict.get("bottleneck"))
@@ -45,7 +51,7 @@ def patch() -> None:
 
     set_defaults = RecBoleConfig._set_default_parameters
 
-    def _set_default_parameters(self):
+    def _set_default_parameters(self: RecBoleConfig) -> None:
         set_defaults(self)
         if is_multimodal(self.model_class):
             # written one way, however the run was asked for: a checkpoint's settings are compared with it
@@ -59,7 +65,8 @@ def patch() -> None:
             for key in OWN_RUN_KEYS:
                 if given.get(key):
                     raise ConfigurationError(
-                        f"{key} is read by run_recbole_ib and the command recbole-ib, not by RecBole's own run"
+                        f"{key} is read by run_recbole_ib and the command recbole-ib, not by RecBole's own "
+                        "run"
                     )
 
     RecBoleConfig._set_default_parameters = _set_default_parameters

@@ -1,0 +1,1 @@
+"""One run: trainers, checkpoints, processes, records and diagnostics."""

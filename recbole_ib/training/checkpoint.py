@@ -8,6 +8,7 @@ import secrets
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,31 +26,38 @@ FIRST_FORMAT = "recbole_ib 1"
 
 
 def checkpoint_path(folder: str | Path, model: str, dataset: str) -> Path:
-    """A name that no other run takes: two started in the same second differ in their last six digits."""
+    """Return a name that no other run takes: two of the same second differ in their last six digits."""
     return Path(folder) / f"{model}-{dataset}-{get_local_time()}-{secrets.token_hex(3)}.pth"
 
 
 def last_path(best: str | Path) -> Path:
-    """Beside the best epoch's file, the one of the last epoch: what an interrupted run continues from."""
+    """Return the path of the last epoch's file, beside the best epoch's.
+
+    What an interrupted run continues from.
+    """
     best = Path(best)
     return best.with_name(f"{best.stem}-last{best.suffix}")
 
 
 def write_checkpoint(state: dict, path: str | Path) -> None:
-    """Write ``state`` to ``path`` in one step: a reader sees the old file or the new one, never half of one."""
+    """Write ``state`` to ``path`` in one step.
+
+    A reader sees the old file or the new one, never half of one.
+    """
     with atomic_write(path) as scratch:
         torch.save({"format": FORMAT, **state}, scratch)
 
 
-def read_checkpoint(path: str | Path, map_location="cpu") -> dict:
+def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict:
     """Read a checkpoint of ours with ``weights_only=True``.
 
     Returns:
-        A dict with ``model``, ``dataset``, ``config`` (plain settings), ``epoch``, ``state_dict``, ``optimizers``, ``best_valid_score``,
-        ``best_valid_result``, ``cur_step``, ``random_state``.
+        A dict with ``model``, ``dataset``, ``config`` (plain settings), ``epoch``, ``state_dict``,
+        ``optimizers``, ``best_valid_score``, ``best_valid_result``, ``cur_step``, ``random_state``.
 
     Raises:
-        CheckpointError: no such file, not one of ours, or damaged; PickledCheckpointError where it may be one of RecBole's own models.
+        CheckpointError: no such file, not one of ours, or damaged; PickledCheckpointError where it may be one
+            of RecBole's own models.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
@@ -60,7 +68,8 @@ def read_checkpoint(path: str | Path, map_location="cpu") -> dict:
             state = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise PickledCheckpointError(
-            f"{path} holds pickled objects: it is no checkpoint of recbole_ib, perhaps one of RecBole's own models ({error})"
+            f"{path} holds pickled objects: it is no checkpoint of recbole_ib, perhaps one of RecBole's own "
+            f"models ({error})"
         ) from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, LookupError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint ({error})") from None
@@ -69,7 +78,8 @@ def read_checkpoint(path: str | Path, map_location="cpu") -> dict:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(
-            f"{path} is no checkpoint of this version of recbole_ib: format {found!r}, this one reads {FORMAT!r}"
+            f"{path} is no checkpoint of this version of recbole_ib: format {found!r}, this one reads "
+            f"{FORMAT!r}"
         )
     return state
 
@@ -80,8 +90,9 @@ def upgraded(state: dict) -> dict:
 
 
 def random_state(generator: torch.Generator | None) -> dict:
-    """The state of every random number generator that a run draws from, as tensors and plain values."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    """Return the state of every random number generator of a run, as tensors and plain values."""
+    legacy: Any = np.random.get_state()
+    name, keys, position, has_gauss, cached = legacy
     version, internal, gauss = random.getstate()
     return {
         "python": [version, list(internal), gauss],
@@ -99,9 +110,10 @@ def restore_random_state(state: dict, generator: torch.Generator | None) -> None
         CheckpointError: ``generator`` is of another kind of device than the one whose state was kept.
     """
     kept = None if generator is None else state["loader"]
-    if kept is not None and kept.numel() != generator.get_state().numel():
+    if generator is not None and kept is not None and kept.numel() != generator.get_state().numel():
         raise CheckpointError(
-            f"the run drew its batches on another kind of device than {generator.device.type} (sampling: device), whose random state "
+            f"the run drew its batches on another kind of device than {generator.device.type} (sampling: "
+            "device), whose random state "
             "does not fit here; continue it on a device of that kind (--use_gpu=True or False)"
         )
     version, internal, gauss = state["python"]
@@ -111,12 +123,12 @@ def restore_random_state(state: dict, generator: torch.Generator | None) -> None
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
-    if kept is not None:
+    if generator is not None and kept is not None:
         generator.set_state(kept.cpu())
 
 
-def _for_recbole(checkpoint: dict) -> dict:
-    """RecBole's ``load_data_and_model`` expects a Config under the key ``config``; ours hold its plain settings."""
+def _for_recbole(checkpoint: Any) -> Any:
+    """Give a checkpoint of ours the form of RecBole's: a Config under the key ``config``."""
     if isinstance(checkpoint, dict) and checkpoint.get("format") == FIRST_FORMAT:
         checkpoint = upgraded(checkpoint)
     if isinstance(checkpoint, dict) and checkpoint.get("format") == FORMAT:

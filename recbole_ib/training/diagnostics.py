@@ -1,17 +1,21 @@
-"""What a model's latents know: measured on a fixed sample after every evaluated epoch, without a trace in the run itself."""
+"""Information diagnostics: what a model's latents hold, measured after every evaluated epoch.
+
+A fixed sample is measured, and nothing of the run changes.
+"""
 
 from __future__ import annotations
 
 import csv
-import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from torch import Tensor, nn
 
 from recbole_ib.bottleneck.alignment import alignment, mean_row, median_rbf_kernel, sample_ids, variance_share
@@ -39,22 +43,22 @@ Fusion = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 class Settings(NamedTuple):
-    """How many items and users are measured."""
+    """Numbers of items and users that are measured."""
 
     items: int
     users: int
 
 
 class Record(NamedTuple):
-    """One line of the file."""
+    """Line of the file."""
 
     epoch: int
     name: str
     value: float
 
 
-def settings(config) -> Settings | None:
-    """The settings of a run, or ``None`` where ``diagnostics`` is off.
+def diagnostics_settings(config: Config) -> Settings | None:
+    """Return the settings of a run, or ``None`` where ``diagnostics`` is off.
 
     Raises:
         ConfigurationError: ``diagnostics`` is neither True nor False, or a number is none or too small.
@@ -62,42 +66,53 @@ def settings(config) -> Settings | None:
     on = config["diagnostics"]
     if on is not None and not isinstance(on, bool):
         raise ConfigurationError(f"diagnostics is {on!r}; allowed: True, False")
-    return Settings(integer(config, "diagnostics_items", least=2), integer(config, "diagnostics_users", least=1)) if on else None
+    return (
+        Settings(integer(config, "diagnostics_items", least=2), integer(config, "diagnostics_users", least=1))
+        if on
+        else None
+    )
 
 
-def unavailable(config) -> str | None:
-    """Why ``diagnostics: True`` measures nothing, or nothing but the initial point, in this run; ``None`` where it works or is off."""
+def why_unavailable(config: Config) -> str | None:
+    """Return why ``diagnostics: True`` measures nothing, or nothing but the initial point, in this run.
+
+    ``None`` where it works or is off.
+    """
     if not config["diagnostics"]:
         return None
     if not is_multimodal(config.model_class):
         return (
-            f"diagnostics: True does nothing for {config['model']}: RecBole's own trainer trains it, and it has no latents of modalities. "
+            f"diagnostics: True does nothing for {config['model']}: RecBole's own trainer trains it, and it "
+            "has no latents of modalities. "
             "The models of `recbole-ib models` are measured; set diagnostics: False, or choose one of those"
         )
     if config["eval_step"] <= 0:
         return (
-            "diagnostics: True measures the initial point alone: it goes on after evaluated epochs, and eval_step is "
+            "diagnostics: True measures the initial point alone: it goes on after evaluated epochs, and "
+            "eval_step is "
             f"{config['eval_step']}. Set eval_step: 1"
         )
     return None
 
 
 def diagnostics_path(checkpoint: str | Path) -> Path:
-    """The file of the run whose best epoch lies in ``checkpoint``."""
+    """Return the file of the run whose best epoch lies in ``checkpoint``."""
     checkpoint = Path(checkpoint)
     return checkpoint.with_name(f"{checkpoint.stem}-diagnostics.csv")
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, and everything as before afterwards: every module's mode and the random state.
+    """Set evaluation mode without gradients, and everything as before afterwards.
 
-    The modes are set one by one: ``eval()`` drops what an evaluation has kept, and ends the epoch of a bridged model.
+    That is every module's mode, and the random state. The modes are set one by one: ``eval()`` drops what an
+    evaluation has kept, and ends the epoch of a bridged model.
     """
     modes = [(module, module.training) for module in model.modules()]
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad():
         try:
-            # an estimate by permutation (MRdIB's redundancy) draws: the same numbers every time, and none of the run's
+            # an estimate by permutation (MRdIB's redundancy) draws: the same numbers every time, and none of
+            # the run's
             torch.manual_seed(SAMPLE_SEED)
             for module, _ in modes:
                 module.training = False
@@ -107,7 +122,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
                 module.training = mode
 
 
-# -- the file ---------------------------------------------------------------------------------------------------------
+# -- the file ------------------------------------------------------------------------------------------------
 
 
 def read_diagnostics(path: str | Path) -> list[Record]:
@@ -118,7 +133,9 @@ def read_diagnostics(path: str | Path) -> list[Record]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigurationError(f"there is no file {path}. A run with --diagnostics=True writes one beside its checkpoint")
+        raise ConfigurationError(
+            f"there is no file {path}. A run with --diagnostics=True writes one beside its checkpoint"
+        )
     try:
         text = path.read_text(encoding="utf-8")
         rows = list(csv.reader(text.splitlines()))
@@ -127,7 +144,8 @@ def read_diagnostics(path: str | Path) -> list[Record]:
     if not rows or tuple(rows[0]) != COLUMNS:
         found = first_few(rows[0]) if rows else "nothing"
         raise ConfigurationError(
-            f"{path} is no file of a run's diagnostics: it starts with {found}; needed are the columns {', '.join(COLUMNS)}"
+            f"{path} is no file of a run's diagnostics: it starts with {found}; needed are the columns "
+            f"{', '.join(COLUMNS)}"
         )
     records = []
     for number, row in enumerate(rows[1:], start=2):
@@ -138,7 +156,8 @@ def read_diagnostics(path: str | Path) -> list[Record]:
             records.append(Record(int(epoch), name, float(value)))
         except ValueError:
             raise ConfigurationError(
-                f"{path}, line {number}: {','.join(row)!r} is no {', '.join(COLUMNS)}; remove the line or the file"
+                f"{path}, line {number}: {','.join(row)!r} is no {', '.join(COLUMNS)}; remove the line or "
+                "the file"
             ) from None
     return records
 
@@ -148,8 +167,8 @@ class DiagnosticsFile:
 
     Args:
         path: of the file.
-        first_epoch: the first epoch that this run measures; lines of it and of later ones, which a run left that got further than the
-            checkpoint this one continues, are dropped.
+        first_epoch: the first epoch that this run measures; lines of it and of later ones, which a run left
+            that got further than the checkpoint this one continues, are dropped.
 
     Raises:
         ConfigurationError: a file is there that this run is to continue and that is none of these.
@@ -163,7 +182,7 @@ class DiagnosticsFile:
         scratch = self.path.with_name(f".{self.path.name}.{secrets.token_hex(3)}.tmp")
         try:
             self._write(scratch, [COLUMNS, *kept])
-            os.replace(scratch, self.path)
+            Path(scratch).replace(self.path)
         finally:
             scratch.unlink(missing_ok=True)
 
@@ -172,12 +191,12 @@ class DiagnosticsFile:
         self._write(self.path, [Record(epoch, name, float(value)) for name, value in values.items()])
 
     @staticmethod
-    def _write(path: Path, rows) -> None:
-        with open(path, "a", encoding="utf-8", newline="") as file:
+    def _write(path: Path, rows: Any) -> None:
+        with Path(path).open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-# -- the model --------------------------------------------------------------------------------------------------------
+# -- the model -----------------------------------------------------------------------------------------------
 
 
 class Diagnostics:
@@ -189,7 +208,7 @@ class Diagnostics:
         sizes: how many items with a feature, and users with an interaction, are drawn.
     """
 
-    def __init__(self, model: MultimodalRecommender, dataset, sizes: Settings):
+    def __init__(self, model: MultimodalRecommender, dataset: Dataset, sizes: Settings):
         self.model = model
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
         # row 0 is padding
@@ -206,17 +225,20 @@ class Diagnostics:
         self._kernels: dict[str, tuple[Tensor, Tensor]] = {}
 
     def measure(self) -> dict[str, float]:
-        """Every measure by its name, see docs/diagnostics.md; nothing of the model changes."""
+        """Return every measure by its name, see docs/diagnostics.md; nothing of the model changes."""
         with evaluation_mode(self.model):
             latents = self.model.training_latents()
             parts, fuse = self.parts(latents) if latents else ({}, dict)
-            found = {**self.dependence(latents), **self.information(parts), **self.shares(parts, fuse)}
-            for bottleneck in self.model.ib.values():
-                found.update(bottleneck.diagnostics(self.model, self.items))
-            return {name: float(value) for name, value in found.items()}
+            measures = {**self.dependence(latents), **self.information(parts), **self.shares(parts, fuse)}
+            bottlenecks: Iterable[Any] = self.model.ib.values()
+            for bottleneck in bottlenecks:
+                measures.update(bottleneck.diagnostics(self.model, self.items))
+            return {name: float(value) for name, value in measures.items()}
 
     def dependence(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """HSIC of every latent with the features it is made of and with the id embeddings, plain and normalized.
+        """Return HSIC of every latent with the features it is made of and with the id embeddings.
+
+        Plain and normalized.
 
         Args:
             latents: name -> ``[n_items, d]``.
@@ -247,7 +269,7 @@ class Diagnostics:
         return found
 
     def information(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """I(z_a; z_b) in nats for every pair of modalities, :func:`recbole_ib.bottleneck.mutual_information.gaussian_information`.
+        """Return I(z_a; z_b) in nats for every pair of modalities, by :func:`gaussian_information`.
 
         Args:
             parts: modality -> ``[n_items, d]``.
@@ -260,7 +282,9 @@ class Diagnostics:
         return found
 
     def shares(self, parts: Mapping[str, Tensor], fuse: Fusion) -> dict[str, Tensor]:
-        """What every modality contributes to the scores, :func:`variance_share`, with its mean in the place of every row.
+        """Return every modality's contribution to the scores, :func:`variance_share`.
+
+        Its mean stands in the place of every row.
 
         Args:
             parts: modality -> ``[n_items, d]``.
@@ -279,15 +303,19 @@ class Diagnostics:
     def parts(self, latents: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Fusion]:
         """The modalities' parts of the latents, and what makes the latents of them again.
 
-        Where they do not (a plug-in has put a function that is not linear, or a mask, into a backbone that mixes its modalities in
-        one projection, as VBPR does), the latents are their own parts.
+        Where they do not (a wrapper has put a function that is not linear, or a mask, into a backbone that
+        mixes its modalities in one projection, as VBPR does), the latents are their own parts.
         """
         encoder = self.model.feature_encoder
+        if encoder is None:
+            return latents, dict
         parts, fuse = encoder.parts(), encoder.fuse
         fused = fuse(parts)
-        if fused.keys() == latents.keys() and all((fused[n] - z).norm() <= SAME_LATENTS * z.norm() for n, z in latents.items()):
+        if fused.keys() == latents.keys() and all(
+            (fused[n] - z).norm() <= SAME_LATENTS * z.norm() for n, z in latents.items()
+        ):
             return parts, fuse
-        return latents, lambda given: given
+        return latents, dict
 
     def _scores(self, latents: Mapping[str, Tensor]) -> Tensor:
         user, item = self.model(latents)
@@ -297,7 +325,7 @@ class Diagnostics:
         return self._masks.get(name, self._any)
 
     def _constant(self, name: str, rows: Tensor) -> Tensor:
-        """The centered kernel of feature rows, computed again only where they are trained and have changed."""
+        """Return the centered kernel of feature rows, computed again only where they have changed."""
         known = self._kernels.get(name)
         if known is None or not torch.equal(known[0], rows):
             self._kernels[name] = known = (rows.clone(), center(median_rbf_kernel(rows)))
@@ -305,7 +333,10 @@ class Diagnostics:
 
 
 def item_ids(model: nn.Module) -> Tensor | None:
-    """The item id embeddings, ``[n_items, d]``, of a model or of the backbone it holds; ``None`` for a model without."""
+    """Return the item id embeddings, ``[n_items, d]``, of a model or of the backbone it holds.
+
+    ``None`` for a model without.
+    """
     for owner in (model, getattr(model, "backbone", None)):
         table = getattr(owner, "item_embedding", None)
         if isinstance(table, nn.Embedding):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
 from torch import Tensor
 from torch.nn.utils.clip_grad import clip_grad_norm_
 
 from recbole_ib.data.train_loader import DeviceTrainLoader
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import MultimodalRecommender
+from recbole_ib.model.layers.encoder import ModalityEncoder
 from recbole_ib.model.wrappers.invrl import (
     environment_losses,
     fill_environments,
@@ -32,23 +36,34 @@ PAIRS_AT_A_TIME = 1 << 16
 
 
 class InvRLTrainer(MultimodalTrainer):
-    """:class:`recbole_ib.training.trainer.MultimodalTrainer` that learns the mask of :class:`recbole_ib.model.wrappers.invrl.InvRL` before it trains.
+    """Trainer that learns the mask of :class:`recbole_ib.model.wrappers.invrl.InvRL` before it trains.
 
-    Checkpoints are written in the training proper, and hold the mask: a resumed run goes on there. One that was interrupted
-    before learns the mask again.
+    Checkpoints are written in the training proper, and hold the mask: a resumed run goes on there. One that
+    was interrupted before learns the mask again.
     """
 
-    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+    def fit(
+        self,
+        train_data: AbstractDataLoader,
+        valid_data: AbstractDataLoader | None = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, dict | None]:
+        """Learn the mask where there is none yet, and train on the masked features."""
         if not bool(self.model.mask_learned):
             self.model.set_mask(self.learn_mask(train_data))
         return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
 
-    def learn_mask(self, train_data) -> Tensor:
-        """All stages but the last; m, ``[D]``."""
+    def learn_mask(self, train_data: AbstractDataLoader) -> Tensor:
+        """Run all stages but the last; return m, ``[D]``."""
         config, model, started = self.config, self.model, time.perf_counter()
         n_pairs, n_environments = len(train_data._dataset), int(config["n_environments"])
         if n_environments > n_pairs:
-            raise ConfigurationError(f"n_environments is {n_environments}, more than the {n_pairs} training interactions")
+            raise ConfigurationError(
+                f"n_environments is {n_environments}, more than the {n_pairs} training interactions"
+            )
         backbone = model.fresh_backbone()
         fresh = {name: value.clone() for name, value in backbone.state_dict().items()}
         self._train_backbone(backbone, self._loader(train_data), int(config["pretrain_epochs"]))
@@ -67,9 +82,16 @@ class InvRLTrainer(MultimodalTrainer):
         self._report("mask learned, all stages", started)
         return mask
 
-    # -- environments ---------------------------------------------------------------------------------------------
+    # -- environments ----------------------------------------------------------------------------------------
 
-    def _find_environments(self, train_data, backbone, fresh: dict, mask: Tensor, name: str) -> Tensor:
+    def _find_environments(
+        self,
+        train_data: AbstractDataLoader,
+        backbone: MultimodalRecommender,
+        fresh: dict,
+        mask: Tensor,
+        name: str,
+    ) -> Tensor:
         """Step 1: a label an interaction, in the order of the training data, ``[n_interactions]``."""
         n, config = int(self.config["n_environments"]), self.config
         labels = fill_environments(torch.randint(n, (len(train_data._dataset),)), n)
@@ -82,12 +104,15 @@ class InvRLTrainer(MultimodalTrainer):
                 backbone.load_state_dict(fresh)
                 loader = self._loader(train_data, torch.nonzero(labels == e).flatten())
                 self._train_backbone(
-                    backbone, loader, int(config["environment_epochs"]), lambda: weight * variant_penalty(backbone, mask)
+                    backbone,
+                    loader,
+                    int(config["environment_epochs"]),
+                    lambda: weight * variant_penalty(backbone, mask),
                 )
                 scores.append(self._pair_scores(backbone, train_data._dataset.inter_feat))
-            found = torch.stack(scores).argmax(dim=0)
-            moved = float((found != labels).float().mean())
-            labels = fill_environments(found, n)
+            nearest_environment = torch.stack(scores).argmax(dim=0)
+            moved = float((nearest_environment != labels).float().mean())
+            labels = fill_environments(nearest_environment, n)
             sizes = torch.bincount(labels, minlength=n).tolist()
             self._report(f"{name}, environments {repeat}: {100 * moved:.1f} % moved, sizes {sizes}", started)
             if moved <= SETTLED:
@@ -95,49 +120,68 @@ class InvRLTrainer(MultimodalTrainer):
         return labels
 
     @torch.no_grad()
-    def _pair_scores(self, backbone: MultimodalRecommender, pairs) -> Tensor:
+    def _pair_scores(self, backbone: MultimodalRecommender, pairs: Interaction) -> Tensor:
         backbone.eval()
         chunks = (pairs[start : start + PAIRS_AT_A_TIME] for start in range(0, len(pairs), PAIRS_AT_A_TIME))
         return torch.cat([backbone.predict(chunk.to(self.device)).cpu() for chunk in chunks])
 
-    # -- mask -----------------------------------------------------------------------------------------------------
+    # -- mask ------------------------------------------------------------------------------------------------
 
-    def _fit_mask(self, train_data, backbone, labels: Tensor, alpha: float, lam: float, name: str) -> Tensor:
+    def _fit_mask(
+        self,
+        train_data: AbstractDataLoader,
+        backbone: MultimodalRecommender,
+        labels: Tensor,
+        alpha: float,
+        lam: float,
+        name: str,
+    ) -> Tensor:
         """Step 2: W and mu on a batch of every environment a step; clamp(mu + .5, 0, 1).
 
-        In float32 with ``enable_amp`` too: the penalty compares gradients that differ by little, and differentiates them again.
+        In float32 with ``enable_amp`` too: the penalty compares gradients that differ by little, and
+        differentiates them again.
         """
         config, started = self.config, time.perf_counter()
-        loaders = [self._loader(train_data, torch.nonzero(labels == e).flatten()) for e in range(int(config["n_environments"]))]
+        loaders = [
+            self._loader(train_data, torch.nonzero(labels == e).flatten())
+            for e in range(int(config["n_environments"]))
+        ]
         steps, streams = max(len(loader) for loader in loaders), [_endless(loader) for loader in loaders]
         backbone.train().requires_grad_(False)
-        weights = redraw_first_layers(backbone.encoder)
+        weights = redraw_first_layers(_encoder(backbone))
         mu = torch.zeros_like(self.model.mask).requires_grad_(True)
         optimizer = torch.optim.Adam([*weights, mu], lr=float(config["mask_learning_rate"]))
         for epoch in range(int(config["mask_epochs"])):
-            backbone, total = self.model.rebuilt(backbone, gate(mu)), 0.0
+            backbone = self.model.rebuilt(backbone, gate(mu))
+            total: Any = 0.0
             for step in range(steps):
                 if step == 0 or backbone.latents_role == "graph":
                     backbone.pre_epoch(epoch)
-                use_mask(backbone.encoder, gate(mu, float(config["mask_noise"])))
+                use_mask(_encoder(backbone), gate(mu, float(config["mask_noise"])))
                 batches = [next(stream).to(self.device) for stream in streams]
                 loss = mask_loss(environment_losses(backbone, batches), weights, mu, alpha, lam)
-                for parameter, gradient in zip([*weights, mu], torch.autograd.grad(loss, [*weights, mu]), strict=True):
+                for parameter, gradient in zip(
+                    [*weights, mu], torch.autograd.grad(loss, [*weights, mu]), strict=True
+                ):
                     parameter.grad = gradient
                 optimizer.step()
                 total = total + loss.detach()
             _check_finite(total, "the mask; a lower invariance_weight or mask_learning_rate often helps")
         mask = gate(mu).detach()
         spread = ", ".join(
-            f"{part} {value:.3f}" for part, value in (("least", mask.min()), ("mean", mask.mean()), ("most", mask.max()))
+            f"{part} {value:.3f}"
+            for part, value in (("least", mask.min()), ("mean", mask.mean()), ("most", mask.max()))
         )
         self._report(f"{name}, mask of {mask.numel()} features: {spread}", started)
         return mask
 
-    # -- both -----------------------------------------------------------------------------------------------------
+    # -- both ------------------------------------------------------------------------------------------------
 
-    def _loader(self, train_data, index: Tensor | None = None):
-        """A loader of its own on the training interactions, or some of them; negatives are drawn as for all of them."""
+    def _loader(self, train_data: AbstractDataLoader, index: Tensor | None = None) -> Any:
+        """Return a loader on the training interactions, or some of them.
+
+        Negatives are drawn as for all of them.
+        """
         dataset = train_data._dataset
         if index is not None:
             dataset = dataset.copy(dataset.inter_feat[index])
@@ -146,18 +190,24 @@ class InvRLTrainer(MultimodalTrainer):
             loader.share_draws(train_data)
         return loader
 
-    def _train_backbone(self, backbone, loader, epochs: int, penalty: Callable[[], Tensor] | None = None) -> None:
-        """Plain training by the run's optimizer, without evaluation."""
+    def _train_backbone(
+        self,
+        backbone: MultimodalRecommender,
+        loader: Any,
+        epochs: int,
+        penalty: Callable[[], Tensor] | None = None,
+    ) -> None:
+        """Train plainly by the run's optimizer, without evaluation."""
         parameters = list(backbone.parameters())
         optimizer = self._build_optimizer(params=parameters, weight_decay=self.weight_decay)
         for epoch in range(epochs):
             backbone.train()
             backbone.pre_epoch(epoch)
-            total = 0.0
+            total: Any = 0.0
             for batch in loader:
                 optimizer.zero_grad(set_to_none=True)
                 with mixed(self.enable_amp, self.device):
-                    loss = sum(backbone.calculate_loss(batch.to(self.device)))
+                    loss: Any = sum(backbone.calculate_loss(batch.to(self.device)))
                     if penalty is not None:
                         loss = loss + penalty()
                     loss.backward()
@@ -171,11 +221,17 @@ class InvRLTrainer(MultimodalTrainer):
         self.logger.info(f"InvRL {what} [time: {time.perf_counter() - started:.2f}s]")
 
 
-def _endless(loader) -> Iterator:
+def _endless(loader: Any) -> Iterator:
     while True:
         yield from loader
 
 
-def _check_finite(total, what: str) -> None:
+def _check_finite(total: Any, what: str) -> None:
     if not bool(torch.isfinite(torch.as_tensor(total))):
         raise ValueError(f"training loss is not finite, of {what}")
+
+
+def _encoder(backbone: MultimodalRecommender) -> ModalityEncoder:
+    if backbone.encoder is None:
+        raise ConfigurationError(f"InvRL masks features, and {type(backbone).__name__} projects none")
+    return backbone.encoder

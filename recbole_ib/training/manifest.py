@@ -1,4 +1,7 @@
-"""The record that every run leaves beside its checkpoint: settings, versions, data, features, metrics, time and memory, as JSON."""
+"""The record that every run leaves beside its checkpoint, as JSON.
+
+It holds settings, versions, data, features, metrics, time and memory.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ import time
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
+from recbole.data.dataset import Dataset
 
 from recbole_ib.config.serialize import plain_config, plain_value
 from recbole_ib.data.digest import interactions_digests, table_digest
@@ -27,13 +32,14 @@ PACKAGES = ("recbole-ib", "recbole", "torch", "numpy", "scipy", "pandas")
 
 
 class RunRecord:
-    """What is known only while a run goes on: its times, its memory, and where its trainer keeps none, its validation curve."""
+    """Record of what is known only while a run goes on: its times, its memory, its validation curve."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.started = datetime.now(timezone.utc)
         self.seconds: dict[str, float] = {}
         self.curve: list[dict] = []
-        #: was it this process that trained? Otherwise its memory tells nothing, and ``epochs`` says how many were trained elsewhere
+        #: was it this process that trained? Otherwise its memory tells nothing, and ``epochs`` says how many
+        #: were trained elsewhere
         self.trained_here, self.epochs = True, 0
         self._since = time.perf_counter()
         forget_peak()
@@ -45,20 +51,25 @@ class RunRecord:
         self.seconds[part], self._since = now - self._since, now
 
     def begin_training(self) -> None:
+        """End the preparation."""
         self._end("set_up")
 
     def evaluated(self, epoch: int, score: float) -> None:
-        """An evaluation: what ``callback_fn`` of RecBole's trainers is told."""
-        self.curve.append({"epoch": int(epoch), "score": float(score), "seconds": time.perf_counter() - self._since})
+        """Add an evaluation: the ``callback_fn`` of RecBole's trainers."""
+        self.curve.append(
+            {"epoch": int(epoch), "score": float(score), "seconds": time.perf_counter() - self._since}
+        )
 
     def begin_test(self) -> None:
+        """End the training."""
         self._end("train")
 
     def end_test(self) -> None:
+        """End the test."""
         self._end("test")
 
 
-def write_records(run, record: RunRecord, result: dict) -> dict[str, str]:
+def write_records(run: Any, record: RunRecord, result: dict) -> dict[str, str | None]:
     """Write the manifest and, with ``per_user``, the users' metrics; the paths of both, by kind.
 
     Args:
@@ -137,25 +148,28 @@ def read_manifest(path: str | Path) -> dict:
         raise ConfigurationError(f"there is no manifest {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is no manifest of a run: it is no JSON ({error})") from None
-    found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-    if found != FORMAT:
-        raise ConfigurationError(f"{path} is no manifest of a run: format {found!r}, this version reads {FORMAT!r}")
+    kind = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+    if kind != FORMAT:
+        raise ConfigurationError(
+            f"{path} is no manifest of a run: format {kind!r}, this version reads {FORMAT!r}"
+        )
     return manifest
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that decide a run's numbers."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+    """Return Python's version and those of the packages that decide a run's numbers."""
+    return {"python": platform.python_version(), **{name: _installed(name) for name in PACKAGES}}
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -163,8 +177,8 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def json_values(values):
-    """Infinite numbers and NaN as text: JSON has no numbers for them."""
+def json_values(values: Any) -> Any:
+    """Return plain values with infinite numbers and NaN as text: JSON has no numbers for them."""
     if isinstance(values, dict):
         return {key: json_values(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -172,19 +186,21 @@ def json_values(values):
     return str(values) if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def _data(run) -> dict:
-    """Sizes and digests; a data set without users or items (RecBole has such models) has no digest."""
+def _data(run: Any) -> dict:
+    """Return sizes and digests; a data set without users or items (RecBole has such models) has no digest."""
     dataset = run.dataset
     if not (dataset.uid_field and dataset.iid_field):
         return {}
     # without the padding
-    found = {"users": dataset.user_num - 1, "items": dataset.item_num - 1}
+    sizes = {"users": dataset.user_num - 1, "items": dataset.item_num - 1}
     parts = {name: getattr(run, f"{name}_data")._dataset for name in ("train", "valid", "test")}
     digests = interactions_digests(parts)
-    return found | {name: {"interactions": len(part), "digest": digests[name]} for name, part in parts.items()}
+    return sizes | {
+        name: {"interactions": len(part), "digest": digests[name]} for name, part in parts.items()
+    }
 
 
-def _features(dataset) -> dict:
+def _features(dataset: Dataset) -> dict:
     tables = getattr(dataset, "modalities", None) or {}
     specs = {spec.name: spec for spec in dataset.modality_specs(dataset.config)} if tables else {}
     return {

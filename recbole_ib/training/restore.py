@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.data import create_dataset, data_preparation
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.utils import get_model, init_seed
 from torch import nn
 
@@ -25,22 +28,26 @@ from recbole_ib.training.checkpoint import random_state, read_checkpoint, restor
 from recbole_ib.training.manifest import read_manifest
 from recbole_ib.training.run import split_seed
 
-#: settings of the training run that would write files or speak to a server, and those by which RecBole would unpickle a data set or
-#: loaders that lie beside the checkpoint: reading a checkpoint runs nobody's code. An empty value would mean RecBole's own file names
+#: settings of the training run that would write files or speak to a server, and those by which RecBole would
+#: unpickle a data set or loaders that lie beside the checkpoint: reading a checkpoint runs nobody's code. An
+#: empty value would mean RecBole's own file names
 QUIET = {
     "log_wandb": False,
     "save_dataset": False,
     "save_dataloaders": False,
     "show_progress": False,
     "resume_checkpoint": None,
-    "dataset_save_path": os.path.join(os.devnull, "none"),
-    "dataloaders_save_path": os.path.join(os.devnull, "none"),
+    "dataset_save_path": str(Path(os.devnull) / "none"),
+    "dataloaders_save_path": str(Path(os.devnull) / "none"),
 }
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """No log below an error, and the random state as it was: every rebuilt model would repeat what the training run has said."""
+    """Write no log below an error, and leave the random state as it was.
+
+    Every rebuilt model would repeat what the training run has said.
+    """
     level, state = logging.root.manager.disable, random_state(None)
     logging.disable(logging.WARNING)
     try:
@@ -51,18 +58,21 @@ def silenced() -> Iterator[None]:
 
 
 def read_checkpoint_any(checkpoint: str | Path) -> dict:
-    """What a checkpoint holds, of our models or RecBole's own; its ``config`` as plain settings.
+    """Return what a checkpoint holds, of our models or RecBole's own; its ``config`` as plain settings.
 
     Raises:
-        CheckpointError: no such file, damaged, no checkpoint, or one of RecBole's own models that nobody has said to trust.
+        CheckpointError: no such file, damaged, no checkpoint, or one of RecBole's own models that nobody has
+            said to trust.
     """
     try:
         return read_checkpoint(checkpoint)
     except PickledCheckpointError:
-        state = compat.read_pickled_checkpoint(checkpoint)
+        state: Any = compat.read_pickled_checkpoint(checkpoint)
     config = state.get("config") if isinstance(state, dict) else None
     if not isinstance(config, RecBoleConfig) or "state_dict" not in state:
-        raise CheckpointError(f"{checkpoint} is no checkpoint: it holds no configuration and weights of a run")
+        raise CheckpointError(
+            f"{checkpoint} is no checkpoint: it holds no configuration and weights of a run"
+        )
     plain = plain_config(config)
     if not isinstance(config, Config):
         # a run of RecBole's own command never saw our defaults
@@ -70,8 +80,13 @@ def read_checkpoint_any(checkpoint: str | Path) -> dict:
     return {**state, "config": plain}
 
 
-def run_config(state: dict, checkpoint: str | Path, device: str | torch.device | None = None, data_path=None) -> Config:
-    """The configuration of a run as it is used again.
+def run_config(
+    state: dict,
+    checkpoint: str | Path,
+    device: str | torch.device | None = None,
+    data_path: str | Path | None = None,
+) -> Config:
+    """Return the configuration of a run as it is used again.
 
     Args:
         state: from :func:`read_checkpoint_any`.
@@ -84,7 +99,11 @@ def run_config(state: dict, checkpoint: str | Path, device: str | torch.device |
     """
     # RecBole sets CUDA_VISIBLE_DEVICES to gpu_id: the GPUs that the host process sees stay those it sees
     gpus = ",".join(str(i) for i in range(torch.cuda.device_count()))
-    changes = {**QUIET, "checkpoint_dir": str(Path(checkpoint).parent), "gpu_id": os.environ.get("CUDA_VISIBLE_DEVICES", gpus)}
+    changes = {
+        **QUIET,
+        "checkpoint_dir": str(Path(checkpoint).parent),
+        "gpu_id": os.environ.get("CUDA_VISIBLE_DEVICES", gpus),
+    }
     if data_path is not None:
         changes["data_path"] = str(data_path)
     config = config_from_plain(state["config"], **changes)
@@ -99,31 +118,40 @@ def _device(wanted: str | torch.device) -> torch.device:
     except (RuntimeError, TypeError) as error:
         raise ConfigurationError(f"device is {wanted!r}: {error}") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(f"device is {str(wanted)!r}, but torch sees {torch.cuda.device_count()} GPUs here; use cpu")
+        raise ConfigurationError(
+            f"device is {str(wanted)!r}, but torch sees {torch.cuda.device_count()} GPUs here; use cpu"
+        )
     return device
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run's data as it split them, and its weights; see :func:`restore_run`.
+    """Data of a run as it split them, and its weights; see :func:`restore_run`.
 
-    dataset: all interactions, before the split; train, valid, test: RecBole's loaders, empty ones as RecBole has them.
+    Attributes:
+        dataset: all interactions, before the split.
+        train: RecBole's loader; empty ones are as RecBole has them.
+        valid: the same.
+        test: the same.
     """
 
     path: str
     state: dict
     config: Config
-    dataset: object
-    train: object
-    valid: object
-    test: object
+    dataset: Dataset
+    train: AbstractDataLoader
+    valid: AbstractDataLoader
+    test: AbstractDataLoader
 
     def seed(self) -> None:
         """Set the random numbers as the run did."""
         init_seed(self.config["seed"], self.config["reproducibility"])
 
-    def network(self, dataset=None) -> nn.Module:
-        """The model with the checkpoint's weights, built from the training data, or from ``dataset`` in their place.
+    def network(self, dataset: Dataset | None = None) -> nn.Module:
+        """Return the model with the checkpoint's weights, built from the training data.
+
+        Args:
+            dataset: to be used in the place of the training data.
 
         Raises:
             CheckpointError: the weights do not fit.
@@ -134,10 +162,14 @@ class TrainedRun:
         try:
             network.load_state_dict(self.state["state_dict"])
         except RuntimeError as error:
-            raise CheckpointError(f"{self.path} does not fit {self.config['model']} on its data set: {error}") from None
+            raise CheckpointError(
+                f"{self.path} does not fit {self.config['model']} on its data set: {error}"
+            ) from None
         # no parameters of the network: nothing moves them to its device
         others = self.state.get("other_parameter") or {}
-        network.load_other_parameter({k: v.to(self.config["device"]) if torch.is_tensor(v) else v for k, v in others.items()})
+        network.load_other_parameter(
+            {k: v.to(self.config["device"]) if torch.is_tensor(v) else v for k, v in others.items()}
+        )
         return network
 
 
@@ -150,14 +182,16 @@ def restore_run(checkpoint: str | Path, state: dict, config: Config) -> TrainedR
         config: from :func:`run_config`.
 
     Raises:
-        CheckpointError: the data are not there, cannot be read, or are not those of the run, as the checkpoint and the manifest beside
-            it tell. Without its manifest a checkpoint of one of RecBole's own models tells nothing but the numbers of users and items.
+        CheckpointError: the data are not there, cannot be read, or are not those of the run, as the
+            checkpoint and the manifest beside it tell. Without its manifest a checkpoint of one of RecBole's
+            own models tells nothing but the numbers of users and items.
         ConfigurationError: there is no such data set.
     """
     check_dataset_name(config)
     if not Path(config["data_path"]).is_dir():
         raise CheckpointError(
-            f"the data set {config['dataset']!r} of {checkpoint} is not in {config['data_path']}; data_path says where data sets lie now"
+            f"the data set {config['dataset']!r} of {checkpoint} is not in {config['data_path']}; data_path "
+            "says where data sets lie now"
         )
     init_seed(split_seed(config), config["reproducibility"])
     try:
@@ -167,20 +201,22 @@ def restore_run(checkpoint: str | Path, state: dict, config: Config) -> TrainedR
         raise
     except (ValueError, KeyError, OSError) as error:
         raise CheckpointError(
-            f"the data set {config['dataset']!r} in {config['data_path']} cannot be read as the run of {checkpoint} read it: {error}"
+            f"the data set {config['dataset']!r} in {config['data_path']} cannot be read as the run of "
+            f"{checkpoint} read it: {error}"
         ) from error
     run = TrainedRun(str(checkpoint), state, config, dataset, train, valid, test)
     changed = "data_digest" in state and data_digest(train, valid) != state["data_digest"]
     if changed or _differs_from_manifest(run):
         raise CheckpointError(
-            f"the interactions or features of {config['dataset']!r} in {config['data_path']} are not those that {checkpoint} was "
+            f"the interactions or features of {config['dataset']!r} in {config['data_path']} are not those "
+            f"that {checkpoint} was "
             "trained on; put back the files of its run, or train again"
         )
     return run
 
 
 def _differs_from_manifest(run: TrainedRun) -> bool:
-    """Whether the manifest beside the checkpoint, if it is that run's, tells of other interactions in any part.
+    """Return whether the manifest beside the checkpoint names other interactions in any part.
 
     A checkpoint of one of RecBole's own models holds no digest, and one of ours none of the test set.
     """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 from recbole.data import create_dataset, data_preparation
 from recbole.data.dataloader import AbstractDataLoader
@@ -15,29 +16,33 @@ from recbole.data.dataset import Dataset
 from recbole.data.transform import construct_transform
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+from torch import nn
 
 from recbole_ib.config.checks import unread_settings
 from recbole_ib.config.config import Config
 from recbole_ib.errors import CheckpointError, ConfigurationError, TrainingInterrupted
 from recbole_ib.model.registry import ensure_known, is_multimodal
-from recbole_ib.patches.kernels import applies, speed_up
+from recbole_ib.patches.kernels import applicable, install_fast_kernels
 from recbole_ib.training import distributed
 from recbole_ib.training.checkpoint import checkpoint_path, last_path
-from recbole_ib.training.diagnostics import unavailable
+from recbole_ib.training.diagnostics import why_unavailable
+from recbole_ib.training.distributed import ProcessGroup, SingleProcess
 from recbole_ib.training.manifest import RunRecord, write_records
 from recbole_ib.training.per_user import check_per_user
 from recbole_ib.utils.malloc import tune_malloc
 
 
 def run_recbole_ib(
-    model=None,
-    dataset=None,
+    model: nn.Module | None = None,
+    dataset: Dataset | None = None,
     config_file_list: Sequence[str] | None = None,
     config_dict: dict | None = None,
     saved: bool = True,
     argv: Sequence[str] = (),
 ) -> dict:
-    """Train a model on a data set and test its best epoch: RecBole's quick start, for our models and RecBole's own.
+    """Train a model on a data set and test its best epoch.
+
+    RecBole's quick start, for our models and RecBole's own.
 
     Args:
         model: a name of the catalog or of RecBole, or a model class (ours, RecBole's or the caller's own).
@@ -48,9 +53,10 @@ def run_recbole_ib(
         argv: ``--key=value`` words; they win over everything.
 
     Returns:
-        RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, plain floats) and
-        ``checkpoint`` (its path or None), ``manifest`` (the path of the run's record, see :mod:`recbole_ib.training.manifest`), ``per_user`` (its
-        path or None), ``train_seconds``, ``test_seconds``, ``model``, ``dataset``.
+        RecBole's result (``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``,
+        ``test_result``, plain floats) and ``checkpoint`` (its path or None), ``manifest`` (the path of the
+        run's record, see :mod:`recbole_ib.training.manifest`), ``per_user`` (its path or None),
+        ``train_seconds``, ``test_seconds``, ``model``, ``dataset``.
 
     Raises:
         RecBoleIBError: a wrong setting, feature file or checkpoint, before training starts.
@@ -60,13 +66,16 @@ def run_recbole_ib(
     if isinstance(model, type):
         ensure_known(model)
     config = Config(model, dataset, config_file_list, config_dict, argv=argv)
-    with distributed.running(config) as processes:
+    with distributed.process_group(config) as processes:
         return _run(config, saved, processes)
 
 
 @dataclass
 class RunSetup:
-    """What a run trains with: settings, the whole data set, its three loaders, and the trainer, whose ``model`` is the network."""
+    """What a run trains with.
+
+    Settings, the whole data set, its three loaders, and the trainer, whose ``model`` is the network.
+    """
 
     config: Config
     dataset: Dataset
@@ -81,8 +90,10 @@ def prepare(config: Config, dataset: Dataset | None = None) -> RunSetup:
 
     Args:
         config: of the run.
-        dataset: what ``recbole.data.create_dataset`` gives for these settings, to be used instead of loading it again. It is split in
-            place: every run needs a copy of its own. The run's numbers are those of one that loads the data itself.
+        dataset: what ``recbole.data.create_dataset`` gives for these settings, to be used instead of loading
+            it again. It is split in
+            place: every run needs a copy of its own. The run's numbers are those of one that loads the data
+                itself.
 
     Raises:
         RecBoleIBError: settings, features or a checkpoint that training must not start with.
@@ -99,32 +110,38 @@ def prepare(config: Config, dataset: Dataset | None = None) -> RunSetup:
     network = _build_model(config, train_data._dataset).to(config["device"])
     logger.info(network)
     if not is_multimodal(config.model_class):
-        # RecBole counts them here, on a copy of the model; left out, a model that draws random numbers in predict() would differ
+        # RecBole counts them here, on a copy of the model; left out, a model that draws random numbers in
+        # predict() would differ
         flops = get_flops(network, dataset, config["device"], logger, construct_transform(config))
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, network)
     if not is_multimodal(config.model_class) and hasattr(trainer, "saved_model_file"):
-        # RecBole's names have one-second resolution: two runs started together would test each other's weights
-        trainer.saved_model_file = str(checkpoint_path(config["checkpoint_dir"], config["model"], config["dataset"]))
-    if applies(config):
-        speed_up(network, trainer)
+        # RecBole's names have one-second resolution: two runs started together would test each other's
+        # weights
+        trainer.saved_model_file = str(
+            checkpoint_path(config["checkpoint_dir"], config["model"], config["dataset"])
+        )
+    if applicable(config):
+        install_fast_kernels(network, trainer)
     if config["resume_checkpoint"]:
         _resume(trainer, config)
     return RunSetup(config, dataset, train_data, valid_data, test_data, trainer)
 
 
-def split_seed(config) -> int:
+def split_seed(config: Config) -> int:
     """The seed of the random split: the key ``split_seed``, or the run's own ``seed``."""
     chosen = config["split_seed"]
     if chosen is None:
         return config["seed"]
     if isinstance(chosen, bool) or not isinstance(chosen, int) or chosen < 0:
-        raise ConfigurationError(f"split_seed is {chosen!r}; allowed: a whole number from 0 on, or none for that of the run")
+        raise ConfigurationError(
+            f"split_seed is {chosen!r}; allowed: a whole number from 0 on, or none for that of the run"
+        )
     return chosen
 
 
-def _run(config, saved: bool, processes) -> dict:
+def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup) -> dict:
     if processes.first:
         init_logger(config)
     logger = getLogger()
@@ -134,12 +151,16 @@ def _run(config, saved: bool, processes) -> dict:
     logger.info(config)
     unread = unread_settings(config)
     if unread:
-        logger.warning(f"{config['model']} does not read {', '.join(unread)}: other models do, this run is the same without")
-    if unavailable(config):
-        logger.warning(unavailable(config))
+        logger.warning(
+            f"{config['model']} does not read {', '.join(unread)}: other models do, this run is the same "
+            "without"
+        )
+    if why_unavailable(config):
+        logger.warning(why_unavailable(config))
     if not is_multimodal(config.model_class) and config["defaults"] == "recbole_ib":
         logger.info(
-            "Data, metrics, early stopping and kernels are recbole_ib's; --defaults=recbole keeps RecBole's own, bit for bit"
+            "Data, metrics, early stopping and kernels are recbole_ib's; --defaults=recbole keeps RecBole's "
+            "own, bit for bit"
         )
     check_per_user(config, processes.size)
 
@@ -150,7 +171,9 @@ def _run(config, saved: bool, processes) -> dict:
     try:
         best_valid_score, best_valid_result = fit(run, saved=saved, callback=record.evaluated)
         record.begin_test()
-        test_result = trainer.evaluate(run.test_data, load_best_model=saved, show_progress=config["show_progress"])
+        test_result = trainer.evaluate(
+            run.test_data, load_best_model=saved, show_progress=config["show_progress"]
+        )
         record.end_test()
     except KeyboardInterrupt:
         raise _interrupted(run, saved) from None
@@ -173,8 +196,13 @@ def _run(config, saved: bool, processes) -> dict:
     return {**result, "manifest": paths.get("manifest"), "per_user": paths.get("per_user")}
 
 
-def fit(run: RunSetup, saved: bool = True, callback: Callable[[int, float], None] | None = None):
-    """Train; the best validation score and the metrics of its epoch. ``callback(epoch, score)`` hears of every evaluation."""
+def fit(
+    run: RunSetup, saved: bool = True, callback: Callable[[int, float], None] | None = None
+) -> tuple[float, dict | None]:
+    """Train; the best validation score and the metrics of its epoch.
+
+    ``callback(epoch, score)`` hears of every evaluation.
+    """
     arguments = {"saved": saved, "show_progress": run.config["show_progress"]}
     # RecBole's trainer of decision trees tells nobody of its evaluations
     if callback is not None and "callback_fn" in inspect.signature(run.trainer.fit).parameters:
@@ -182,16 +210,17 @@ def fit(run: RunSetup, saved: bool = True, callback: Callable[[int, float], None
     return run.trainer.fit(run.train_data, run.valid_data, **arguments)
 
 
-def _check_cut_offs(config, dataset) -> None:
-    """torch would refuse it after the first epoch."""
+def _check_cut_offs(config: Config, dataset: Dataset) -> None:
+    """Torch would refuse it after the first epoch."""
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) > dataset.item_num:
         raise ConfigurationError(
-            f"topk asks for the best {max(config['topk'])} items, and the data set {config['dataset']!r} has {dataset.item_num - 1} after "
+            f"topk asks for the best {max(config['topk'])} items, and the data set {config['dataset']!r} has "
+            f"{dataset.item_num - 1} after "
             "filtering; lower topk"
         )
 
 
-def _build_model(config, dataset):
+def _build_model(config: Config, dataset: Dataset) -> Any:
     try:
         return get_model(config["model"])(config, dataset)
     except ConfigurationError:
@@ -202,27 +231,35 @@ def _build_model(config, dataset):
         raise ConfigurationError(f"{config['model']} cannot be built with these settings: {error}") from error
 
 
-def _resume(trainer, config) -> None:
+def _resume(trainer: AbstractTrainer, config: Config) -> None:
     if not is_multimodal(config.model_class):
         raise CheckpointError(
-            f"{config['model']} is RecBole's own model: RecBole's checkpoints hold neither the random state nor the best result, so a "
+            f"{config['model']} is RecBole's own model: RecBole's checkpoints hold neither the random state "
+            "nor the best result, so a "
             "resumed run would not be the same run. resume_checkpoint works for the models of recbole_ib"
         )
     trainer.resume_checkpoint(config["resume_checkpoint"])
 
 
 def _interrupted(run: RunSetup, saved: bool) -> TrainingInterrupted:
-    """Return the error with the file that ``resume_checkpoint`` goes on with: of the last evaluated epoch, or the best one."""
+    """Return the error with the file that ``resume_checkpoint`` goes on with.
+
+    The last epoch's, or the best.
+    """
     if not is_multimodal(run.config.model_class):
-        return TrainingInterrupted(f"{run.config['model']} is RecBole's own model, whose training cannot be resumed")
+        return TrainingInterrupted(
+            f"{run.config['model']} is RecBole's own model, whose training cannot be resumed"
+        )
     best = Path(run.trainer.saved_model_file)
     checkpoint = next((path for path in (last_path(best), best) if saved and path.is_file()), None)
     if checkpoint is None:
         return TrainingInterrupted("no epoch was evaluated and saved, so nothing can be resumed")
-    return TrainingInterrupted(f"resume_checkpoint={checkpoint} goes on after the last evaluated epoch", checkpoint)
+    return TrainingInterrupted(
+        f"resume_checkpoint={checkpoint} goes on after the last evaluated epoch", checkpoint
+    )
 
 
-def _floats(result) -> dict[str, float] | None:
+def _floats(result: Any) -> dict[str, float] | None:
     return None if result is None else {name: float(value) for name, value in result.items()}
 
 
@@ -232,7 +269,12 @@ def format_result(result: dict) -> str:
     names = list(dict.fromkeys([*valid, *test]))
     width = max(len("metric"), *(len(n) for n in names)) if names else len("metric")
     rule = "-" * (width + 20)
-    lines = [f"{result['model']} on {result['dataset']}", rule, f"{'metric':<{width}} {'valid':>9} {'test':>9}", rule]
+    lines = [
+        f"{result['model']} on {result['dataset']}",
+        rule,
+        f"{'metric':<{width}} {'valid':>9} {'test':>9}",
+        rule,
+    ]
     for name in names:
         cells = [f"{values[name]:>9.4f}" if name in values else f"{'-':>9}" for values in (valid, test)]
         lines.append(f"{name:<{width}} {cells[0]} {cells[1]}")

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-#: old name -> new one, the first that fits; ``{encoder}`` is ``encoder``, or ``encoder.first`` where a second layer follows (DualGNN)
+#: old name -> new one, the first that fits; ``{encoder}`` is ``encoder``, or ``encoder.first`` where a second
+#: layer follows (DualGNN)
 RULES = (
     (r"projections\.", r"{encoder}."),
     (r"second\.", r"encoder.second."),
@@ -27,14 +28,17 @@ def renamed_state(state_dict: Mapping[str, Value]) -> dict[str, Value]:
     """Return the state dict of a model of 0.1.0 under today's names, in the same order.
 
     Args:
-        state_dict: of any model of 0.1.0's catalog, with its bottlenecks; of a wrapper, its backbone's names stand behind ``backbone.``.
+        state_dict: of any model of 0.1.0's catalog, with its bottlenecks; of a wrapper, its backbone's names
+            stand behind ``backbone.``.
     """
     return {_renamed(name, state_dict): value for name, value in state_dict.items()}
 
 
 def _renamed(name: str, state_dict: Mapping[str, object]) -> str:
     owner = "backbone." if name.startswith("backbone.") else ""
-    encoder = "encoder.first" if any(other.startswith(f"{owner}second.") for other in state_dict) else "encoder"
+    encoder = (
+        "encoder.first" if any(other.startswith(f"{owner}second.") for other in state_dict) else "encoder"
+    )
     for old, new in RULES:
         changed, count = re.subn(f"^{re.escape(owner)}{old}", owner + new.format(encoder=encoder), name)
         if count:

@@ -1,4 +1,4 @@
-"""The checks that training starts with, alone, and a report of what the data set holds."""
+"""The checks that training starts with, without a training, and a report on the data set."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from recbole.data import create_samplers
 from recbole.data.dataset import Dataset
+from recbole.utils import init_seed
 
+from recbole_ib.config.argv import parse_arguments
+from recbole_ib.config.config import Config
 from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.data.features import load_modality
 from recbole_ib.data.modality_spec import ModalityReport
 from recbole_ib.errors import FeatureError
+from recbole_ib.model.registry import CATALOG
 
 
 @dataclass
 class DatasetReport:
-    """What a data set holds. ``errors`` is not empty where training would refuse it."""
+    """Content of a data set. ``errors`` is not empty where training would refuse it."""
 
     name: str
     folder: str
@@ -32,22 +36,30 @@ class DatasetReport:
     warnings: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """The report for a person."""
+        """Return the report as lines for a reader."""
         lines = [
             f"data set {self.name} ({self.folder})",
             f"  users {self.users}, items {self.items}, interactions {self.interactions}",
             "  split: " + ", ".join(f"{k} {v}" for k, v in self.split_sizes.items()),
-            "  cold items (no training interaction): " + ", ".join(f"{v} in {k}" for k, v in self.cold_items.items()),
+            "  cold items (no training interaction): "
+            + ", ".join(f"{v} in {k}" for k, v in self.cold_items.items()),
         ]
         for report in self.modalities:
             spec = report.spec
-            shape = "unreadable" if report.shape is None else f"{report.shape[0]} x {report.shape[1]} {report.dtype}"
+            shape = (
+                "unreadable"
+                if report.shape is None
+                else f"{report.shape[0]} x {report.shape[1]} {report.dtype}"
+            )
             lines.append(f"modality {spec.name}: {shape}, {spec.file}")
-            lines.append(f"  encoder: {spec.encoder or 'not stated'}; items without a row get: {spec.missing}")
+            lines.append(
+                f"  encoder: {spec.encoder or 'not stated'}; items without a row get: {spec.missing}"
+            )
             if not report.errors:
                 share = 100.0 * report.covered / max(1, report.n_items)
                 lines.append(
-                    f"  covers {report.covered} of {report.n_items} items ({share:.1f} %), zero rows {report.zero_rows}, "
+                    f"  covers {report.covered} of {report.n_items} items ({share:.1f} %), zero rows "
+                    f"{report.zero_rows}, "
                     f"duplicate rows {report.duplicate_rows}"
                 )
                 if report.graph_edges is not None:
@@ -57,19 +69,28 @@ class DatasetReport:
         if not self.modalities:
             lines.append("no modality is named: RecBole's own models run, multimodal ones do not")
         lines += [f"warning: {text}" for text in self.warnings]
-        lines += [f"ERROR: {text}" for text in self.errors if not any(text in r.errors for r in self.modalities)]
-        lines.append("training would refuse this data set" if self.errors else "training would accept this data set")
+        lines += [
+            f"ERROR: {text}" for text in self.errors if not any(text in r.errors for r in self.modalities)
+        ]
+        lines.append(
+            "training would refuse this data set" if self.errors else "training would accept this data set"
+        )
         return "\n".join(lines)
 
 
 class UncheckedDataset(MultimodalDataset):
-    """The interactions alone: the modalities are read below, so that one broken file does not hide the next."""
+    """Data set without its modalities.
+
+    They are read one by one, so that one broken file does not hide the next.
+    """
 
     def _load_modalities(self) -> None:
         self.modalities, self.has_feature, self.item_graphs = {}, {}, {}
 
 
-def check_dataset(config_file_list: Sequence[str] | None = None, config_dict: dict | None = None, argv: Sequence[str] = ()):
+def check_dataset(
+    config_file_list: Sequence[str] | None = None, config_dict: dict | None = None, argv: Sequence[str] = ()
+) -> DatasetReport:
     """Build a data set as training would, with all feature files checked and reported.
 
     Args: as of :func:`recbole_ib.training.run.run_recbole_ib`; the model does not matter.
@@ -81,10 +102,6 @@ def check_dataset(config_file_list: Sequence[str] | None = None, config_dict: di
         ConfigurationError: a wrong setting, or a data set that is not there.
         FeatureError: interactions that RecBole cannot load.
     """
-    from recbole_ib.config.argv import parse_arguments
-    from recbole_ib.config.config import Config
-    from recbole_ib.model.registry import CATALOG
-
     given = {**(config_dict or {}), **parse_arguments(argv)}
     model = given["model"] if given.get("model") in CATALOG else "VLATTICE"
     config = Config(model, None, config_file_list, config_dict, argv=argv)
@@ -127,7 +144,5 @@ def check_dataset(config_file_list: Sequence[str] | None = None, config_dict: di
 
 
 def _split(dataset: Dataset) -> list[Dataset]:
-    from recbole.utils import init_seed
-
     init_seed(dataset.config["seed"], dataset.config["reproducibility"])
     return dataset.build()

@@ -1,16 +1,20 @@
-"""How a search is put to Ray: searcher, scheduler, resources, Ray's own settings."""
+"""Searcher, scheduler, resources and Ray's own settings of a search."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from recbole.config import Config
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.tuning.options import Options
 from recbole_ib.tuning.space import Space, default_point
 
-#: Ray's own settings while it searches: a killed command loses at most two seconds of bookkeeping, and Ray prints and logs little
+#: Ray's own settings while it searches: a killed command loses at most two seconds of bookkeeping, and Ray
+#: prints and logs little
 RAY_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "2",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -23,13 +27,15 @@ DEFAULT_GRACE = 10
 
 
 def total_trials(space: Space, how: Options) -> int:
+    """Return the number of trials of a search."""
     count = how.trials
     for domain in space.values() if how.search == "grid" else ():
         count *= len(domain.values())
     return count
 
 
-def searcher(space: Space, how: Options, base):
+def searcher(space: Space, how: Options, base: Config) -> Any:
+    """Return Ray's search algorithm."""
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     seed = search_seed(how, base)
@@ -49,7 +55,8 @@ def searcher(space: Space, how: Options, base):
     return OptunaSearch(points_to_evaluate=points, seed=seed)
 
 
-def scheduler(how: Options, base):
+def scheduler(how: Options, base: Config) -> Any:
+    """Return Ray's scheduler."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
     if how.scheduler == "none":
@@ -57,23 +64,35 @@ def scheduler(how: Options, base):
     # a trial that reaches its last epoch ends by itself, and notes it
     grace = grace_epochs(how, base)
     return ASHAScheduler(
-        time_attr="epoch", max_t=base["epochs"], grace_period=grace, reduction_factor=how.reduction, stop_last_trials=False
+        time_attr="epoch",
+        max_t=base["epochs"],
+        grace_period=grace,
+        reduction_factor=how.reduction,
+        stop_last_trials=False,
     )
 
 
-def search_seed(how: Options, base) -> int:
+def search_seed(how: Options, base: Config) -> int:
+    """Return the seed of the searcher: the search's own, or that of the runs."""
     return int(base["seed"] if how.seed is None else how.seed)
 
 
-def grace_epochs(how: Options, base) -> int:
+def grace_epochs(how: Options, base: Config) -> int:
+    """Return the epochs that every trial trains before it may be stopped.
+
+    Raises:
+        ConfigurationError: more than a trial trains.
+    """
     if how.grace is not None and how.grace > base["epochs"]:
-        raise ConfigurationError(f"grace is {how.grace} epochs, and a trial trains at most {base['epochs']} (epochs)")
+        raise ConfigurationError(
+            f"grace is {how.grace} epochs, and a trial trains at most {base['epochs']} (epochs)"
+        )
     return min(DEFAULT_GRACE, base["epochs"]) if how.grace is None else how.grace
 
 
 @contextmanager
 def ray_environment() -> Iterator[None]:
-    """Ray's own settings for the time of a search."""
+    """Set Ray's own settings for the time of a search."""
     values = RAY_ENVIRONMENT
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)

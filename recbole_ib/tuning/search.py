@@ -7,15 +7,33 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from recbole.config import Config
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.tuning import options as asked
 from recbole_ib.tuning.options import Options
-from recbole_ib.tuning.plots import pairs_of
-from recbole_ib.tuning.ray_setup import grace_epochs, ray_environment, scheduler, search_seed, searcher, total_trials
+from recbole_ib.tuning.plots import pairs_of  # noqa: TID253  (matplotlib is imported when it draws)
+from recbole_ib.tuning.ray_setup import (
+    grace_epochs,
+    ray_environment,
+    scheduler,
+    search_seed,
+    searcher,
+    total_trials,
+)
 from recbole_ib.tuning.report import TuneResult, write_outputs
-from recbole_ib.tuning.shared_dataset import Data, Given, prepare, read_given
-from recbole_ib.tuning.space import Space, check_grid, check_searched, decode, parse_space, read_space, shipped_space
+from recbole_ib.tuning.shared_dataset import BaseSettings, SharedDataset, prepare, read_base_settings
+from recbole_ib.tuning.space import (
+    Space,
+    check_grid,
+    check_searched,
+    decode,
+    parse_space,
+    read_space,
+    shipped_space,
+)
 from recbole_ib.tuning.trial import Job, Record, read_record, run_in_worker, write_record
 from recbole_ib.utils.ray import check_resources, lock_directory, ray_session
 
@@ -24,7 +42,7 @@ RESTARTS = 2
 
 
 def tune(
-    model=None,
+    model: str | type | None = None,
     dataset: str | None = None,
     space: Mapping | str | Path | None = None,
     config_file_list: Sequence[str] | None = None,
@@ -32,7 +50,7 @@ def tune(
     argv: Sequence[str] = (),
     out: str | Path | None = None,
     command: str = "recbole_ib.tune",
-    **options,
+    **options: Any,
 ) -> TuneResult:
     """Search for the settings of a model by its validation score, and test the best trial's best epoch once.
 
@@ -40,17 +58,20 @@ def tune(
         model: a name, or a model class.
         dataset: a name.
         space: what is searched, a mapping or a yaml file; default: the one that ships for the model.
-        config_file_list, config_dict, argv: settings of all trials, as for :func:`recbole_ib.run_recbole_ib`.
+        config_file_list: yaml files with settings of all trials; later ones win.
+        config_dict: settings of all trials; they win over the files.
+        argv: ``--key=value`` words; they win over everything.
         out: the folder for everything that the search writes; default ``tuned/DATASET/MODEL``.
         command: what was typed, for the files' headers.
         options: see :class:`recbole_ib.tuning.options.Options`.
 
     Raises:
-        ConfigurationError: a wrong setting, space, option or folder, before anything is trained; no trial finished.
+        ConfigurationError: a wrong setting, space, option or folder, before anything is trained; no trial
+            finished.
     """
     how = Options(**options)
     changes = {} if how.seed is None else {"seed": how.seed}
-    given = read_given(model, dataset, config_file_list, config_dict, argv, changes)
+    given = read_base_settings(model, dataset, config_file_list, config_dict, argv, changes)
     base = given.config()
     searched = _space(space, base)
     if how.search == "grid":
@@ -59,12 +80,14 @@ def tune(
     for key in searched:
         if key in given.settings:
             print(
-                f"{key} = {given.settings[key]!r} is given, and searched: trials take the space's values, not this one",
+                f"{key} = {given.settings[key]!r} is given, and searched: trials take the space's values, "
+                "not this one",
                 flush=True,
             )
     if not 1 <= (base["eval_step"] or 0) <= base["epochs"]:
         raise ConfigurationError(
-            f"a search decides by validation: eval_step must be between 1 and epochs ({base['epochs']}), got {base['eval_step']}"
+            f"a search decides by validation: eval_step must be between 1 and epochs ({base['epochs']}), got "
+            f"{base['eval_step']}"
         )
     pairs_of(searched, how.heatmaps)
     folder = Path(out if out is not None else Path("tuned") / base.dataset / base["model"]).resolve()
@@ -78,21 +101,29 @@ def tune(
                 records = _run(job, base, how, folder, resumed)
         except KeyboardInterrupt:
             print(
-                f"\nInterrupted. The same command with --resume goes on with the search in {folder}", file=sys.stderr, flush=True
+                f"\nInterrupted. The same command with --resume goes on with the search in {folder}",
+                file=sys.stderr,
+                flush=True,
             )
             raise
         return write_outputs(job, base, how, records, folder, command, time.perf_counter() - started)
 
 
-def _space(space, base) -> Space:
+def _space(space: Any, base: Config) -> Space:
     if space is None:
         return shipped_space(base)
     return parse_space(space, "the space") if isinstance(space, Mapping) else read_space(space)
 
 
-def _description(given: Given, base, space: Space, how: Options, data: Data, command: str) -> dict:
-    """Everything that decides a search, for search.json."""
-    name = f"{given.model.__module__}.{given.model.__qualname__}" if isinstance(given.model, type) else base["model"]
+def _description(
+    given: BaseSettings, base: Config, space: Space, how: Options, data: SharedDataset, command: str
+) -> dict:
+    """Return everything that decides a search, for search.json."""
+    name = (
+        f"{given.model.__module__}.{given.model.__qualname__}"
+        if isinstance(given.model, type)
+        else base["model"]
+    )
     return {
         "format": asked.FORMAT,
         "command": command,
@@ -113,12 +144,16 @@ def _description(given: Given, base, space: Space, how: Options, data: Data, com
     }
 
 
-def _job(given: Given, base, data: Data, space: Space, folder: Path, how: Options) -> Job:
-    return Job(given, data, space, str(folder / "trials"), max(1, int(how.cpus_per_trial)), _gpus(how, base) > 0)
+def _job(
+    given: BaseSettings, base: Config, data: SharedDataset, space: Space, folder: Path, how: Options
+) -> Job:
+    return Job(
+        given, data, space, str(folder / "trials"), max(1, int(how.cpus_per_trial)), _gpus(how, base) > 0
+    )
 
 
-def _gpus(how: Options, base) -> float:
-    """GPUs a trial: as asked, or a quarter where Ray has any."""
+def _gpus(how: Options, base: Config) -> float:
+    """Return the GPUs per trial: as asked, or a quarter where Ray has any."""
     import ray
 
     if how.gpus_per_trial is not None:
@@ -126,13 +161,13 @@ def _gpus(how: Options, base) -> float:
     return 0.25 if base["use_gpu"] and ray.cluster_resources().get("GPU", 0) > 0 else 0
 
 
-def trial_name(trial) -> str:
-    """The folder of a trial among Ray's own files."""
+def trial_name(trial: Any) -> str:
+    """Return the folder of a trial among Ray's own files."""
     return trial.trial_id
 
 
-def _run(job: Job, base, how: Options, folder: Path, resumed: bool) -> list[Record]:
-    """Let Ray run the trials; the records of all of them."""
+def _run(job: Job, base: Config, how: Options, folder: Path, resumed: bool) -> list[Record]:
+    """Let Ray run the trials; return the records of all of them."""
     from ray import tune as ray_tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
@@ -147,7 +182,11 @@ def _run(job: Job, base, how: Options, folder: Path, resumed: bool) -> list[Reco
         tuner = Tuner.restore(str(state), trainable=trainable, resume_unfinished=True)
     else:
         if resumed:
-            print(f"the search in {folder} was ended before it had noted anything to go on with: it starts over", flush=True)
+            print(
+                f"the search in {folder} was ended before it had noted anything to go on with: it starts "
+                "over",
+                flush=True,
+            )
             asked.clear(folder, ("ray", "trials"))
         total = total_trials(job.space, how)
         progress = Progress(job.folder, total, bigger, f"valid {base['valid_metric']}", how.keep_checkpoints)
@@ -173,12 +212,12 @@ def _run(job: Job, base, how: Options, folder: Path, resumed: bool) -> list[Reco
     with warnings.catch_warnings():
         # optuna hears the epochs of a trial that was started again a second time
         warnings.filterwarnings("ignore", message="The reported value is ignored")
-        found = tuner.fit()
-    return [_record(job, result) for result in found]
+        results = tuner.fit()
+    return [_record(job, results[i]) for i in range(len(results))]
 
 
-def _record(job: Job, result) -> Record:
-    """The record of one of Ray's results; what a killed worker could not note is added."""
+def _record(job: Job, result: Any) -> Record:
+    """Return the record of one of Ray's results; what a killed worker could not note is added."""
     trial_id = Path(result.path).name
     folder = Path(job.folder) / trial_id
     record = read_record(folder)
@@ -186,6 +225,8 @@ def _record(job: Job, result) -> Record:
         record = Record(trial_id, decode(job.space, result.config or {}))
     if record.status == "running":
         record.status = "failed" if result.error is not None else "stopped"
-        record.error = "" if result.error is None else f"its worker ended: {str(result.error).strip().splitlines()[-1]}"
+        record.error = (
+            "" if result.error is None else f"its worker ended: {str(result.error).strip().splitlines()[-1]}"
+        )
         write_record(record, folder)
     return record

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recbole.utils.argument_list import dataset_arguments
 
@@ -53,17 +54,19 @@ class Domain:
 
     @property
     def numeric(self) -> bool:
+        """Whether all values are numbers."""
         return self.kind != "choice" or all(_is_number(v) for v in self.args)
 
     def values(self) -> list:
         """All values of a discrete domain."""
         return list(range(self.args[0], self.args[1] + 1)) if self.kind == "int" else list(self.args)
 
-    def first(self):
+    def first(self) -> Any:
         """A value of the domain, to check settings with."""
         return self.args[0]
 
-    def contains(self, value) -> bool:
+    def contains(self, value: Any) -> bool:
+        """Return whether a value lies in the domain."""
         if self.kind == "choice":
             return any(v == value and isinstance(v, bool) == isinstance(value, bool) for v in self.args)
         if not _is_number(value) or not self.args[0] <= value <= self.args[1]:
@@ -75,11 +78,11 @@ class Domain:
             return math.isclose(steps, round(steps), abs_tol=1e-9)
         return True
 
-    def encode(self, value):
+    def encode(self, value: object) -> Any:
         """A value as Ray's searchers take it: lists and mappings as text."""
         return json.dumps(value, sort_keys=True) if self._coded else value
 
-    def decode(self, value):
+    def decode(self, value: object) -> Any:
         """A sampled value as a plain one."""
         if self._coded:
             return next(v for v in self.args if json.dumps(v, sort_keys=True) == value)
@@ -87,9 +90,11 @@ class Domain:
 
     @property
     def _coded(self) -> bool:
-        return self.kind == "choice" and not all(v is None or isinstance(v, (bool, int, float, str)) for v in self.args)
+        return self.kind == "choice" and not all(
+            v is None or isinstance(v, (bool, int, float, str)) for v in self.args
+        )
 
-    def for_ray(self, grid: bool = False):
+    def for_ray(self, grid: bool = False) -> Any:
         """The domain as an object of Ray Tune."""
         from ray import tune
 
@@ -109,7 +114,7 @@ class Domain:
 Space = dict[str, Domain]
 
 
-def parse_space(entries, source: str) -> Space:
+def parse_space(entries: Any, source: str) -> Space:
     """A mapping of settings to domains, as a yaml file holds it.
 
     Args:
@@ -121,18 +126,21 @@ def parse_space(entries, source: str) -> Space:
     """
     if not isinstance(entries, Mapping) or not entries:
         raise ConfigurationError(
-            f"{source}: a space maps settings to what is searched, such as fib_weight: {{loguniform: [0.1, 5]}}; "
+            f"{source}: a space maps settings to what is searched, such as fib_weight: "
+            f"{{loguniform: [0.1, 5]}}; "
             f"kinds: {_kinds()}; got {entries!r}"
         )
     return {str(key): _domain(str(key), entry, f"{source}: {key}") for key, entry in entries.items()}
 
 
-def _domain(key: str, entry, where: str) -> Domain:
+def _domain(key: str, entry: Any, where: str) -> Domain:
     if not isinstance(entry, Mapping) or len(entry) != 1:
         raise ConfigurationError(f"{where} must be one kind with its values, {_kinds()}; got {entry!r}")
     (kind, args), *_ = entry.items()
     if kind not in KINDS:
-        raise ConfigurationError(f"{where}: there is no kind {kind!r}.{nearest(str(kind), KINDS)} Kinds: {_kinds()}")
+        raise ConfigurationError(
+            f"{where}: there is no kind {kind!r}.{nearest(str(kind), KINDS)} Kinds: {_kinds()}"
+        )
     if not isinstance(args, (list, tuple)) or not args:
         raise ConfigurationError(f"{where}: {kind} takes {KINDS[kind]}, got {args!r}")
     if kind == "choice":
@@ -141,11 +149,14 @@ def _domain(key: str, entry, where: str) -> Domain:
         return Domain(key, kind, tuple(args))
     wanted = 3 if kind == "quniform" else 2
     if len(args) != wanted or not all(_is_number(v) and math.isfinite(v) for v in args):
-        raise ConfigurationError(f"{where}: {kind} takes the {wanted} numbers {KINDS[kind]}, got {list(args)!r}")
+        raise ConfigurationError(
+            f"{where}: {kind} takes the {wanted} numbers {KINDS[kind]}, got {list(args)!r}"
+        )
     low, high = args[:2]
     if low >= high:
         raise ConfigurationError(
-            f"{where}: {kind} goes from low to high, got {list(args)!r}; one value alone is {{choice: [{low}]}}"
+            f"{where}: {kind} goes from low to high, got {list(args)!r}; one value alone is "
+            f"{{choice: [{low}]}}"
         )
     if kind == "loguniform" and low <= 0:
         raise ConfigurationError(
@@ -156,7 +167,9 @@ def _domain(key: str, entry, where: str) -> Domain:
     if kind == "quniform":
         step = args[2]
         if step <= 0 or not all(math.isclose(v / step, round(v / step), abs_tol=1e-9) for v in (low, high)):
-            raise ConfigurationError(f"{where}: quniform needs a step > 0 that low and high are multiples of, got {list(args)!r}")
+            raise ConfigurationError(
+                f"{where}: quniform needs a step > 0 that low and high are multiples of, got {list(args)!r}"
+            )
     return Domain(key, kind, tuple(args) if kind == "int" else tuple(float(v) for v in args))
 
 
@@ -174,12 +187,14 @@ def check_grid(space: Space) -> None:
     for domain in space.values():
         if domain.kind not in DISCRETE:
             raise ConfigurationError(
-                f"{domain.key}: a grid goes through values one by one, and {domain.kind} has no end of them. Write them out, such as "
-                f"{domain.key}: {{choice: [{domain.args[0]:g}, {domain.args[1]:g}]}}, or search with --search=optuna or random"
+                f"{domain.key}: a grid goes through values one by one, and {domain.kind} has no end of them. "
+                "Write them out, such as "
+                f"{domain.key}: {{choice: [{domain.args[0]:g}, {domain.args[1]:g}]}}, or search with "
+                "--search=optuna or random"
             )
 
 
-def default_point(space: Space, config) -> tuple[dict, list[str]]:
+def default_point(space: Space, config: Config) -> tuple[dict, list[str]]:
     """The settings' own values, as a first trial, and the keys whose own value lies outside of the space."""
     outside = [key for key, domain in space.items() if not domain.contains(config[key])]
     return {key: domain.encode(config[key]) for key, domain in space.items()}, outside
@@ -190,7 +205,7 @@ def decode(space: Space, sampled: Mapping) -> dict:
     return {key: domain.decode(sampled[key]) for key, domain in space.items()}
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -198,11 +213,13 @@ def _kinds() -> str:
     return ", ".join(f"{{{kind}: {args}}}" for kind, args in KINDS.items())
 
 
-#: settings of the whole search: trials with different ones would not be comparable, or would not be the same model
+#: settings of the whole search: trials with different ones would not be comparable, or would not be the same
+#: model
 SEARCH_KEYS = {
-    "model", "dataset", "bottleneck", "defaults", "seed", "split_seed", "epochs", "eval_step", "eval_args", "metrics", "topk",
-    "valid_metric", "repeatable", "data_path", "checkpoint_dir", "save_last", "resume_checkpoint", "gpu_id", "use_gpu", "device",
-    "reproducibility", "per_user", "save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path",
+    "model", "dataset", "bottleneck", "defaults", "seed", "split_seed", "epochs", "eval_step", "eval_args",
+    "metrics", "topk", "valid_metric", "repeatable", "data_path", "checkpoint_dir", "save_last",
+    "resume_checkpoint", "gpu_id", "use_gpu", "device", "reproducibility", "per_user", "save_dataset",
+    "save_dataloaders", "dataset_save_path", "dataloaders_save_path",
 }  # fmt: skip
 
 
@@ -212,7 +229,7 @@ def data_keys() -> set[str]:
 
 
 def shipped_space(config: Config) -> Space:
-    """The space of a configuration's model, as its classes declare it; a plug-in's with its backbone's.
+    """The space of a configuration's model, as its classes declare it; a wrapper's with its backbone's.
 
     Raises:
         ConfigurationError: the package has none.
@@ -224,14 +241,18 @@ def shipped_space(config: Config) -> Space:
     if not entries:
         folder = properties_folder() / "tune"
         raise ConfigurationError(
-            f"no search space ships for {config['model']}: give one with --space=FILE.yaml. The package has spaces for "
+            f"no search space ships for {config['model']}: give one with --space=FILE.yaml. The package has "
+            "spaces for "
             f"{', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}, and for these with bottlenecks"
         )
     return parse_space(entries, f"the space of {config['model']}")
 
 
 def _entries(model_class: type, model: str = "") -> dict:
-    declared = {key: search.plain() for key, search in model_space(model_class, bottlenecks_of(model, model_class)).items()}
+    declared = {
+        key: search.plain()
+        for key, search in model_space(model_class, bottlenecks_of(model, model_class)).items()
+    }
     if declared:
         return declared
     # RecBole's own models declare nothing: their spaces are files
@@ -258,17 +279,21 @@ def check_searched(space: Space, make_config: Callable[[dict], Config]) -> Confi
     for key in space:
         if key in data_keys():
             raise ConfigurationError(
-                f"the space holds {key}, which the data set is made from; all trials share one data set. Tune once for each value, with "
+                f"the space holds {key}, which the data set is made from; all trials share one data set. "
+                "Tune once for each value, with "
                 f"--{key}=VALUE and an --out of its own"
             )
         if key in SEARCH_KEYS:
             raise ConfigurationError(
-                f"the space holds {key}, which must be the same in all trials for their scores to be comparable; give it as --{key}=VALUE"
+                f"the space holds {key}, which must be the same in all trials for their scores to be "
+                f"comparable; give it as --{key}=VALUE"
             )
     config = make_config({key: domain.first() for key, domain in space.items()})
     read = read_keys(config)
     unread = [
-        f"the space holds {key!r}, which {config['model']} does not read.{nearest(key, read)}" for key in space if key not in read
+        f"the space holds {key!r}, which {config['model']} does not read.{nearest(key, read)}"
+        for key in space
+        if key not in read
     ]
     if unread:
         raise ConfigurationError("\n".join(unread))
@@ -278,7 +303,11 @@ def check_searched(space: Space, make_config: Callable[[dict], Config]) -> Confi
 def read_keys(config: Config) -> set[str]:
     """The settings that training a configuration's model reads."""
     model_class = config.model_class
-    keys = {*our_yaml("overall"), *read_yaml(RECBOLE_PROPERTIES / "overall.yaml"), *class_keys(model_class, config["model"])}
+    keys = {
+        *our_yaml("overall"),
+        *read_yaml(RECBOLE_PROPERTIES / "overall.yaml"),
+        *class_keys(model_class, config["model"]),
+    }
     if not is_multimodal(model_class):
         keys |= set(read_yaml(RECBOLE_PROPERTIES / "model" / f"{config['model']}.yaml", missing_ok=True))
     if is_wrapper(model_class):

@@ -1,4 +1,7 @@
-"""One trial, as a worker runs it: train with sampled settings, report every evaluation, never look at the test set."""
+"""One trial, as a worker runs it.
+
+Train with sampled settings, report every evaluation, never look at the test set.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +15,36 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.trainer.trainer import AbstractTrainer
 
 from recbole_ib.errors import CheckpointError
 from recbole_ib.model.registry import is_multimodal
 from recbole_ib.training.checkpoint import read_checkpoint
 from recbole_ib.training.run import fit, prepare
-from recbole_ib.tuning.shared_dataset import Data, Given
+from recbole_ib.tuning.shared_dataset import BaseSettings, SharedDataset
 from recbole_ib.tuning.space import Space, decode
 from recbole_ib.utils.files import atomic_write, write_text
 from recbole_ib.utils.malloc import tune_malloc
 from recbole_ib.utils.ray import apply_resources
 
-#: of the file that holds the best epoch's weights of one of RecBole's own models, whose checkpoints are pickles
+#: of the file that holds the best epoch's weights of one of RecBole's own models, whose checkpoints are
+#: pickles
 WEIGHTS_FORMAT = "recbole_ib weights 1"
 
 QUIET = {"show_progress": False, "state": "ERROR", "save_last": True}
 
 
-class TrialFailed(Exception):
+class TrialFailedError(Exception):
     """A trial that failed before: it is not trained again."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is the same for all trials of a search."""
+    """Settings that all trials of a search have in common."""
 
-    given: Given
-    data: Data
+    given: BaseSettings
+    data: SharedDataset
     space: Space
     folder: str
     threads: int
@@ -46,12 +52,12 @@ class Job:
 
 
 def trial_settings(values: dict, folder: str | Path) -> dict:
-    """The changes to the user's settings that make a trial's."""
+    """Return the changes to the user's settings that make a trial's."""
     return {**values, **QUIET, "checkpoint_dir": str(folder)}
 
 
 def run_in_worker(sampled: dict, job: Job) -> None:
-    """What Ray calls in a worker."""
+    """Run a trial in a worker of Ray's."""
     from ray import tune
 
     context = tune.get_context()
@@ -66,11 +72,13 @@ def _node() -> str:
     return ray.get_runtime_context().get_node_id()
 
 
-def run_trial(job: Job, trial_id: str, folder: Path, values: dict, report: Callable[[dict], None], node: str = "") -> Record:
+def run_trial(
+    job: Job, trial_id: str, folder: Path, values: dict, report: Callable[[dict], None], node: str = ""
+) -> Record:
     """Train one trial, or go on where it was; one that has ended reports what it came to.
 
     Raises:
-        TrialFailed: it failed before.
+        TrialFailedError: it failed before.
         Exception: whatever training raises, after it is recorded.
     """
     record = read_record(folder)
@@ -80,7 +88,7 @@ def run_trial(job: Job, trial_id: str, folder: Path, values: dict, report: Calla
         record = None
     if record is not None and record.status in ENDED:
         if record.status == "failed":
-            raise TrialFailed(record.error)
+            raise TrialFailedError(record.error)
         report(record.report())
         return record
     record = record or Record(trial_id, values)
@@ -103,7 +111,13 @@ def _train(job: Job, folder: Path, record: Record, report: Callable[[dict], None
     made = prepare(config, dataset=job.data.copy(config))
     trainer = made.trainer
     if not (ours and _resume(trainer, folder, record)):
-        record.curve, record.best_score, record.best_epoch, record.epochs, record.seconds = [], None, None, 0, 0.0
+        record.curve, record.best_score, record.best_epoch, record.epochs, record.seconds = (
+            [],
+            None,
+            None,
+            0,
+            0.0,
+        )
     before, reports = record.seconds, 0
 
     def evaluated(epoch: int, score: float) -> None:
@@ -132,7 +146,7 @@ def _train(job: Job, folder: Path, record: Record, report: Callable[[dict], None
         report(record.report())
 
 
-def _resume(trainer, folder: Path, record: Record) -> bool:
+def _resume(trainer: AbstractTrainer, folder: Path, record: Record) -> bool:
     """Continue from the latest evaluated epoch, where there is one."""
     found = sorted(folder.glob("*-last.pth"), key=lambda path: path.stat().st_mtime)
     for path in reversed(found):
@@ -151,15 +165,19 @@ def _resume(trainer, folder: Path, record: Record) -> bool:
     return False
 
 
-def save_weights(model, path: Path) -> None:
-    """The weights of one of RecBole's own models, as tensors and plain values, written whole or not at all."""
-    state = {"format": WEIGHTS_FORMAT, "state_dict": model.state_dict(), "other_parameter": model.other_parameter()}
+def save_weights(model: AbstractRecommender, path: Path) -> None:
+    """Write the weights of one of RecBole's own models, as tensors and plain values, whole or not at all."""
+    state = {
+        "format": WEIGHTS_FORMAT,
+        "state_dict": model.state_dict(),
+        "other_parameter": model.other_parameter(),
+    }
     with atomic_write(path) as scratch:
         torch.save(state, scratch)
 
 
-def load_weights(model, path: Path) -> None:
-    """Read what :func:`save_weights` wrote."""
+def load_weights(model: AbstractRecommender, path: Path) -> None:
+    """Load what :func:`save_weights` wrote."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     model.load_state_dict(state["state_dict"])
     model.load_other_parameter(state["other_parameter"])
@@ -182,8 +200,9 @@ ENDED = ("finished", "stopped", "failed")
 class Record:
     """One trial.
 
-    status: running, finished, stopped (by the scheduler) or failed. epochs: how many were trained. best_epoch counts from 0, as checkpoints
-    do. curve: ``{"epoch", "score", "seconds"}`` of every evaluation. values: the searched settings.
+    status: running, finished, stopped (by the scheduler) or failed. epochs: how many were trained. best_epoch
+    counts from 0, as checkpoints do. curve: ``{"epoch", "score", "seconds"}`` of every evaluation. values:
+    the searched settings.
     """
 
     id: str
@@ -218,11 +237,12 @@ class Record:
 
 
 def better(a: float, b: float, bigger: bool) -> bool:
+    """Return whether score a is better than b."""
     return a > b if bigger else a < b
 
 
 def read_record(folder: str | Path) -> Record | None:
-    """The record of a trial's folder, or None where it has none."""
+    """Return the record of a trial's folder, or None where it has none."""
     path = Path(folder) / NAME
     if not path.is_file():
         return None
@@ -230,4 +250,5 @@ def read_record(folder: str | Path) -> Record | None:
 
 
 def write_record(record: Record, folder: str | Path) -> None:
+    """Write a trial's record into its folder."""
     write_text(Path(folder) / NAME, json.dumps(asdict(record), indent=1) + "\n")

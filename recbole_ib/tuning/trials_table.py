@@ -1,9 +1,10 @@
-"""The tables of a search: ``trials.csv``, the terminal's, and ``best.yaml``."""
+"""Tables of a search: ``trials.csv``, the terminal's, and ``best.yaml``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -15,27 +16,33 @@ from recbole_ib.utils.files import write_text
 HEAD = ("id", "status", "score", "best_epoch", "epochs", "seconds", "error")
 
 
-def value_text(value) -> str:
-    """A setting's value, short."""
+def value_text(value: object) -> str:
+    """Return a setting's value, short."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def values_text(values: Mapping) -> str:
+    """Return settings as ``key=value``, short."""
     return " ".join(f"{key}={value_text(value)}" for key, value in values.items())
 
 
 def ranked(records: Sequence[Record], bigger: bool) -> list[Record]:
-    """Best score first; trials without one last, failed ones at the end."""
+    """Sort trials, best score first; those without one last, failed ones at the end."""
 
-    def place(record: Record):
+    def place(record: Record) -> Any:
         score = record.best_score
-        return (record.status == "failed", score is None, 0.0 if score is None else (-score if bigger else score), record.id)
+        return (
+            record.status == "failed",
+            score is None,
+            0.0 if score is None else (-score if bigger else score),
+            record.id,
+        )
 
     return sorted(records, key=place)
 
 
 def trials_frame(records: Sequence[Record], keys: Sequence[str], bigger: bool) -> pd.DataFrame:
-    """All trials, best first: :data:`HEAD`, then a column a searched setting."""
+    """Return all trials, best first: :data:`HEAD`, then a column per searched setting."""
     rows = [
         {
             "id": r.id,
@@ -54,23 +61,38 @@ def trials_frame(records: Sequence[Record], keys: Sequence[str], bigger: bool) -
 
 
 def write_trials(frame: pd.DataFrame, path: Path) -> None:
+    """Write ``trials.csv``."""
     write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def terminal_table(frame: pd.DataFrame, keys: Sequence[str], metric: str, top: int = 10) -> str:
-    """The best trials, one line each."""
+    """Return the best trials, one line each."""
     head = ["trial", f"valid {metric}", "best epoch", "epochs", "status", *keys]
     rows = [head]
     for row in frame.head(top).to_dict("records"):
         score = "-" if pd.isna(row["score"]) else f"{row['score']:.4f}"
         epoch = "-" if pd.isna(row["best_epoch"]) else str(row["best_epoch"])
-        rows.append([row["id"], score, epoch, str(row["epochs"]), row["status"], *(value_text(row[key]) for key in keys)])
+        rows.append(
+            [
+                row["id"],
+                score,
+                epoch,
+                str(row["epochs"]),
+                row["status"],
+                *(value_text(row[key]) for key in keys),
+            ]
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     return "\n".join([lines[0], "-" * min(len(lines[0]), 120), *lines[1:]])
 
 
 def write_best(path: Path, settings: Mapping, comment: Sequence[str]) -> None:
-    """Settings as ``--config_files`` takes them, under a comment."""
+    """Write settings as ``--config_files`` takes them, under a comment."""
     head = "".join(f"# {line}\n" for line in comment)
-    write_text(path, head + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, default_flow_style=False))
+    write_text(
+        path,
+        head + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, default_flow_style=False),
+    )

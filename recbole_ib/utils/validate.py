@@ -13,7 +13,10 @@ from recbole_ib.errors import ConfigurationError, nearest
 
 
 class Kind(Protocol):
-    """A set of values. ``what``: what a message says behind the value, such as ``it takes a number above 0``."""
+    """A set of values.
+
+    ``what``: what a message says behind the value, such as ``it takes a number above 0``.
+    """
 
     @property
     def what(self) -> str: ...
@@ -49,7 +52,10 @@ class Integer:
 
 @dataclass(frozen=True)
 class Number:
-    """Finite numbers within bounds: ``least`` and ``most`` belong to the set, ``above`` and ``below`` do not."""
+    """Finite numbers within bounds.
+
+    ``least`` and ``most`` belong to the set, ``above`` and ``below`` do not.
+    """
 
     least: float | None = None
     most: float | None = None
@@ -280,10 +286,6 @@ def non_negative(config: Any, key: str) -> float:
 def fraction(config: Any, key: str) -> float:
     """Return the value of a key that takes a part of 1, such as a dropout: 0 <= x < 1."""
     return float(check(config, key, Number(least=0, below=1)))
-
-
-#: the names of 0.1.0
-choice, count, weight, share = one_of, integer, non_negative, fraction
 
 
 def _finite(value: object) -> float | None:

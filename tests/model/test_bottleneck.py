@@ -93,7 +93,7 @@ def test_a_backbone_with_bottlenecks_is_the_class_with_a_name(name):
     by_plus = Config("+".join([backbone, *model_class.bottlenecks]), "ml-100k")
     assert by_key.model_class is by_name.model_class is by_plus.model_class is model_class
     assert plain_config(by_key) == plain_config(by_name) == plain_config(by_plus)
-    assert not {key for key in vars(model_class) if not key.startswith("__")} - {"bottlenecks", "_abc_impl"}
+    assert not {key for key in vars(model_class) if not key.startswith("__")} - {"bottlenecks", "settings", "_abc_impl"}
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
@@ -129,7 +129,7 @@ def test_two_settings_that_differ_are_refused():
     [
         ("IBMRec", "mrdib", "IBMRec has the bottleneck fib,gib already.*--model=VLATTICE --bottleneck=mrdib"),
         ("BPR", "fib", "BPR is RecBole's own model"),
-        ("SGFD", "fib", "SGFD is a plug-in itself"),
+        ("SGFD", "fib", "SGFD is a wrapper itself"),
         ("mmrec:FREEDOM", "fib", "model of MMRec's"),
         ("FREEDON", "fib", "there is no model 'FREEDON'. Did you mean FREEDOM"),
         ("FREEDON+fib", None, "there is no model 'FREEDON'"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_ib.tuning.shared_dataset import prepare, read_given
+from recbole_ib.tuning.shared_dataset import prepare, read_base_settings
 from recbole_ib.tuning.space import parse_space
 from recbole_ib.tuning.trial import Job
 from tests.support.tuning import SMALL, SPACE
@@ -20,7 +20,7 @@ def make_job(settings, tmp_path):
     """``make_job(model, space, **settings) -> (job, base config)``."""
 
     def make(model="VLATTICE", space=SPACE, **more):
-        given = read_given(model, "planted", config_dict={**settings, **more})
+        given = read_base_settings(model, "planted", config_dict={**settings, **more})
         base = given.config()
         job = Job(given, prepare(base), parse_space(space, "test"), str(tmp_path / "trials"), threads=1, gpu=False)
         return job, base

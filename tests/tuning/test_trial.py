@@ -16,9 +16,9 @@ from recbole_ib.data import feature_file
 from recbole_ib.data import features as feature_files
 from recbole_ib.model.registry import CATALOG
 from recbole_ib.tuning import trial as trial_module
-from recbole_ib.tuning.shared_dataset import Data, prepare, read_given
+from recbole_ib.tuning.shared_dataset import SharedDataset, prepare, read_base_settings
 from recbole_ib.tuning.space import parse_space
-from recbole_ib.tuning.trial import Job, TrialFailed, read_record, run_trial
+from recbole_ib.tuning.trial import Job, TrialFailedError, read_record, run_trial
 
 VALUES = {"learning_rate": 0.01, "reg_weight": 1e-3}
 
@@ -65,7 +65,7 @@ def test_a_trial_reads_no_feature_file_and_leaves_the_shared_data_as_they_were(m
 @pytest.mark.parametrize("model", [*CATALOG, "BPR", "LightGCN", "SGL", "FREEDOM+fib+gib"])
 def test_every_model_trains_on_features_that_cannot_be_written(model, settings, tmp_path):
     short = {"pretrain_epochs": 1, "environment_epochs": 1, "mask_epochs": 1, "n_environments": 2, "invrl_rounds": 1}
-    given = read_given(model, "planted", config_dict={**settings, "epochs": 1, **(short if model == "InvRL" else {})})
+    given = read_base_settings(model, "planted", config_dict={**settings, "epochs": 1, **(short if model == "InvRL" else {})})
     base = given.config()
     prepared, mapped = prepare(base), {}
     for name, values in prepared.features.items():
@@ -73,7 +73,7 @@ def test_every_model_trains_on_features_that_cannot_be_written(model, settings, 
         # as Ray maps them: writing would end the process
         mapped[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
     space = parse_space({"learning_rate": {"choice": [0.01]}}, "test")
-    job = Job(given, Data(prepared.dataset, mapped), space, str(tmp_path / "trials"), threads=1, gpu=False)
+    job = Job(given, SharedDataset(prepared.dataset, mapped), space, str(tmp_path / "trials"), threads=1, gpu=False)
     assert run(job, values={"learning_rate": 0.01})[0].status == "finished"
 
 
@@ -145,7 +145,7 @@ def test_a_failed_trial_is_recorded_and_not_trained_again(make_job, monkeypatch)
     assert record.status == "failed"
     assert "Error: " in record.error
     monkeypatch.setattr(trial_module, "prepare", None)
-    with pytest.raises(TrialFailed, match="Error"):
+    with pytest.raises(TrialFailedError, match="Error"):
         run(job, values={"learning_rate": -1.0, "reg_weight": 1e-3})
 
 

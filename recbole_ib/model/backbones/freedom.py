@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 import torch
 from recbole.data.interaction import Interaction
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_ib.data.modality_spec import USUAL_NAMES
@@ -22,9 +23,10 @@ from recbole_ib.graph import (
 )
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import modality_graphs, modality_weights, training_adjacency
-from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned, make_encoder
+from recbole_ib.model.layers.encoder import LinearEncoder, ModalityEncoder, is_tuned, make_encoder
+from recbole_ib.model.layers.id_tables import id_tables, reset_tables
 from recbole_ib.model.losses import bpr
-from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.settings import Declaration, Search, Setting
 from recbole_ib.model.shared_settings import (
     EMBEDDING_SIZE,
     FEATURE_ENCODER,
@@ -36,22 +38,33 @@ from recbole_ib.model.shared_settings import (
     RAW_FEATURES,
     searched_rate,
 )
-from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, UserContent, distinct, item_graph_subset
+from recbole_ib.model.types import (
+    Batch,
+    BatchSubset,
+    Encoded,
+    ItemGraph,
+    Outputs,
+    UserContent,
+    distinct,
+    item_graph_subset,
+)
+from recbole_ib.model.user_content import repeated_content
 from recbole_ib.utils.validate import Number
 
 
 class FREEDOM(MultimodalRecommender):
     """FREEDOM (Zhou & Shen, ACM MM 2023, "A Tale of Two Graphs: Freezing and Denoising Graph Structures").
 
-    S = w kNN1(image) + (1 - w) kNN1(text), kept entries 1 and normalized to 1/K, once from the raw features; [X_u; X_i] =
-    LightGCN([P; Q]); y = X_i + S^n Q; s = <x, y>; loss BPR(x, y) + reg_weight sum_m BPR(x_u, T_m[i], T_m[j]), T_m = F_m W_m + b_m. Training
-    propagates on a graph drawn anew every epoch (:func:`recbole_ib.graph.degree_sensitive_edges`), evaluation on the whole one.
+    S = w kNN1(image) + (1 - w) kNN1(text), kept entries 1 and normalized to 1/K, once from the raw features;
+    [X_u; X_i] = LightGCN([P; Q]); y = X_i + S^n Q; s = <x, y>; loss BPR(x, y) + reg_weight sum_m BPR(x_u,
+    T_m[i], T_m[j]), T_m = F_m W_m + b_m. Training propagates on a graph drawn anew every epoch
+    (:func:`recbole_ib.graph.degree_sensitive_edges`), evaluation on the whole one.
 
-    Yaml: ``embedding_size``, ``n_layers``, ``n_item_layers`` n, ``knn_k`` K, ``image_weight`` w, ``modality_weights``,
-    ``edge_dropout`` rho, ``raw_features``, ``reg_weight``.
+    Yaml: ``embedding_size``, ``n_layers``, ``n_item_layers`` n, ``knn_k`` K, ``image_weight`` w,
+    ``modality_weights``, ``edge_dropout`` rho, ``raw_features``, ``reg_weight``.
     """
 
-    settings = (
+    settings: ClassVar[tuple[Declaration, ...]] = (
         PUBLISHED_PATIENCE,
         EMBEDDING_SIZE.but(doc="width d of the embeddings, also of T_m", source="paper: 64"),
         FEATURE_ENCODER,
@@ -81,7 +94,8 @@ class FREEDOM(MultimodalRecommender):
             search=Search.choice(0.1, 0.3, 0.5, 0.7, 0.9, source="from .1 to .9"),
         ),
         MODALITY_WEIGHTS.but(
-            default=None, doc="a weight per modality, equal or learned; comes before image_weight. Not set: image_weight"
+            default=None,
+            doc="a weight per modality, equal or learned; comes before image_weight. Not set: image_weight",
         ),
         RAW_FEATURES,
         searched_rate("around the default, which the paper fixes at 1e-3"),
@@ -91,45 +105,55 @@ class FREEDOM(MultimodalRecommender):
     item_graph_kind = "shared"
     row_mean_losses = True
 
-    def __init__(self, config, dataset):
+    encoder: ModalityEncoder
+
+    def __init__(self, config: Any, dataset: Any):
         super().__init__(config, dataset)
         self.n_layers, self.n_item_layers = int(config["n_layers"]), int(config["n_item_layers"])
         self.edge_dropout = float(config["edge_dropout"])
         if self.edge_dropout >= 1:
-            raise ConfigurationError(f"edge_dropout, the share of dropped edges, must be below 1, got {self.edge_dropout}")
+            raise ConfigurationError(
+                f"edge_dropout, the share of dropped edges, must be below 1, got {self.edge_dropout}"
+            )
         self.interactions = dataset.inter_matrix(form="csr")
         self.adjacency = training_adjacency(dataset, "sym")
         self.sampled: SparseMatrix | None = None
         graphs = modality_graphs(config, dataset)
         for graph in graphs.values():
             graph.data[:] = 1.0
-        self.frozen_graph = FrozenItemGraph(graphs, self._graph_weights(config, list(graphs)), "normalize_first")
+        weights = self._graph_weights(config, list(graphs))
+        self.frozen_graph = FrozenItemGraph(graphs, weights, "normalize_first")
         # as wide as the users' rows, which score them
         features, tuned = dataset.modalities, is_tuned(config)
         self.encoder = make_encoder(
-            config, lambda size: LinearEncoder(features, size, tuned=tuned, init="default"), self.embedding_size
+            config,
+            lambda size: LinearEncoder(features, size, tuned=tuned, init="default"),
+            self.embedding_size,
         )
-        self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
-        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        self.user_embedding, self.item_embedding = id_tables(self.n_users, self.n_items, self.embedding_size)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.xavier_uniform_(self.user_embedding.weight)
-        nn.init.xavier_uniform_(self.item_embedding.weight)
+        """Draw ids and encoder anew."""
+        reset_tables(self.user_embedding, self.item_embedding)
         self.encoder.reset_parameters()
 
     def pre_epoch(self, epoch: int) -> None:
         """Draw the graph that this epoch's training propagates on."""
         if self.edge_dropout > 0:
-            kept = degree_sensitive_edges(self.interactions, self.edge_dropout)
-            self.sampled = SparseMatrix(user_item_adjacency(kept), symmetric=True).to(self.device)
+            edges = degree_sensitive_edges(self.interactions, self.edge_dropout)
+            self.sampled = SparseMatrix(user_item_adjacency(edges), symmetric=True).to(self.device)
 
     def batch_subset(self, interaction: Interaction) -> BatchSubset:
-        """Return the batch's items: T_m acts in the loss alone, and each item reads its own row of a one-layer S."""
+        """Return the batch's items.
+
+        T_m acts in the loss alone, and each item reads its own row of a one-layer S.
+        """
         items = distinct(interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID])
         return item_graph_subset(self.n_item_layers, items)._replace(latents=items)
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        """Return LightGCN of the ids, in training on the graph of the epoch; ``views``: T_m, for the loss."""
         if self.training and self.edge_dropout > 0 and self.sampled is None:
             self.pre_epoch(0)
         adjacency = self.sampled if self.training and self.sampled is not None else self.adjacency
@@ -139,11 +163,13 @@ class FREEDOM(MultimodalRecommender):
         return Encoded(user, item, user0, item0, latents)
 
     def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
+        """Return the frozen S."""
         return self.frozen_graph()
 
     def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
         """Return X_u and y = X_i + S^n Q."""
-        return Outputs(encoded.user, encoded.item + graph.propagate(encoded.item0, self.n_item_layers))
+        propagated = cast("EdgeGraph", graph).propagate(encoded.item0, self.n_item_layers)
+        return Outputs(encoded.user, encoded.item + propagated)
 
     def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``bpr`` and ``bpr_<modality>``."""
@@ -157,13 +183,13 @@ class FREEDOM(MultimodalRecommender):
 
     def user_content(self) -> UserContent:
         """Return the layer-0 rows of what the auxiliary losses score every modality with."""
-        table = self.user_embedding
-        return UserContent(
-            lambda users: table(users).repeat(1, len(self.modalities)), lambda: [table.weight, *self.encoder.parameters()]
-        )
+        return repeated_content(self.user_embedding, len(self.modalities), self.encoder)
 
-    def _graph_weights(self, config, modalities: list[str]) -> ModalityWeights:
-        """``modality_weights`` where it is set; otherwise ``image_weight`` for the pictures and equal shares for the rest."""
+    def _graph_weights(self, config: Any, modalities: list[str]) -> ModalityWeights:
+        """Return ``modality_weights`` where it is set.
+
+        Otherwise ``image_weight`` for the pictures and equal shares for the rest.
+        """
         if config["modality_weights"] is not None:
             return modality_weights(config, modalities)
         weight = float(config["image_weight"])
@@ -174,8 +200,9 @@ class FREEDOM(MultimodalRecommender):
             return ModalityWeights.equal(modalities)
         if len(images) != 1:
             self.logger.warning(
-                f"FREEDOM: image_weight is not used, since {len(images)} of the modalities {', '.join(modalities)} are named as pictures "
-                f"are ({', '.join(USUAL_NAMES['vision'])}); all weigh the same. modality_weights gives each one its own"
+                f"FREEDOM: image_weight is not used, since {len(images)} of the modalities "
+                f"{', '.join(modalities)} are named as pictures are ({', '.join(USUAL_NAMES['vision'])}); "
+                "all weigh the same. modality_weights gives each one its own"
             )
             return ModalityWeights.equal(modalities)
         others = (1 - weight) / (len(modalities) - 1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,30 +12,33 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.graph import EdgeGraph, EdgeStructure, edge_scores, edge_softmax
 from recbole_ib.model.base import MultimodalRecommender
-from recbole_ib.model.layers.encoder import LinearEncoder, make_encoder
-from recbole_ib.model.losses import bpr
-from recbole_ib.model.settings import Override, Search, Setting
+from recbole_ib.model.layers.encoder import LinearEncoder, ModalityEncoder, make_encoder
+from recbole_ib.model.layers.id_tables import id_tables, joint_xavier_std, reset_tables, user_tables
+from recbole_ib.model.losses import bpr, total
+from recbole_ib.model.settings import Declaration, Override, Search, Setting
 from recbole_ib.model.shared_settings import EMBEDDING_SIZE, FEATURE_ENCODER, N_LAYERS, PUBLISHED_PATIENCE
 from recbole_ib.model.types import Batch, Encoded, UserContent
+from recbole_ib.model.user_content import content_per_modality
 from recbole_ib.ops.normalize import unit_rows
 from recbole_ib.utils.validate import Bool, Integer, Number, OneOf
-
-EDGE_WEIGHTS = ("confidence", "max", "mean")
-FUSIONS = ("concat", "mean", "id")
 
 
 class UnitEncoder(LinearEncoder):
     """z^k = norm(lrelu(M^k W_k + b_k)), rows of length 1."""
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return z^k by modality."""
         return {m: unit_rows(F.leaky_relu(z)) for m, z in super().forward(items).items()}
 
 
 class GRCN(MultimodalRecommender):
-    """GRCN (Wei et al., ACM MM 2020, "Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit Feedback").
+    """GRCN (Wei et al., ACM MM 2020).
 
-    For every modality m, z_i = norm(lrelu(W_m f_i + b_m)) and p_u = norm(T_m[u]). Routing, ``routing_rounds`` times:
-    p_u <- norm(p_u + sum_i a_ui z_i), a_ui = softmax of <p_u, z_i> over the items of u. Then x = [p; z] attends both ways:
+    "Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit Feedback".
+
+    For every modality m, z_i = norm(lrelu(W_m f_i + b_m)) and p_u = norm(T_m[u]). Routing, ``routing_rounds``
+    times: p_u <- norm(p_u + sum_i a_ui z_i), a_ui = softmax of <p_u, z_i> over the items of u.
+    Then x = [p; z] attends both ways:
 
         a_m(v <- w) = softmax_w <x_v, x_w>,    c_m[v] = x_v + sum_w a_m(v <- w) x_w.
 
@@ -43,15 +46,17 @@ class GRCN(MultimodalRecommender):
     id = x0 + E x0 + E^2 x0, x0 = norm(E_id). Output [id; c_1; ..; c_M]; s = <x_u, y_i>; loss
     BPR + reg_weight (mean E_id[u]^2 + mean E_id[i, j]^2 + sum_m mean T_m[u]^2).
 
-    Yaml: ``embedding_size``, ``feature_dim`` C, ``n_layers``, ``routing_rounds``, ``legacy_routing``, ``edge_weight``, ``pruning``,
-    ``fusion``, ``reg_weight``.
+    Yaml: ``embedding_size``, ``feature_dim`` C, ``n_layers``, ``routing_rounds``, ``legacy_routing``,
+    ``edge_weight``, ``pruning``, ``fusion``, ``reg_weight``.
     """
 
-    settings = (
+    settings: ClassVar[tuple[Declaration, ...]] = (
         PUBLISHED_PATIENCE,
         EMBEDDING_SIZE.but(doc="d, of ids"),
         FEATURE_ENCODER,
-        Setting("feature_dim", 64, "C, of each modality; fusion: mean needs that of embedding_size", Integer(1)),
+        Setting(
+            "feature_dim", 64, "C, of each modality; fusion: mean needs that of embedding_size", Integer(1)
+        ),
         N_LAYERS.but(doc="layers of the ids on the refined graph", source="release"),
         Setting(
             "routing_rounds",
@@ -69,7 +74,8 @@ class GRCN(MultimodalRecommender):
         Setting(
             "edge_weight",
             "confidence",
-            "confidence: max over the modalities of attention x trained confidence; max, mean: of the attention alone",
+            "confidence: max over the modalities of attention x trained confidence; max, mean: of the "
+            "attention alone",
             OneOf("confidence", "max", "mean"),
         ),
         Setting("pruning", True, "edges of negative weight are cut, the relu of E", Bool()),
@@ -85,7 +91,9 @@ class GRCN(MultimodalRecommender):
             "of the mean squares of ids and preferences",
             Number(least=0),
             source="release searches 1e-4 .. 1e-1",
-            search=Search.choice(1.0e-1, 1.0e-2, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"),
+            search=Search.choice(
+                1.0e-1, 1.0e-2, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"
+            ),
         ),
         Override(
             "learning_rate",
@@ -96,7 +104,9 @@ class GRCN(MultimodalRecommender):
 
     row_mean_losses = True
 
-    def __init__(self, config, dataset):
+    encoder: ModalityEncoder
+
+    def __init__(self, config: Any, dataset: Any):
         super().__init__(config, dataset)
         self.n_layers, self.routing_rounds = int(config["n_layers"]), int(config["routing_rounds"])
         self.feature_dim = int(config["feature_dim"])
@@ -105,53 +115,55 @@ class GRCN(MultimodalRecommender):
         self.fusion = config["fusion"]
         if self.fusion == "mean" and self.feature_dim != self.embedding_size:
             raise ConfigurationError(
-                f"feature_dim is {self.feature_dim}, embedding_size {self.embedding_size}: the mean of both needs equal widths; "
-                "set them equal, or fusion: concat"
+                f"feature_dim is {self.feature_dim}, embedding_size {self.embedding_size}: the mean of both "
+                "needs equal widths; set them equal, or fusion: concat"
             )
-        users, items = (torch.from_numpy(ids.astype("int64")) for ids in dataset.inter_matrix(form="csr").nonzero())
+        users, items = (
+            torch.from_numpy(ids.astype("int64")) for ids in dataset.inter_matrix(form="csr").nonzero()
+        )
         items = items + self.n_users
         n_nodes = self.n_users + self.n_items
-        #: user <- item alone, and both ways: the latter's edges are the former's, then the former's in ``transposed`` order
+        #: user <- item alone, and both ways: the latter's edges are the former's, then the former's in
+        #: ``transposed`` order
         self.user_edges = EdgeStructure(users, items, n_nodes)
         self.edges = EdgeStructure(torch.cat([users, items]), torch.cat([items, users]), n_nodes)
         # b_k must not start at zero: an item without a feature would sit where the norm has no gradient
         features = dataset.modalities
-        self.encoder = make_encoder(config, lambda size: UnitEncoder(features, size, zero_bias=False), self.feature_dim)
-        self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, self.feature_dim) for m in self.modalities})
-        self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
-        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        self.encoder = make_encoder(
+            config, lambda size: UnitEncoder(features, size, zero_bias=False), self.feature_dim
+        )
+        self.preference = user_tables(self.n_users, dict.fromkeys(self.modalities, self.feature_dim))
+        self.user_embedding, self.item_embedding = id_tables(self.n_users, self.n_items, self.embedding_size)
         if self.edge_weight == "confidence":
-            self.user_confidence = nn.Embedding(self.n_users, len(self.modalities))
-            self.item_confidence = nn.Embedding(self.n_items, len(self.modalities))
+            tables = id_tables(self.n_users, self.n_items, len(self.modalities))
+            self.user_confidence, self.item_confidence = tables
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw preferences, ids, confidences and encoder anew."""
         for table in self.preference.values():
             nn.init.xavier_normal_(table.weight)
         pairs = [(self.user_embedding, self.item_embedding)]
         if self.edge_weight == "confidence":
             pairs.append((self.user_confidence, self.item_confidence))
         for pair in pairs:
-            # users and items are one table of the paper: Xavier's spread is that of all its rows
-            spread = math.sqrt(2 / (self.n_users + self.n_items + pair[0].embedding_dim))
-            for table in pair:
-                nn.init.normal_(table.weight, std=spread)
+            reset_tables(*pair, std=joint_xavier_std(*pair))
         self.encoder.reset_parameters()
 
     def routed_preference(self, name: str, z: Tensor) -> Tensor:
-        """p after the routing: unit rows ``[n_users, C]``, drawn to the items of their user that they are like already."""
+        """Return p after the routing: unit rows ``[n_users, C]``, moved toward the items most like them."""
         p = unit_rows(self.preference[name].weight)
         if self.legacy_routing:
             return p
         for _ in range(self.routing_rounds):
             nodes = torch.cat([p, z])
-            share = edge_softmax(self.user_edges, edge_scores(self.user_edges, nodes, nodes))
-            received = EdgeGraph(self.user_edges, share).propagate(nodes)
+            attention = edge_softmax(self.user_edges, edge_scores(self.user_edges, nodes, nodes))
+            received = EdgeGraph(self.user_edges, attention).propagate(nodes)
             p = unit_rows(p + received[: self.n_users])
         return p
 
     def attend(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass both ways: c ``[n_nodes, C]``, and the attention of every edge, ``[2 E]``."""
+        """Return one pass both ways: c ``[n_nodes, C]``, and the attention of every edge, ``[2 E]``."""
         score = edge_scores(self.user_edges, nodes, nodes)
         # <x_v, x_w> = <x_w, x_v>: scored once, read from both ends
         score = torch.cat([score, score.index_select(0, self.user_edges.transposed)])
@@ -159,7 +171,7 @@ class GRCN(MultimodalRecommender):
         return nodes + EdgeGraph(self.edges, attention).propagate(nodes), attention
 
     def refined_graph(self, attention: list[Tensor]) -> EdgeGraph:
-        """The user-item graph whose edges the modalities weight, one ``[2 E]`` each."""
+        """Return the user-item graph whose edges the modalities weight, one ``[2 E]`` each."""
         by_modality = torch.stack(attention, dim=1)
         if self.edge_weight == "confidence":
             confidence = torch.cat([self.user_confidence.weight, self.item_confidence.weight])
@@ -168,6 +180,7 @@ class GRCN(MultimodalRecommender):
         return EdgeGraph(self.edges, F.relu(weights) if self.pruning else weights)
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        """Return [id; c_1; ..; c_M], or another fusion, from the refined graph."""
         content, attention = [], []
         for name in self.modalities:
             p = self.routed_preference(name, latents[name])
@@ -176,15 +189,14 @@ class GRCN(MultimodalRecommender):
             attention.append(a)
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
         graph = self.refined_graph(attention)
-        layer = total = unit_rows(torch.cat([user0, item0]))
+        layer = nodes = unit_rows(torch.cat([user0, item0]))
         for _ in range(self.n_layers):
             layer = graph.propagate(layer)
-            total = total + layer
-        nodes = total
+            nodes = nodes + layer
         if self.fusion == "concat":
-            nodes = torch.cat([total, *content], dim=1)
+            nodes = torch.cat([nodes, *content], dim=1)
         elif self.fusion == "mean":
-            nodes = torch.stack([total, *content]).mean(dim=0)
+            nodes = torch.stack([nodes, *content]).mean(dim=0)
         user, item = nodes.split([self.n_users, self.n_items])
         return Encoded(user, item, user0, item0)
 
@@ -193,14 +205,10 @@ class GRCN(MultimodalRecommender):
         losses = {"bpr": bpr(*batch.triplets())}
         ids = self.user_embedding(batch.users).square().mean()
         ids = ids + self.item_embedding(torch.cat([batch.positives, batch.negatives])).square().mean()
-        penalty = ids + sum(table(batch.users).square().mean() for table in self.preference.values())
+        penalty = ids + total(table(batch.users).square().mean() for table in self.preference.values())
         losses["reg"] = self.reg_weight * penalty
         return losses
 
     def user_content(self) -> UserContent:
         """Return the users' preferences by modality."""
-        tables = self.preference
-        return UserContent(
-            lambda users: torch.cat([tables[m](users) for m in self.modalities], dim=1),
-            lambda: [*tables.parameters(), *self.encoder.parameters()],
-        )
+        return content_per_modality(self.preference, self.encoder)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from recbole.data.interaction import Interaction
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_ib.graph import EdgeGraph, mean_propagation
+from recbole_ib.graph import mean_propagation
 from recbole_ib.graph.adjacency import NORMALIZATIONS
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder, is_tuned, make_encoder
+from recbole_ib.model.layers.id_tables import id_tables, reset_tables
 from recbole_ib.model.layers.item_graph import ItemGraphLayer
-from recbole_ib.model.losses import bpr
-from recbole_ib.model.settings import Override, Search, Setting
+from recbole_ib.model.losses import bpr, total
+from recbole_ib.model.settings import Declaration, Override, Search, Setting
 from recbole_ib.model.shared_settings import (
     EMBEDDING_SIZE,
     FEATURE_ENCODER,
@@ -36,20 +38,24 @@ from recbole_ib.utils.validate import Integer, Number, OneOf
 class LATTICE(MultimodalRecommender):
     """LATTICE (Zhang et al., ACM MM 2021, "Mining Latent Structures for Multimedia Recommendation").
 
-    Item graph S = (1 - lam) normalize(sum_m a_m kNN(F_m W_m + b_m)) + lam sum_m a_m normalize(kNN(F_m)); H = S^n Q on the id
-    embeddings, content enters through S alone; y = LightGCN(Q) + H / ||H||, x = LightGCN(P); loss
-    BPR + reg_weight (|x|^2 + |y+|^2 + |y-|^2) / (2B) on the final rows.
+    Item graph S = (1 - lam) normalize(sum_m a_m kNN(F_m W_m + b_m)) + lam sum_m a_m
+    normalize(kNN(F_m)); H = S^n Q on the id embeddings, content enters
+    through S alone; y = LightGCN(Q) + H / ||H||, x = LightGCN(P); loss BPR + reg_weight
+    (|x|^2 + |y+|^2 + |y-|^2) / (2B) on the final rows.
 
-    Yaml: ``embedding_size``, ``feature_dim`` (width of F_m W_m), ``n_layers``, ``n_item_layers`` n, ``knn_k``, ``static_weight`` lam,
-    ``modality_weights`` a, ``item_graph`` (``learned``: as published; ``frozen``: lam = 1, no W_m), ``raw_features`` (``tuned``: F_m
-    is trained too, as released), ``ui_norm`` (``row``: as released; ``sym``), ``reg_weight``.
+    Yaml: ``embedding_size``, ``feature_dim`` (width of F_m W_m), ``n_layers``, ``n_item_layers`` n,
+    ``knn_k``, ``static_weight`` lam, ``modality_weights`` a, ``item_graph`` (``learned``: as published;
+    ``frozen``: lam = 1, no W_m), ``raw_features`` (``tuned``: F_m is trained too, as released), ``ui_norm``
+    (``row``: as released; ``sym``), ``reg_weight``.
     """
 
-    settings = (
+    settings: ClassVar[tuple[Declaration, ...]] = (
         RELEASED_DECAY,
         EMBEDDING_SIZE,
         FEATURE_ENCODER,
-        Setting("feature_dim", 64, "width of the transformed features F_m W_m (item_graph: learned)", Integer(1)),
+        Setting(
+            "feature_dim", 64, "width of the transformed features F_m W_m (item_graph: learned)", Integer(1)
+        ),
         N_LAYERS,
         Setting(
             "ui_norm",
@@ -70,21 +76,23 @@ class LATTICE(MultimodalRecommender):
         ITEM_GRAPH,
         STATIC_WEIGHT,
         RAW_FEATURES,
-        Override("learning_rate", search=Search.choice(1.0e-4, 5.0e-4, 1.0e-3, 5.0e-3, source="the benchmarks on Amazon")),
+        Override(
+            "learning_rate",
+            search=Search.choice(1.0e-4, 5.0e-4, 1.0e-3, 5.0e-3, source="the benchmarks on Amazon"),
+        ),
     )
 
     latents_role = "graph"
-    item_graph_kind = "shared"
+    item_graph_kind: ClassVar[Literal["shared", "modality"] | None] = "shared"
     row_mean_losses = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any):
         super().__init__(config, dataset)
         self.n_layers = int(config["n_layers"])
         norm = config["ui_norm"]
         self.adjacency = training_adjacency(dataset, norm)
         self.item_graph_layer = self.build_item_graph_layer(config, dataset)
-        self.user_embedding = nn.Embedding(self.n_users, self.embedding_size)
-        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        self.user_embedding, self.item_embedding = id_tables(self.n_users, self.n_items, self.embedding_size)
         if self.item_graph_layer.learned:
             width = int(config["feature_dim"])
             features, tuned = dataset.modalities, is_tuned(config)
@@ -93,25 +101,29 @@ class LATTICE(MultimodalRecommender):
             )
         self.reset_parameters()
 
-    def build_item_graph_layer(self, config, dataset) -> nn.Module:
+    def build_item_graph_layer(self, config: Any, dataset: Any) -> Any:
+        """Return the module that builds S."""
         return ItemGraphLayer(config, dataset, frozen_order="normalize_first")
 
     def reset_parameters(self) -> None:
-        nn.init.xavier_uniform_(self.user_embedding.weight)
-        nn.init.xavier_uniform_(self.item_embedding.weight)
+        """Draw ids and, with a learned graph, the encoder anew."""
+        reset_tables(self.user_embedding, self.item_embedding)
         if self.encoder is not None:
             self.encoder.reset_parameters()
 
     def pre_epoch(self, epoch: int) -> None:
+        """Let a learned graph be built again."""
         self.item_graph_layer.start_epoch()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        """Return LightGCN of the ids; content enters by the item graph alone."""
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
         nodes = mean_propagation(self.adjacency, torch.cat([user0, item0]), self.n_layers)
         user, item = nodes.split([self.n_users, self.n_items])
         return Encoded(user, item, user0, item0)
 
-    def item_graph(self, latents: Mapping[str, Tensor]) -> EdgeGraph:
+    def item_graph(self, latents: Mapping[str, Tensor]) -> ItemGraph:
+        """Return S, frozen or of the latents F_m W_m."""
         return self.item_graph_layer(latents)
 
     def apply_item_graph(self, encoded: Encoded, graph: ItemGraph, nodes: Tensor | None = None) -> Outputs:
@@ -125,9 +137,11 @@ class LATTICE(MultimodalRecommender):
             F.embedding(batch.users, batch.outputs.user),
             F.embedding(torch.cat([batch.positives, batch.negatives]), batch.outputs.item),
         )
-        losses["reg"] = self.reg_weight * (sum(r.square().sum() for r in rows) / (2 * batch.users.numel()))
+        losses["reg"] = self.reg_weight * (total(r.square().sum() for r in rows) / (2 * batch.users.numel()))
         return losses
 
     def batch_subset(self, interaction: Interaction) -> BatchSubset:
         """Return the batch's items for the graph, where each reads its own row of S alone."""
-        return item_graph_subset(self.item_graph_layer.num_layers, interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID])
+        return item_graph_subset(
+            self.item_graph_layer.num_layers, interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
+        )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from recbole.data.interaction import Interaction
@@ -15,15 +15,24 @@ from recbole_ib.graph import SparseMatrix
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder
-from recbole_ib.model.losses import bpr
-from recbole_ib.model.settings import Override, Search, Setting
+from recbole_ib.model.layers.id_tables import id_tables, joint_xavier_std, reset_tables, user_tables
+from recbole_ib.model.losses import bpr, total
+from recbole_ib.model.settings import Declaration, Override, Search, Setting
 from recbole_ib.model.shared_settings import EMBEDDING_SIZE, N_LAYERS, PUBLISHED_PATIENCE
-from recbole_ib.model.types import Batch, BatchSubset, Encoded, ItemGraph, Outputs, UserContent, batch_nodes, split_nodes
+from recbole_ib.model.types import (
+    Batch,
+    BatchSubset,
+    Encoded,
+    ItemGraph,
+    Outputs,
+    UserContent,
+    batch_nodes,
+    split_nodes,
+)
+from recbole_ib.model.user_content import content_per_modality
 from recbole_ib.ops.linear import Linear, linear
 from recbole_ib.ops.normalize import unit_rows
 from recbole_ib.utils.validate import Bool, Integer, Number, OneOf
-
-COMBINE = ("concat", "sum")
 
 
 class WideEncoder(LinearEncoder):
@@ -34,12 +43,23 @@ class WideEncoder(LinearEncoder):
 
     def __init__(self, features: Mapping[str, Tensor], out_dim: int, project_above: int):
         super().__init__(features, out_dim, init="default")
-        self.linear = nn.ModuleDict({m: layer for m, layer in self.linear.items() if layer.in_features > project_above})
-        self.latent_widths = {m: out_dim if m in self.linear else features[m].shape[1] for m in self.modalities}
+        self.linear = nn.ModuleDict(
+            {
+                m: layer
+                for m, layer in self.linear.items()
+                if cast("nn.Linear", layer).in_features > project_above
+            }
+        )
+        self.latent_widths = {
+            m: out_dim if m in self.linear else features[m].shape[1] for m in self.modalities
+        }
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
         """Return G^k by modality."""
-        return {m: self.linear[m](self.inputs(m, items)) if m in self.linear else self.rows(m, items) for m in self.modalities}
+        return {
+            m: self.linear[m](self.inputs(m, items)) if m in self.linear else self.rows(m, items)
+            for m in self.modalities
+        }
 
     @property
     def unprojected(self) -> list[str]:
@@ -53,12 +73,16 @@ class WideEncoder(LinearEncoder):
             ConfigurationError: the modality passes as it is.
         """
         if name not in self.linear:
-            raise ConfigurationError(f"MMGCN does not project the modality {name!r}; with project_above: 0 it projects all")
+            raise ConfigurationError(
+                f"MMGCN does not project the modality {name!r}; with project_above: 0 it projects all"
+            )
         return super().first_layer(name)
 
 
 class GraphLayer(nn.Module):
-    """h = lrelu(A x W1), x' = lrelu(x W2 + b2) + E; ``concat``: lrelu([h; x'] W3 + b3), ``sum``: lrelu(h W3 + b3 + x').
+    """h = lrelu(A x W1), x' = lrelu(x W2 + b2) + E; ``concat``: lrelu([h; x'] W3 + b3), ``sum``.
+
+    lrelu(h W3 + b3 + x').
 
     Shapes: x ``[n, in_dim]``, ids E ``[n, out_dim]`` -> ``[n, out_dim]``, or some ``rows`` of that.
     W1 and W2 start Xavier normal, W3 with ``xavier`` too.
@@ -73,12 +97,14 @@ class GraphLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw W1, W2 and W3 anew."""
         for layer in (self.neighbors, self.own, self.merge):
             layer.reset_parameters()
             if layer is not self.merge or self.xavier:
                 nn.init.xavier_normal_(layer.weight)
 
     def forward(self, x: Tensor, ids: Tensor, adjacency: SparseMatrix, rows: Tensor | None = None) -> Tensor:
+        """Return the layer's output of all nodes, or of some."""
         if rows is None:
             h = adjacency(self.neighbors(x))
         else:  # A (x W1) = (A x) W1
@@ -95,65 +121,83 @@ class GraphLayer(nn.Module):
 
 
 class MMGCN(MultimodalRecommender):
-    """MMGCN (Wei et al., ACM MM 2019, "MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video").
+    """MMGCN (Wei et al., ACM MM 2019).
 
-    For every modality m, x0 = norm([T_m; G_m]) with the users' preferences T_m and the item features G_m, then ``n_layers`` layers
-    (:class:`GraphLayer`) on the mean over neighbors, A = D^-1 A without self loops; the id table E is shared by all modalities and layers.
-    Output: mean over m; s = <x_u, y_i>; loss BPR + reg_weight (mean E[u]^2 + mean E[i, j]^2 + sum_m mean T_m^2).
+    "MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video".
 
-    Yaml: ``embedding_size`` d, ``feature_dim`` and ``project_above``: modalities wider than this are projected to that, ``n_layers``,
-    ``combine``, ``train_tables``, ``reg_weight``.
+    For every modality m, x0 = norm([T_m; G_m]) with the users' preferences T_m and the item features G_m,
+    then ``n_layers`` layers (:class:`GraphLayer`) on the mean over neighbors, A = D^-1 A without self loops;
+    the id table E is shared by all modalities and layers. Output: mean over m; s = <x_u, y_i>; loss
+    BPR + reg_weight (mean E[u]^2 + mean E[i, j]^2 + sum_m mean T_m^2).
+
+    Yaml: ``embedding_size`` d, ``feature_dim`` and ``project_above``: modalities wider than this are
+    projected to that, ``n_layers``, ``combine``, ``train_tables``, ``reg_weight``.
     """
 
-    settings = (
+    settings: ClassVar[tuple[Declaration, ...]] = (
         PUBLISHED_PATIENCE,
         EMBEDDING_SIZE.but(doc="d, of ids and of all layers' outputs"),
-        Setting("feature_dim", 256, "width to which wide modalities are projected", Integer(1), source="release"),
+        Setting(
+            "feature_dim", 256, "width to which wide modalities are projected", Integer(1), source="release"
+        ),
         Setting(
             "project_above",
             512,
-            "modalities wider than this are projected, others enter raw; 0: all are. As released for widths 4096, 384",
+            "modalities wider than this are projected, others enter raw; 0: all are. As released for "
+            "widths 4096, 384",
             Integer(),
         ),
         N_LAYERS.but(
             default=3,
-            doc="user-item layers: the first gives all modalities one width; the release computes three, whatever its n_layers says",
+            doc="user-item layers: the first gives all modalities one width; the release computes three, "
+            "whatever its n_layers says",
             kind=Integer(1),
         ),
         Setting("combine", "concat", "how a layer joins neighbors and own row", OneOf("concat", "sum")),
-        Setting("train_tables", True, "False: ids and preferences stay at their initial values, as released", Bool()),
+        Setting(
+            "train_tables",
+            True,
+            "False: ids and preferences stay at their initial values, as released",
+            Bool(),
+        ),
         Setting(
             "reg_weight",
             1.0e-4,
             "of the mean squares of ids and preferences",
             Number(least=0),
             source="release, MovieLens",
-            search=Search.choice(0.0, 1.0e-5, 1.0e-4, 1.0e-3, 1.0e-2, 1.0e-1, source="the benchmarks' grid on Amazon"),
+            search=Search.choice(
+                0.0, 1.0e-5, 1.0e-4, 1.0e-3, 1.0e-2, 1.0e-1, source="the benchmarks' grid on Amazon"
+            ),
         ),
         Override(
             "learning_rate",
             source="release: 1e-4 (MovieLens), 5e-4",
-            search=Search.choice(1.0e-4, 5.0e-4, 1.0e-3, 5.0e-3, 1.0e-2, source="the benchmarks' grid on Amazon"),
+            search=Search.choice(
+                1.0e-4, 5.0e-4, 1.0e-3, 5.0e-3, 1.0e-2, source="the benchmarks' grid on Amazon"
+            ),
         ),
     )
 
     row_mean_losses = True
 
-    def __init__(self, config, dataset):
+    encoder: WideEncoder
+
+    def __init__(self, config: Any, dataset: Any):
         super().__init__(config, dataset)
         self.combine = config["combine"]
         self.n_layers = int(config["n_layers"])
         if self.n_layers < 1:
             raise ConfigurationError(
-                f"n_layers must be at least 1, got {self.n_layers}: the first layer gives all modalities one width"
+                f"n_layers must be at least 1, got {self.n_layers}: the first layer gives all modalities one "
+                "width"
             )
         self.adjacency = training_adjacency(dataset, "mean")
         self.encoder = WideEncoder(dataset.modalities, config["feature_dim"], config["project_above"])
         width, widths = self.embedding_size, self.encoder.latent_widths
-        self.user_embedding = nn.Embedding(self.n_users, width)
-        self.item_embedding = nn.Embedding(self.n_items, width)
-        self.preference = nn.ModuleDict({m: nn.Embedding(self.n_users, widths[m]) for m in self.modalities})
-        self.layers = nn.ModuleDict(
+        self.user_embedding, self.item_embedding = id_tables(self.n_users, self.n_items, width)
+        self.preference = user_tables(self.n_users, widths)
+        layers = nn.ModuleDict(
             {
                 m: nn.ModuleList(
                     GraphLayer(width if layer else widths[m], width, self.combine, xavier=layer == 0)
@@ -162,15 +206,15 @@ class MMGCN(MultimodalRecommender):
                 for m in self.modalities
             }
         )
+        self.layers = cast("Mapping[str, Sequence[GraphLayer]]", layers)
         for table in (self.user_embedding, self.item_embedding, *self.preference.values()):
             table.weight.requires_grad_(bool(config["train_tables"]))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        # users and items are one table of the paper: Xavier's spread is that of all its rows
-        spread = math.sqrt(2 / (self.n_users + self.n_items + self.embedding_size))
-        for table in (self.user_embedding, self.item_embedding):
-            nn.init.normal_(table.weight, std=spread)
+        """Draw ids, preferences, layers and encoder anew."""
+        ids = self.user_embedding, self.item_embedding
+        reset_tables(*ids, std=joint_xavier_std(*ids))
         for table in self.preference.values():
             nn.init.xavier_normal_(table.weight)
         for layers in self.layers.values():
@@ -179,6 +223,7 @@ class MMGCN(MultimodalRecommender):
         self.encoder.reset_parameters()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        """Return the id tables; ``views``: the nodes of every modality after all layers but the last."""
         user0, item0 = self.user_embedding.weight, self.item_embedding.weight
         ids = torch.cat([user0, item0])
         views = {}
@@ -206,14 +251,10 @@ class MMGCN(MultimodalRecommender):
         ids = self.user_embedding(batch.users).square().mean()
         ids = ids + self.item_embedding(torch.cat([batch.positives, batch.negatives])).square().mean()
         # row 0 is padding
-        penalty = ids + sum(table.weight[1:].square().mean() for table in self.preference.values())
+        penalty = ids + total(table.weight[1:].square().mean() for table in self.preference.values())
         losses["reg"] = self.reg_weight * penalty
         return losses
 
     def user_content(self) -> UserContent:
         """Return the users' preferences by modality."""
-        tables = self.preference
-        return UserContent(
-            lambda users: torch.cat([tables[m](users) for m in self.modalities], dim=1),
-            lambda: [*tables.parameters(), *self.encoder.parameters()],
-        )
+        return content_per_modality(self.preference, self.encoder)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from recbole.data.interaction import Interaction
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_ib.model.base import MultimodalRecommender
-from recbole_ib.model.layers.encoder import ConcatEncoder, make_encoder
+from recbole_ib.model.layers.encoder import ConcatEncoder, ModalityEncoder, make_encoder
+from recbole_ib.model.layers.id_tables import id_tables, reset_tables
 from recbole_ib.model.losses import bpr, unsquared_batch_norms
-from recbole_ib.model.settings import Search, Setting
-from recbole_ib.model.shared_settings import EMBEDDING_SIZE, FEATURE_ENCODER, NORMALIZE_FEATURES, searched_rate
+from recbole_ib.model.settings import Declaration, Search, Setting
+from recbole_ib.model.shared_settings import (
+    EMBEDDING_SIZE,
+    FEATURE_ENCODER,
+    NORMALIZE_FEATURES,
+    searched_rate,
+)
 from recbole_ib.model.types import Batch, BatchSubset, Encoded, UserContent, distinct
 from recbole_ib.utils.validate import Number
 
@@ -27,7 +34,7 @@ class VBPR(MultimodalRecommender):
     Yaml: ``embedding_size`` d, ``reg_weight``, ``normalize_features``.
     """
 
-    settings = (
+    settings: ClassVar[tuple[Declaration, ...]] = (
         EMBEDDING_SIZE.but(doc="d, of ids and of the content part; user rows are 2d"),
         FEATURE_ENCODER,
         Setting(
@@ -36,7 +43,9 @@ class VBPR(MultimodalRecommender):
             "of the unsquared norms",
             Number(least=0),
             source="chosen on amazon-baby and ml-100k, validation",
-            search=Search.choice(2.0, 1.0, 0.1, 0.01, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"),
+            search=Search.choice(
+                2.0, 1.0, 0.1, 0.01, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"
+            ),
         ),
         NORMALIZE_FEATURES.but(default=False),
         searched_rate("around the default"),
@@ -45,20 +54,23 @@ class VBPR(MultimodalRecommender):
     LATENT = "content"
     row_mean_losses = True
 
-    def __init__(self, config, dataset):
+    encoder: ModalityEncoder
+
+    def __init__(self, config: Any, dataset: Any):
         super().__init__(config, dataset)
-        features, normalize = {m: dataset.modalities[m] for m in self.modalities}, bool(config["normalize_features"])
-        self.encoder = make_encoder(config, lambda width: ConcatEncoder(features, width, normalize), self.embedding_size)
-        self.user_embedding = nn.Embedding(self.n_users, 2 * self.embedding_size)
-        self.item_embedding = nn.Embedding(self.n_items, self.embedding_size)
+        features = {m: dataset.modalities[m] for m in self.modalities}
+        normalize, width = bool(config["normalize_features"]), self.embedding_size
+        self.encoder = make_encoder(config, lambda size: ConcatEncoder(features, size, normalize), width)
+        self.user_embedding, self.item_embedding = id_tables(self.n_users, self.n_items, width, 2 * width)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.xavier_uniform_(self.user_embedding.weight)
-        nn.init.xavier_uniform_(self.item_embedding.weight)
+        """Draw ids and encoder anew."""
+        reset_tables(self.user_embedding, self.item_embedding)
         self.encoder.reset_parameters()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
+        """Return p_u and [q_i ; W f_i + b], of all items or of some."""
         ids = self.item_embedding.weight if items is None else self.item_embedding(items)
         item = torch.cat([ids, latents[ConcatEncoder.LATENT]], dim=1)
         user = self.user_embedding.weight
@@ -72,13 +84,21 @@ class VBPR(MultimodalRecommender):
     def ranking_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``bpr`` and ``reg``, of the norms that are not squared."""
         losses = {"bpr": bpr(*batch.triplets())}
-        items = (F.embedding(batch.item_rows(ids), batch.outputs.item) for ids in (batch.positives, batch.negatives))
-        losses["reg"] = self.reg_weight * unsquared_batch_norms(F.embedding(batch.users, batch.outputs.user), *items)
+        tables = [F.embedding(batch.users, batch.outputs.user)]
+        tables += [
+            F.embedding(batch.item_rows(ids), batch.outputs.item)
+            for ids in (batch.positives, batch.negatives)
+        ]
+        losses["reg"] = self.reg_weight * unsquared_batch_norms(*tables)
         return losses
 
     def user_content(self) -> UserContent:
-        """Return the second halves of the users' rows, which share a table with their id halves, whose gradient under L_2 is zero."""
+        """Return the second halves of the users' rows.
+
+        Their id halves stand in the same table; the gradient of these under L_2 is zero.
+        """
         table = self.user_embedding
         return UserContent(
-            lambda users: table(users)[:, self.embedding_size :], lambda: [table.weight, *self.encoder.parameters()]
+            lambda users: table(users)[:, self.embedding_size :],
+            lambda: [table.weight, *self.encoder.parameters()],
         )

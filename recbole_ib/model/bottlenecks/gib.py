@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from recbole.data.interaction import Interaction
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.bottleneck import GraphBottleneck, gate_statistics
+from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.bottleneck import ITEM_GRAPH, Bottleneck, register_bottleneck
 from recbole_ib.model.layers.encoder import LinearEncoder
-from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.settings import Declaration, Search, Setting
 from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph
 from recbole_ib.utils.validate import Integer, Number
 
@@ -24,11 +25,12 @@ FIGURE_6 = "figure 6 of the IBMRec paper, beta x sigma^2, arXiv 2501.12175"
 class GIB(Bottleneck):
     """Graph-level bottleneck: S' = S * rho, also to rank with, and beta HSIC(Y', Y) in L_1 (Eq. 23 to 28).
 
-    A backbone with a graph per modality has a gate for each. With a weight of 0 the gates stay, without their loss.
+    A backbone with a graph per modality has a gate for each. With a weight of 0 the gates stay, without their
+    loss.
     """
 
     name = "gib"
-    settings = (
+    settings: ClassVar[tuple[Declaration, ...]] = (
         Setting(
             "gib_weight",
             0.5,
@@ -49,11 +51,17 @@ class GIB(Bottleneck):
         ),
         Setting("gate_hidden_size", 64, "hidden width of the edge gate", Integer(1)),
         Setting("gate_temperature", 0.2, "of the concrete distribution", Number(above=0)),
-        Setting("gate_bias", 0.0, "no edge falls below it; 0.5 keeps the loss of a good graph small", Number(least=0, below=1)),
+        Setting(
+            "gate_bias",
+            0.0,
+            "no edge falls below it; 0.5 keeps the loss of a good graph small",
+            Number(least=0, below=1),
+        ),
         Setting(
             "gate_start",
             0.5,
-            "the keep-probability that edges start around; .9 loses less where all edges are good (docs/bottlenecks.md)",
+            "the keep-probability that edges start around; .9 loses less where all edges are good "
+            "(docs/bottlenecks.md)",
             Number(above=0, below=1),
         ),
     )
@@ -66,7 +74,8 @@ class GIB(Bottleneck):
 
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)
-        self.weight, self.encoder = config["gib_weight"], None
+        self.weight = config["gib_weight"]
+        self.encoder: LinearEncoder | None = None
         if model.feature_encoder is None:
             # content enters such a backbone through S alone; the gate needs z_i beside q_i (Eq. 24)
             self.encoder = LinearEncoder(dataset.modalities, model.embedding_size, normalize=True)
@@ -74,9 +83,12 @@ class GIB(Bottleneck):
         latents = model.latents(few) if self.encoder is None else self.encoder(few)
         widths = {m: z.shape[1] for m, z in latents.items()}
         widths = widths if model.item_graph_kind == "modality" else {"shared": sum(widths.values())}
-        gate = {key.removeprefix("gate_"): config[key] for key in ("gate_temperature", "gate_bias", "gate_start")}
+        gate = {
+            key.removeprefix("gate_"): config[key] for key in ("gate_temperature", "gate_bias", "gate_start")
+        }
         gate |= {"sigma2": config["gib_sigma2"], "hidden_dim": config["gate_hidden_size"]}
-        self.gates = nn.ModuleDict({m: GraphBottleneck(model.embedding_size + width, **gate) for m, width in widths.items()})
+        gates = {m: GraphBottleneck(model.embedding_size + width, **gate) for m, width in widths.items()}
+        self.gates = cast("Mapping[str, GraphBottleneck]", nn.ModuleDict(gates))
 
     def subset(self, model: Backbone, subset: BatchSubset, interaction: Interaction) -> BatchSubset:
         """Return the backbone's rows, with all latents: an edge's gate reads both its ends."""
@@ -92,7 +104,9 @@ class GIB(Bottleneck):
         ids = model.item_embedding.weight
         if isinstance(graph, Mapping):
             return {m: self.gates[m].refine(g, torch.cat([latents[m], ids], dim=1)) for m, g in graph.items()}
-        return self.gates["shared"].refine(graph, torch.cat([*latents.values(), ids], dim=1))
+        return self.gates["shared"].refine(
+            cast("EdgeGraph", graph), torch.cat([*latents.values(), ids], dim=1)
+        )
 
     def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Return ``gib`` of Y' and Y, the item outputs on S' and on S (Algorithm 1, line 8)."""
@@ -107,5 +121,12 @@ class GIB(Bottleneck):
         latents = model.training_latents()
         graph = model.item_graph(latents)
         refined = model.refine(graph, latents)
-        pairs = {f"/{m}": (graph[m], refined[m]) for m in graph} if isinstance(graph, Mapping) else {"": (graph, refined)}
-        return {f"gate/{k}{m}": v for m, graphs in pairs.items() for k, v in gate_statistics(*graphs).items()}
+        pairs: dict[str, tuple[ItemGraph, ItemGraph]] = {"": (graph, refined)}
+        if isinstance(graph, Mapping):
+            by_modality = cast("Mapping[str, EdgeGraph]", refined)
+            pairs = {f"/{m}": (before, by_modality[m]) for m, before in graph.items()}
+        state: dict[str, Tensor] = {}
+        for suffix, graphs in pairs.items():
+            before, after = cast("tuple[EdgeGraph, EdgeGraph]", graphs)
+            state.update({f"gate/{k}{suffix}": v for k, v in gate_statistics(before, after).items()})
+        return state

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from recbole.data.interaction import Interaction
@@ -11,14 +12,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_ib.bottleneck import Redundancy, UniqueDecoders, gaussian_kl
-from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.bottleneck import LATENTS, Bottleneck, backbone_of, batch_subset_of, register_bottleneck
-from recbole_ib.model.bottlenecks.mrdib_settings import SETTINGS
+from recbole_ib.model.bottleneck import LATENTS, Bottleneck, batch_subset_of, register_bottleneck
+from recbole_ib.model.bottlenecks.mrdib_backbone import (
+    check_parts,
+    make_redundancy,
+    output_width,
+    ranked_items,
+)
+from recbole_ib.model.bottlenecks.mrdib_settings import LABELS, SETTINGS, TERMS, WHY_ALONE
 from recbole_ib.model.layers.gaussian_latents import DrawnLatents, GaussianLatents, Posterior, config_noise
-from recbole_ib.model.losses import bpr
+from recbole_ib.model.losses import bpr, total
+from recbole_ib.model.settings import Declaration
 from recbole_ib.model.types import Backbone, Batch, BatchSubset, NamedLosses, Phase, distinct, positions
-
-WHY_ALONE = "fib and gib go together, mrdib stands alone (fib and mrdib both shape the item latents, and the papers' training steps differ)"
 
 
 class CachedPosterior(NamedTuple):
@@ -33,35 +38,31 @@ class CachedPosterior(NamedTuple):
 class MRdIB(Bottleneck):
     """MRdIB on any backbone that projects features (equations by the reading note in reference [N]).
 
-    Every modality's latent z_m = s (mu_m + sigma_m eps) is drawn in training, with s mu_m the backbone's own projection and
-    log sigma_m^2 a linear head on the features; a ranking takes z_m = s mu_m, which costs what the backbone costs.
+    Every modality's latent z_m = s (mu_m + sigma_m eps) is drawn in training, with s mu_m the backbone's own
+    projection and log sigma_m^2 a linear head on the features; a ranking takes z_m = s mu_m, which costs what
+    the backbone costs.
 
-        L = L_backbone(z) + a_1 sum_m KL(N(mu_m, sigma_m^2) || N(0, I)) + a_2 sum_{m<n} I(z_m; z_n) + a_3 sum_m BPR(x_u, D_m(z_m))
+        L = L_backbone(z) + a_1 sum_m KL(N(mu_m, sigma_m^2) || N(0, I)) + a_2 sum_{m<n} I(z_m; z_n) + a_3
+        sum_m BPR(x_u, D_m(z_m))
 
-    L_backbone on the drawn latents is the synergistic term. KL and I are of the batch's distinct positive items that have the feature;
-    KL summed over latent dimensions. I is estimated by ``redundancy_estimator``: ``mine`` (a lower bound: its critic maximizes it in a
-    step of its own before the model's, and the encoders minimize it where it is above 0), ``club`` (an upper bound, likewise with a
-    step of its own) or ``hsic``. D_m is a decoder for each modality, scored by the users' output rows x_u. A weight of 0 leaves out its
-    term with all its parts: without KL the latents are not stochastic, without redundancy there is no critic and no step of its own.
+    L_backbone on the drawn latents is the synergistic term. KL and I are of the batch's distinct positive
+    items that have the feature; KL summed over latent dimensions. I is estimated by ``redundancy_estimator``:
+    ``mine`` (a lower bound: its critic maximizes it in a step of its own before the model's, and the encoders
+    minimize it where it is above 0), ``club`` (an upper bound, likewise with a step of its own) or ``hsic``.
+    D_m is a decoder per modality, scored by the users' output rows x_u. A weight of 0 leaves out its
+    term with all its parts: without KL the latents are not stochastic, without redundancy there is no critic
+    and no step of its own.
 
     Raises:
-        ConfigurationError: the backbone has no latents by modality, or the redundancy of one modality is asked for.
+        ConfigurationError: the backbone has no latents by modality, or a redundancy would be of one modality.
     """
 
     name = "mrdib"
-    settings = SETTINGS
+    settings: ClassVar[tuple[Declaration, ...]] = SETTINGS
     requires = frozenset({LATENTS})
     excludes: ClassVar = {"fib": WHY_ALONE, "gib": WHY_ALONE}
-    terms: ClassVar = {
-        "KL": {"kl_weight": 0.0},
-        "redundancy": {"redundancy_weight": 0.0},
-        "unique": {"unique_weight": 0.0},
-    }
-    labels: ClassVar = {
-        "kl": ("KL of the stochastic latents", "nats an item"),
-        "noise": ("Noise of the stochastic latents", "mean sigma"),
-        "redundancy": ("Redundancy, by the model's own estimator", "nats (hsic: HSIC)"),
-    }
+    terms: ClassVar = TERMS
+    labels: ClassVar = LABELS
 
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)
@@ -69,34 +70,28 @@ class MRdIB(Bottleneck):
         self.unique_weight, self.critic_rate = config["unique_weight"], config["critic_rate"]
         self._cached: CachedPosterior | None = None
         for m in model.modalities:
-            self.register_buffer(f"own_feature_{m}", dataset.has_feature[m], persistent=False)
+            self.register_buffer(f"with_feature_{m}", dataset.has_feature[m], persistent=False)
         with torch.no_grad():
             initial = model.feature_encoder.parts()
             check_parts(model, initial)
-        own = {m: self._own(m) for m in initial}
-        self.gaussian = GaussianLatents(model.feature_encoder, initial, own, config["prior_scale"], config_noise(config))
+        with_feature = {m: self._with_feature(m) for m in initial}
+        self.gaussian = GaussianLatents(
+            model.feature_encoder, initial, with_feature, config["prior_scale"], config_noise(config)
+        )
         widths = {m: z.shape[1] for m, z in initial.items()}
-        self.redundancy = self._redundancy(config, widths) if self.redundancy_weight else None
-        self.decoders = None
+        self.redundancy = make_redundancy(config, widths) if self.redundancy_weight else None
+        self.decoders: UniqueDecoders | None = None
         if self.unique_weight:
             self.decoders = UniqueDecoders(widths, output_width(model), config["decoder_hidden_size"])
         #: with three weights of 0 the model is its backbone
-        self.replaces_latents = bool(self.kl_weight) or self.redundancy is not None or self.decoders is not None
+        self.replaces_latents = any((self.kl_weight, self.redundancy_weight, self.unique_weight))
 
-    def _redundancy(self, config: Any, widths: Mapping[str, int]) -> Redundancy:
-        if len(widths) < 2:
-            raise ConfigurationError(
-                f"the redundancy of MRdIB is between modalities, and the data set {config['dataset']!r} has one "
-                f"({', '.join(widths)}); set redundancy_weight: 0 to train without it"
-            )
-        return Redundancy(widths, config["redundancy_estimator"], config["critic_hidden_size"], config["redundancy_sigma2"])
-
-    def _own(self, modality: str) -> Tensor:
+    def _with_feature(self, modality: str) -> Tensor:
         """Return the items that have a feature of their own, bool ``[n_items]``."""
-        return self.get_buffer(f"own_feature_{modality}")
+        return self.get_buffer(f"with_feature_{modality}")
 
     def subset(self, model: Backbone, subset: BatchSubset, interaction: Interaction) -> BatchSubset:
-        """Return the backbone's rows, and those of negatives, which the decoders rank and not every backbone's loss reads."""
+        """Return the backbone's rows with those of negatives, which the decoders rank."""
         if self._cached is not None and self._cached.interaction is interaction:
             return subset._replace(latents=self._cached.rows)
         if subset.latents is None or self.decoders is None:
@@ -104,24 +99,29 @@ class MRdIB(Bottleneck):
         return subset._replace(latents=distinct(subset.latents, *ranked_items(model, interaction)))
 
     def latents(self, model: Backbone, items: Tensor | None) -> DrawnLatents:
-        """Return the latents with the Gaussians that they are drawn from; those of the critic's step, if it had this batch."""
+        """Return drawn latents with their Gaussians, those of the critic's step if it had this batch."""
         cached, self._cached = self._cached, None
         if cached is not None and cached.rows is items and self.training and torch.is_grad_enabled():
             return self.gaussian.fused(model.feature_encoder, cached.posterior)
-        return self.gaussian.fused(model.feature_encoder, self.gaussian.posterior(model.feature_encoder, items))
+        return self.gaussian.fused(
+            model.feature_encoder, self.gaussian.posterior(model.feature_encoder, items)
+        )
 
     def train(self, mode: bool = True) -> MRdIB:
         """Set the mode, and drop what a critic's step has kept."""
         self._cached = None
         return super().train(mode)
 
-    # -- the losses -----------------------------------------------------------------------------------------------
+    # -- the losses ------------------------------------------------------------------------------------------
 
     def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted ``kl``, ``redundancy`` and ``unique``."""
-        losses, latents = {}, batch.latents
+        losses: dict[str, Tensor] = {}
+        latents = cast("DrawnLatents", batch.latents)
         if self.kl_weight:
-            losses["kl"] = self.kl_weight * self.kl(latents.posterior, batch.items, batch.latent_rows(batch.items))
+            losses["kl"] = self.kl_weight * self.kl(
+                latents.posterior, batch.items, batch.latent_rows(batch.items)
+            )
         if self.redundancy is not None:
             shared = self._shared_rows(latents.draws, batch.items, batch.latent_rows)
             losses["redundancy"] = self.redundancy_weight * self.redundancy(shared)
@@ -130,30 +130,37 @@ class MRdIB(Bottleneck):
         return losses
 
     def kl(self, posterior: Posterior, items: Tensor, rows: Tensor) -> Tensor:
-        """Return sum_m mean_i KL(q(z_m|x_i) || N(0, I)) of the distinct ``items`` (at ``rows`` of the latents) that have m."""
-        total = torch.zeros((), device=items.device)
+        """Return sum_m mean_i KL(q(z_m|x_i) || N(0, I)) of the ``items`` that have m, at ``rows``."""
+        divergence = torch.zeros((), device=items.device)
         for m, mean in posterior.means.items():
-            known = rows[self._own(m)[items]]
+            known = rows[self._with_feature(m)[items]]
             if known.numel():
-                total = total + gaussian_kl(F.embedding(known, mean), F.embedding(known, posterior.log_variances[m])).mean()
-        return total
+                log_variance = F.embedding(known, posterior.log_variances[m])
+                divergence = divergence + gaussian_kl(F.embedding(known, mean), log_variance).mean()
+        return divergence
 
     def unique_loss(self, model: Backbone, batch: Batch) -> Tensor:
         """Return sum_m BPR(x_u, D_m(z_m)) of the batch's users, positive and negative items."""
         users = F.embedding(batch.users, batch.outputs.user)
         items, where = torch.unique(torch.cat(ranked_items(model, batch.interaction)), return_inverse=True)
         rows = batch.latent_rows(items)
-        decoded = self.decoders({m: F.embedding(rows, z) for m, z in batch.latents.draws.items()})
+        draws, decoders = cast("DrawnLatents", batch.latents).draws, cast("UniqueDecoders", self.decoders)
+        decoded = decoders({m: F.embedding(rows, z) for m, z in draws.items()})
         pairs = (F.embedding(where, output).split(batch.users.numel()) for output in decoded.values())
-        return sum(bpr(users, positive, negative) for positive, negative in pairs)
+        return total(bpr(users, positive, negative) for positive, negative in pairs)
 
-    def _shared_rows(self, draws: Mapping[str, Tensor], items: Tensor, rows: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Return the draws of those of the distinct ``items`` that have every modality; ``rows``: items -> rows of the draws."""
-        known = torch.stack([self._own(m)[items] for m in draws]).all(dim=0)
+    def _shared_rows(
+        self, draws: Mapping[str, Tensor], items: Tensor, rows: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the draws of those of the distinct ``items`` that have every modality; ``rows``.
+
+        Items -> rows of the draws.
+        """
+        known = torch.stack([self._with_feature(m)[items] for m in draws]).all(dim=0)
         shared = rows(items[known])
         return {m: F.embedding(shared, z) for m, z in draws.items()}
 
-    # -- the critic's step ----------------------------------------------------------------------------------------
+    # -- the critic's step -----------------------------------------------------------------------------------
 
     def phases(self, model: Backbone, phases: list[Phase]) -> list[Phase]:
         """Put the critic's step before the model's, which then leaves the critic alone."""
@@ -161,74 +168,32 @@ class MRdIB(Bottleneck):
             return phases
         critic = list(self.redundancy.parameters())
         others = [p for p in model.parameters() if all(p is not c for c in critic)]
-        first = Phase(
-            "critic",
-            lambda interaction: self.critic_loss(model, interaction),
-            lambda: critic,
-            self.critic_rate,
-        )
-        return [
-            first,
-            *(phase._replace(parameters=lambda: others) if phase.main else phase for phase in phases),
-        ]
+        after = [phase._replace(parameters=lambda: others) if phase.main else phase for phase in phases]
+        loss = partial(self.critic_loss, model)
+        return [Phase("critic", loss, lambda: critic, self.critic_rate), *after]
 
     def critic_loss(self, model: Backbone, interaction: Interaction) -> NamedLosses:
-        """Return what the critics of the redundancy minimize, on fresh draws of the batch's distinct positive items."""
+        """Return what the critics minimize, on fresh draws of the batch's distinct positive items."""
         items, rows = torch.unique(interaction[model.ITEM_ID]), batch_subset_of(model, interaction).latents
-        # with their gradients: the encoders do not move before the model's step on this batch, which draws anew from the same Gaussians
+        # with their gradients: the encoders do not move before the model's step on this batch, which draws
+        # anew from the same Gaussians
         posterior = self.gaussian.posterior(model.feature_encoder, rows)
         self._cached = CachedPosterior(interaction, rows, posterior)
         with torch.no_grad():
             draws = self.gaussian.draw(posterior.at(positions(items, rows)))
-        return NamedLosses(
-            {"critic": self.redundancy.critic_loss(self._shared_rows(draws, items, lambda i: positions(i, items)))}
-        )
+        shared = self._shared_rows(draws, items, lambda known: positions(known, items))
+        return NamedLosses({"critic": cast("Redundancy", self.redundancy).critic_loss(shared)})
 
     def diagnostics(self, model: Backbone, items: Tensor) -> dict[str, Tensor]:
-        """Return ``kl/<modality>`` in nats per item, ``noise/<modality>`` sigma, and the estimator's ``redundancy/<a>|<b>``."""
-        latents, state = self.latents(model, items), {}
+        """Return ``kl/<modality>`` in nats per item, sigma ``noise/<modality>``, ``redundancy/<a>|<b>``."""
+        latents = self.latents(model, items)
+        state: dict[str, Tensor] = {}
         for m, log_variance in latents.posterior.log_variances.items():
-            own = self._own(m)[items]
-            state[f"kl/{m}"] = gaussian_kl(latents.posterior.means[m][own], log_variance[own]).mean()
-            state[f"noise/{m}"] = (0.5 * log_variance[own]).exp().mean()
+            known = self._with_feature(m)[items]
+            state[f"kl/{m}"] = gaussian_kl(latents.posterior.means[m][known], log_variance[known]).mean()
+            state[f"noise/{m}"] = (0.5 * log_variance[known]).exp().mean()
         if self.redundancy is not None:
             shared = self._shared_rows(latents.draws, items, lambda chosen: positions(chosen, items))
-            state.update({f"redundancy/{pair}": value for pair, value in self.redundancy.estimates(shared).items()})
+            estimates = self.redundancy.estimates(shared)
+            state.update({f"redundancy/{pair}": value for pair, value in estimates.items()})
         return state
-
-
-def ranked_items(model: Backbone, interaction: Interaction) -> tuple[Tensor, Tensor]:
-    """Return the positive and negative items of a batch; a backbone without sampled negatives takes its neighbors' positives."""
-    positives = interaction[model.ITEM_ID]
-    sampled = model.NEG_ITEM_ID in interaction.columns
-    return positives, interaction[model.NEG_ITEM_ID] if sampled else positives.roll(1)
-
-
-def check_parts(model: Backbone, parts: Mapping[str, Tensor]) -> None:
-    """Raise ConfigurationError for a backbone whose parts do not make its latents: it would be trained on others than it ranks with."""
-    if set(parts) != set(model.modalities):
-        raise ConfigurationError(
-            f"mrdib draws a latent of every modality, and the encoder of {backbone_of(type(model)).__name__} makes {', '.join(parts)} of "
-            "all of them together; set feature_encoder: linear"
-        )
-    fused, latents = model.feature_encoder.fuse(parts), model.latents()
-    if (
-        set(parts) != set(model.modalities)
-        or set(fused) != set(latents)
-        or not all(torch.allclose(fused[k], z, rtol=1e-3, atol=1e-5) for k, z in latents.items())
-    ):
-        raise ConfigurationError(
-            f"mrdib draws the parts of the latents by modality, and those of {backbone_of(type(model)).__name__}'s encoder do not make "
-            "its latents; override parts and fuse of the encoder instead of the model's latents"
-        )
-
-
-def output_width(model: Backbone) -> int:
-    """Return the width of the users' output rows."""
-    training = model.training
-    # in evaluation mode nothing random is drawn: a run without decoders starts from the same numbers
-    model.train(False)
-    with torch.no_grad():
-        user, _ = model.forward()
-    model.train(training)
-    return user.shape[1]

@@ -1,9 +1,14 @@
-"""The settings of MRdIB."""
+"""What MRdIB declares: settings, terms, labels, and why other bottlenecks do not go with it."""
 
 from __future__ import annotations
 
 from recbole_ib.model.settings import Search, Setting
 from recbole_ib.utils.validate import AnyOf, Integer, Number, OneOf
+
+WHY_ALONE = (
+    "fib and gib go together, mrdib stands alone (fib and mrdib both shape the item latents, and the papers' "
+    "training steps differ)"
+)
 
 WEIGHTS = Search.choice(1.0e-4, 1.0e-3, 5.0e-3, 1.0e-2, 5.0e-2, source="MRdIB paper, arXiv 2509.20225")
 
@@ -38,10 +43,13 @@ SETTINGS = (
     Setting(
         "prior_scale",
         1.0,
-        "s, the prior's standard deviation; initial: the root mean square of the backbone's own latents at the start",
+        "s, the prior's standard deviation; initial: the root mean square of the backbone's own latents at "
+        "the start",
         AnyOf(Number(above=0), OneOf("initial")),
     ),
-    Setting("initial_noise", 0.1, "sigma at the start, as a part of the latents' own spread", Number(above=0)),
+    Setting(
+        "initial_noise", 0.1, "sigma at the start, as a part of the latents' own spread", Number(above=0)
+    ),
     Setting(
         "redundancy_estimator",
         "mine",
@@ -59,3 +67,16 @@ SETTINGS = (
     ),
     Setting("decoder_hidden_size", 64, "hidden width of the unique terms' decoders D_m", Integer(1)),
 )
+
+#: loss term -> the settings that switch it off
+TERMS = {
+    "KL": {"kl_weight": 0.0},
+    "redundancy": {"redundancy_weight": 0.0},
+    "unique": {"unique_weight": 0.0},
+}
+#: prefix of its diagnostics -> (title, unit) in plots
+LABELS = {
+    "kl": ("KL of the stochastic latents", "nats an item"),
+    "noise": ("Noise of the stochastic latents", "mean sigma"),
+    "redundancy": ("Redundancy, by the model's own estimator", "nats (hsic: HSIC)"),
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,19 @@ from torch.nn import functional as F
 
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.layers.feature_table import HalfTable
+from recbole_ib.model.losses import total
 from recbole_ib.model.settings import Setting
 from recbole_ib.ops.linear import Linear, linear, reads_bfloat16
 from recbole_ib.utils.validate import Integer
 
 
 class ModalityEncoder(nn.Module):
-    """Base of the encoders: Z^k of the item features M^k, ``forward(items) -> {name: [n, d]}``, of all items without ``items``.
+    """Base of the encoders, Z^k of the item features M^k: ``forward(items) -> {name: [n, d]}``.
 
-    Bottlenecks, wrappers and diagnostics read a backbone's features through these methods alone. Names are those of the latents, which
-    are the modalities unless an encoder mixes them (:class:`ConcatEncoder`).
+    Without ``items`` it encodes all of them.
+
+    Bottlenecks, wrappers and diagnostics read a backbone's features through these methods alone. Names are
+    those of the latents, which are the modalities unless an encoder mixes them (:class:`ConcatEncoder`).
 
     Attributes:
         modalities: the names, in order.
@@ -36,7 +39,7 @@ class ModalityEncoder(nn.Module):
 
     @classmethod
     def build(cls, config: Any, linear: Callable[[int], ModalityEncoder], out_dim: int) -> ModalityEncoder:
-        """Return the encoder that the key ``feature_encoder`` names; ``linear``: width -> the backbone's own linear projections."""
+        """Return an encoder of width ``out_dim``; ``linear``: width -> the backbone's own projections."""
         raise NotImplementedError
 
     def rows(self, name: str, items: Tensor | None) -> Tensor:
@@ -44,7 +47,10 @@ class ModalityEncoder(nn.Module):
         raise NotImplementedError
 
     def inputs(self, name: str, items: Tensor | None) -> Tensor:
-        """Return what a :class:`recbole_ib.ops.linear.Linear` reads of M^k: :meth:`rows`, in a mixed step constant ones in bfloat16."""
+        """Return what a :class:`recbole_ib.ops.linear.Linear` reads of M^k: :meth:`rows`, maybe in bfloat16.
+
+        In a mixed step constant rows are, where that pays.
+        """
         return self.rows(name, items)
 
     def table(self, name: str) -> Tensor:
@@ -90,7 +96,10 @@ class ModalityEncoder(nn.Module):
         return self(items)
 
     def part_features(self, items: Tensor | None = None) -> dict[str, Tensor]:
-        """Return what those parts are made of, modality -> ``[n, d_m]``, as constants; in a mixed step as the projections read them."""
+        """Return what those parts are made of, modality -> ``[n, d_m]``, as constants.
+
+        In a mixed step as the projections read them.
+        """
         return {name: self.inputs(name, items).detach() for name in self.modalities}
 
     def fuse(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -118,7 +127,8 @@ def make_encoder(config: Any, linear: Callable[[int], ModalityEncoder], out_dim:
 
     Args:
         config: of the run.
-        linear: width -> the backbone's own linear projections, with its tables, initial values and activations.
+        linear: width -> the backbone's own linear projections, with its tables, initial values and
+            activations.
         out_dim: d.
     """
     return ENCODERS[config["feature_encoder"]].build(config, linear, out_dim)
@@ -134,10 +144,12 @@ class LinearEncoder(ModalityEncoder):
     """Z^k = M^k W_k + b_k, one linear layer per modality (IBMRec Eq. 21; T_m or G_m in the other papers).
 
     Args:
-        features: name -> ``[n_items, d_k]``, or several such tables, which are put side by side; constants stay out of the state
-            dict. Tables in float16 that are not trained stay as they are, see :class:`HalfTable`; the trained ones are float32.
+        features: name -> ``[n_items, d_k]``, or several such tables, which are put side by side; constants
+            stay out of the state dict. Tables in float16 that are not trained stay as they are, see
+            :class:`HalfTable`; the trained ones are float32.
         out_dim: d.
-        normalize: scale feature rows to length 1 first, so that no extractor's scale drowns the id embeddings.
+        normalize: scale feature rows to length 1 first, so that no extractor's scale drowns the id
+            embeddings.
         tuned: train the feature tables too.
         init: of W_k: ``xavier_normal``, ``xavier_uniform``, or ``default``, torch's for a linear layer.
         zero_bias: start b_k at zero; otherwise as torch's linear layers do.
@@ -160,8 +172,8 @@ class LinearEncoder(ModalityEncoder):
         #: by name, a constant table, its version, and its copy in bfloat16
         self._copies: dict[str, tuple[Tensor, int, Tensor]] = {}
         widths = {}
-        for name, given in features.items():
-            parts = [given] if isinstance(given, Tensor) else list(given)
+        for name, tables in features.items():
+            parts = [tables] if isinstance(tables, Tensor) else list(tables)
             widths[name] = sum(part.shape[1] for part in parts)
             if not tuned and all(part.dtype == torch.float16 for part in parts):
                 self.add_module(f"features_{name}", HalfTable(parts, normalize))
@@ -183,7 +195,7 @@ class LinearEncoder(ModalityEncoder):
 
     def first_layer(self, name: str) -> nn.Linear:
         """Return W_k, b_k."""
-        return self.linear[name]
+        return cast("nn.Linear", self.linear[name])
 
     def set_first_layer(self, name: str, layer: nn.Linear) -> None:
         """Put another W_k, b_k in its place."""
@@ -191,7 +203,7 @@ class LinearEncoder(ModalityEncoder):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew."""
-        for layer in self.linear.values():
+        for layer in (self.first_layer(name) for name in self.linear):
             layer.reset_parameters()
             if self.init != "default":
                 getattr(nn.init, f"{self.init}_")(layer.weight)
@@ -208,39 +220,42 @@ class LinearEncoder(ModalityEncoder):
         if items is None:
             return self.table(name)
         if self.tuned:
-            # F.embedding, not indexing: the gradient of a tuned table must not depend on the order of the threads
+            # F.embedding, not indexing: the gradient of a tuned table must not depend on the order of the
+            # threads
             return F.embedding(items, getattr(self, f"features_{name}"))
         return self._fetch(name, getattr(self, f"features_{name}"), items)
 
     def inputs(self, name: str, items: Tensor | None) -> Tensor:
-        """What a :class:`recbole_ib.ops.linear.Linear` reads of M^k: :meth:`rows`, and in a mixed step constant ones in bfloat16."""
+        """Return :meth:`rows`; in a mixed step constant ones in bfloat16, where that pays."""
         table = getattr(self, f"features_{name}")
         if self.tuned or isinstance(table, HalfTable) or not reads_bfloat16(table.device, table.shape[1]):
             return self.rows(name, items)
-        copied, version, half = self._copies.get(name, (None, 0, None))
-        if copied is not table or version != table._version:
-            half = table.bfloat16()
-            self._copies[name] = table, table._version, half
-        return half if items is None else self._fetch(name, half, items)
+        copy = self._copies.get(name)
+        if copy is None or copy[0] is not table or copy[1] != table._version:
+            copy = self._copies[name] = table, table._version, table.bfloat16()
+        return copy[2] if items is None else self._fetch(name, copy[2], items)
 
     def _fetch(self, name: str, table: Tensor | HalfTable, items: Tensor) -> Tensor:
-        # a step asks several times for the rows of the same ids (a latent's mean and its noise), and wide rows are slow to fetch
+        # a step asks several times for the rows of the same ids (a latent's mean and its noise), and wide
+        # rows are slow to fetch
         if self._fetched is None or self._fetched[0] is not items:
             self._fetched = items, {}
-        rows, half = self._fetched[1], isinstance(table, HalfTable)
-        key = name, torch.float32 if half else table.dtype
+        rows = self._fetched[1]
+        key = name, torch.float32 if isinstance(table, HalfTable) else table.dtype
         if key not in rows:
-            rows[key] = table(items) if half else F.embedding(items, table)
+            rows[key] = table(items) if isinstance(table, HalfTable) else F.embedding(items, table)
         return rows[key]
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> LinearEncoder:
+        """Set the mode, and drop the rows of the last step."""
         self._fetched = None
         return super().train(mode)
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fetched": None, "_copies": {}}
 
     def forward(self, items: Tensor | None = None) -> dict[str, Tensor]:
+        """Return Z^k by name (IBMRec Eq. 21)."""
         return {m: self._project(m, items) for m in self.modalities}
 
     def _project(self, name: str, items: Tensor | None) -> Tensor:
@@ -254,7 +269,8 @@ class LinearEncoder(ModalityEncoder):
 class ConcatEncoder(LinearEncoder):
     """z = W [f_1 ; .. ; f_M] + b, one latent of all modalities side by side (VBPR).
 
-    With W = [W_1 .. W_M] the part of a modality is W_m f_m, and the latent their sum; the first part carries b.
+    With W = [W_1 .. W_M] the part of a modality is W_m f_m, and the latent their sum; the first part
+    carries b.
 
     Args:
         features: modality -> ``[n_items, d_m]``.
@@ -274,7 +290,7 @@ class ConcatEncoder(LinearEncoder):
 
     def parts(self, items: Tensor | None = None) -> dict[str, Tensor]:
         """Return W_m f_m by modality, the first one with the bias."""
-        layer, columns = self.linear[self.LATENT], self._columns(items)
+        layer, columns = self.first_layer(self.LATENT), self._columns(items)
         weights = layer.weight.split(list(self.columns.values()), dim=1)
         parts = {m: linear(x, w) for (m, x), w in zip(columns.items(), weights, strict=True)}
         first = next(iter(parts))
@@ -286,7 +302,7 @@ class ConcatEncoder(LinearEncoder):
 
     def fuse(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the sum of the parts."""
-        return {self.LATENT: sum(parts.values())}
+        return {self.LATENT: total(parts.values())}
 
     def _columns(self, items: Tensor | None) -> dict[str, Tensor]:
         rows = self.inputs(self.LATENT, items).split(list(self.columns.values()), dim=1)
@@ -323,7 +339,7 @@ class MLPEncoder(ModalityEncoder):
         """Draw both layers anew."""
         self.first.reset_parameters()
         for layer in self.second.values():
-            layer.reset_parameters()
+            cast("nn.Linear", layer).reset_parameters()
 
     def rows(self, name: str, items: Tensor | None) -> Tensor:
         """Return M^k of the given items, or of all."""

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-# a float16 table is converted in blocks of at most this many numbers (64 MiB of float32)
+#: a float16 table is converted in blocks of at most this many numbers (64 MiB of float32)
 BLOCK_NUMBERS = 1 << 24
 
 
 class HalfTable(nn.Module):
-    """A constant table ``[n, d]`` that stays in float16, memory-mapped by its data set; float32 rows of it on demand.
+    """A constant table ``[n, d]`` that stays in float16, memory-mapped by its data set.
+
+    float32 rows of it on demand.
 
     Args:
         parts: float16 ``[n, d_p]``, side by side; constants stay out of the state dict.
@@ -29,23 +31,29 @@ class HalfTable(nn.Module):
 
     @property
     def parts(self) -> list[Tensor]:
+        """The tables, in the order of their columns."""
         return [getattr(self, f"part_{i}") for i in range(self.n_parts)]
 
     def forward(self, items: Tensor | None = None) -> Tensor:
-        """The rows of the given items, float32 ``[b, d]``, or of all."""
+        """Return the rows of the given items, float32 ``[b, d]``, or of all."""
         parts = self.parts if items is None else [F.embedding(items, part) for part in self.parts]
         return self._float(parts)
 
     def through(self, layer: nn.Module) -> Tensor:
-        """``layer`` of all rows, ``[n, out]``, block by block: no float32 table is kept for the backward pass, which converts again."""
-        n, step = self.part_0.shape[0], max(1, BLOCK_NUMBERS // sum(part.shape[1] for part in self.parts))
+        """Return ``layer`` of all rows, ``[n, out]``, block by block.
+
+        No float32 table is kept for the backward pass, which converts again.
+        """
+        n, step = self.parts[0].shape[0], max(1, BLOCK_NUMBERS // sum(part.shape[1] for part in self.parts))
         if n <= step:
             return layer(self())
         blocks = (slice(start, start + step) for start in range(0, n, step))
-        return torch.cat([checkpoint(self._block, layer, b, use_reentrant=False, preserve_rng_state=False) for b in blocks])
+        return torch.cat(
+            [checkpoint(self._block, layer, b, use_reentrant=False, preserve_rng_state=False) for b in blocks]
+        )
 
-    def _block(self, layer: nn.Module, here: slice) -> Tensor:
-        return layer(self._float([part[here] for part in self.parts]))
+    def _block(self, layer: nn.Module, rows: slice) -> Tensor:
+        return layer(self._float([part[rows] for part in self.parts]))
 
     def _float(self, parts: list[Tensor]) -> Tensor:
         rows = torch.cat([part.float() for part in parts], dim=1) if len(parts) > 1 else parts[0].float()

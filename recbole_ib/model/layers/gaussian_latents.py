@@ -22,7 +22,10 @@ LOG_VARIANCE, START = (-24.0, 6.0), (-22.0, 4.0)
 
 
 class Posterior(NamedTuple):
-    """q(z_m | x_m): by modality the means and log sigma^2, ``[n, d]``, in units of the prior's standard deviation."""
+    """q(z_m | x_m).
+
+    By modality the means and log sigma^2, ``[n, d]``, in units of the prior's standard deviation.
+    """
 
     means: dict[str, Tensor]
     log_variances: dict[str, Tensor]
@@ -33,7 +36,12 @@ class Posterior(NamedTuple):
 
 
 class DrawnLatents(dict[str, Tensor]):
-    """The latents that the backbone takes (latent name -> ``[n, d]``), with the draws by modality that they are made of."""
+    """The latents that the backbone takes, latent name -> ``[n, d]``.
+
+    Attributes:
+        draws: modality -> what they are made of, in units of the prior.
+        posterior: what the draws come from.
+    """
 
     def __init__(self, fused: Mapping[str, Tensor], draws: dict[str, Tensor], posterior: Posterior):
         super().__init__(fused)
@@ -41,14 +49,17 @@ class DrawnLatents(dict[str, Tensor]):
 
 
 class GaussianLatents(nn.Module):
-    """z_m = s (mu_m + sigma_m eps) with s mu_m the encoder's own projection and log sigma_m^2 a linear head on the features.
+    """z_m = s (mu_m + sigma_m eps), one Gaussian per modality (MRdIB).
+
+    s mu_m is the encoder's own projection, and log sigma_m^2 a linear head on the features.
 
     Args:
         encoder: of the backbone; not part of this module.
         initial: modality -> its part of the latents at the start, ``[n_items, d]``.
         own: modality -> the items that have a feature of their own, bool ``[n_items]``.
         prior_scale: s, in units of the backbone's latents; :data:`INITIAL`: their own spread at the start.
-        initial_noise: sigma at the start, as a part of that spread; ``None``: the latents are their means, nothing is drawn.
+        initial_noise: sigma at the start, as a part of that spread; ``None``: the latents are their means,
+            nothing is drawn.
     """
 
     def __init__(
@@ -74,7 +85,9 @@ class GaussianLatents(nn.Module):
         for m, x in encoder.part_features().items():
             self.register_buffer(f"unit_scale_{m}", unit_scale(x), persistent=False)
             start = 2 * math.log(max(initial_noise * spread[m], SMALLEST_SCALE) / self.scale(m))
-            self.variance[m] = LogVarianceHead(x.shape[1], initial[m].shape[1], LOG_VARIANCE, min(max(start, START[0]), START[1]))
+            self.variance[m] = LogVarianceHead(
+                x.shape[1], initial[m].shape[1], LOG_VARIANCE, min(max(start, START[0]), START[1])
+            )
 
     def scale(self, modality: str) -> Tensor:
         """Return s, the prior's standard deviation in units of the backbone's latents."""
@@ -89,11 +102,17 @@ class GaussianLatents(nn.Module):
         """Return log sigma_m^2 by modality, ``[n, d]``; nothing where nothing is drawn."""
         if self.variance is None:
             return {}
-        # unit rows: the head must not depend on the extractor's scale; constants: noise levels do not shape the features
+        # unit rows: the head must not depend on the extractor's scale; constants: noise levels do not shape
+        # the features
         features = encoder.part_features(items)
-        return {m: head(features[m], self._unit_scale(encoder, m, features[m], items)) for m, head in self.variance.items()}
+        return {
+            m: head(features[m], self._unit_scale(encoder, m, features[m], items))
+            for m, head in self.variance.items()
+        }
 
-    def _unit_scale(self, encoder: ModalityEncoder, modality: str, features: Tensor, items: Tensor | None) -> Tensor:
+    def _unit_scale(
+        self, encoder: ModalityEncoder, modality: str, features: Tensor, items: Tensor | None
+    ) -> Tensor:
         """Return 1 / ||x|| of every row, ``[n, 1]``; of features that are not trained it is known."""
         if encoder.tuned:
             return unit_scale(features)

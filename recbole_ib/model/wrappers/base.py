@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from recbole.data.interaction import Interaction
 from recbole.utils import get_model
@@ -19,11 +19,13 @@ class BackboneWrapper(MultimodalRecommender):
     """A recommender that holds another one and is it to the outside: its outputs, its losses, its scores.
 
     A wrapper changes what its backbone reads, through ``backbone.encoder``
-    (:class:`recbole_ib.model.layers.encoder.ModalityEncoder`), or adds to its loss. The backbone is built from the same configuration;
-    its yaml lies one layer below the wrapper's. The key ``backbone`` names it, and every key of that model is read.
+    (:class:`recbole_ib.model.layers.encoder.ModalityEncoder`), or adds to its loss. The backbone is built
+    from the same configuration; its yaml lies one layer below the wrapper's. The key ``backbone`` names it,
+    and every key of that model is read.
 
     Raises:
-        ConfigurationError: the backbone has no encoder with these settings, or trains in several steps per batch.
+        ConfigurationError: the backbone has no encoder with these settings, or trains in several steps per
+            batch.
     """
 
     def __init__(self, config: Any, dataset: Any):
@@ -38,12 +40,15 @@ class BackboneWrapper(MultimodalRecommender):
             frozen = config["item_graph"] == "frozen"
             remedy = "set item_graph: learned" if frozen else "choose another backbone"
             raise ConfigurationError(
-                f"{wrapper} works on the feature projections of its backbone, and {name} has none with these settings; {remedy}"
+                f"{wrapper} works on the feature projections of its backbone, and {name} has none with these "
+                f"settings; {remedy}"
             )
         phases = backbone.phases()
         if len(phases) > 1:
             steps = ", ".join(phase.name for phase in phases)
-            raise ConfigurationError(f"{wrapper} needs a backbone with one training step per batch; {name} has {steps}")
+            raise ConfigurationError(
+                f"{wrapper} needs a backbone with one training step per batch; {name} has {steps}"
+            )
         return backbone
 
     @property
@@ -52,7 +57,7 @@ class BackboneWrapper(MultimodalRecommender):
         return self.backbone.latents_in_score
 
     @property
-    def latents_role(self) -> str:
+    def latents_role(self) -> Literal["score", "graph", "loss"]:  # type: ignore[override]  # that of an object
         """Where the latents of the backbone act."""
         return self.backbone.latents_role
 
@@ -61,7 +66,7 @@ class BackboneWrapper(MultimodalRecommender):
         """The encoder of the backbone."""
         return self.backbone.encoder
 
-    # -- the backbone's part of the contract ----------------------------------------------------------------------
+    # -- the backbone's part of the contract -----------------------------------------------------------------
 
     def latents(self, items: Tensor | None = None) -> Mapping[str, Tensor]:
         """Return those of the backbone."""
@@ -87,7 +92,7 @@ class BackboneWrapper(MultimodalRecommender):
         """Return that of the backbone."""
         return self.backbone.batch_subset(interaction)
 
-    # -- what a backbone may do in its own way --------------------------------------------------------------------
+    # -- what a backbone may do in its own way ---------------------------------------------------------------
 
     def forward(self, latents: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Return the outputs of the backbone."""
@@ -110,7 +115,10 @@ class BackboneWrapper(MultimodalRecommender):
         return self.backbone.embeddings()
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Load weights; torch loads a submodule without its own ``load_state_dict``, which would drop its embeddings."""
+        """Load weights.
+
+        Torch loads a submodule without its own ``load_state_dict``, which would drop its embeddings.
+        """
         self.backbone.forget_embeddings()
         return super().load_state_dict(*args, **kwargs)
 

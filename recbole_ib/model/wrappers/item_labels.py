@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from recbole.utils import FeatureType
 from sklearn.cluster import KMeans
@@ -19,11 +21,12 @@ MIN_ITEMS = 10
 KMEANS = "kmeans"
 
 
-def item_labels(config, dataset) -> Tensor:
-    """Labels 0 .. C-1 of all items, int64 ``[n_items]``; the padding item and items without a label get -1.
+def item_labels(config: Any, dataset: Any) -> Tensor:
+    """Return the labels 0 .. C-1 of all items, int64 ``[n_items]``; -1 for padding and items without a label.
 
-    Yaml: ``sgfd_labels`` (``kmeans``, or the name of a ``token`` or ``token_seq`` field of the item file), ``label_position`` (the
-    entry of a ``token_seq`` to take; an item with fewer entries gives its last one), ``n_classes`` (``kmeans``).
+    Yaml: ``sgfd_labels`` (``kmeans``, or the name of a ``token`` or ``token_seq`` field of the item file),
+    ``label_position`` (the entry of a ``token_seq`` to take; an item with fewer entries gives its last one),
+    ``n_classes`` (``kmeans``).
 
     Raises:
         ConfigurationError: no such field, a field of another type, or fewer than two classes.
@@ -34,27 +37,35 @@ def item_labels(config, dataset) -> Tensor:
     labels = merge_small_classes(field_values(dataset, source, int(config["label_position"])))
     if int(labels.max()) < 1:
         raise ConfigurationError(
-            f"sgfd_labels: the items' field {source!r} gives fewer than two classes of at least {MIN_ITEMS} items, which teaches "
-            f"nothing; name another field, or {KMEANS}"
+            f"sgfd_labels: the items' field {source!r} gives fewer than two classes of at least {MIN_ITEMS} "
+            f"items, which teaches nothing; name another field, or {KMEANS}"
         )
     return labels
 
 
-def field_values(dataset, field, position: int) -> Tensor:
-    """RecBole's numbers of an item field's tokens, int64 ``[n_items]``; 0 where an item has none."""
+def field_values(dataset: Any, field: object, position: int) -> Tensor:
+    """Return RecBole's numbers of an item field's tokens, int64 ``[n_items]``; 0 where an item has none."""
     features = dataset.item_feat
     known = [c for c in (features.columns if features is not None else ()) if c != dataset.iid_field]
     if field not in known:
-        have = f"the data set's items have the fields {', '.join(known)}" if known else "the data set's items have no fields"
+        have = (
+            f"the data set's items have the fields {', '.join(known)}"
+            if known
+            else "the data set's items have no fields"
+        )
+        hint = nearest(str(field), [*known, KMEANS])
         raise ConfigurationError(
-            f"sgfd_labels is {field!r}; {have}.{nearest(field, [*known, KMEANS])} Name a field that load_col loads, such as "
-            f"load_col: {{item: [{dataset.iid_field}, {field}]}}, or {KMEANS} for clusters of the features"
+            f"sgfd_labels is {field!r}; {have}.{hint} Name a field that load_col "
+            f"loads, such as load_col: {{item: [{dataset.iid_field}, {field}]}}, or {KMEANS} for clusters of "
+            "the features"
         )
     kind, values = dataset.field2type[field], features[field]
     if kind == FeatureType.TOKEN:
         return values.long()
     if kind != FeatureType.TOKEN_SEQ:
-        raise ConfigurationError(f"sgfd_labels: a label is a token or token_seq; the field {field!r} is a {kind.value}")
+        raise ConfigurationError(
+            f"sgfd_labels: a label is a token or token_seq; the field {field!r} is a {kind.value}"
+        )
     if position < 0:
         raise ConfigurationError(f"label_position counts from 0, got {position}")
     last = (values != 0).sum(dim=1) - 1
@@ -62,32 +73,41 @@ def field_values(dataset, field, position: int) -> Tensor:
 
 
 def merge_small_classes(values: Tensor, minimum: int = MIN_ITEMS) -> Tensor:
-    """Numbers > 0, ``[n_items]``, to labels 0 .. C-1; classes of fewer than ``minimum`` items become one, 0 and row 0 become -1."""
+    """Numbers > 0, ``[n_items]``, to labels 0 .. C-1.
+
+    Classes of fewer than ``minimum`` items become one, 0 and row 0 become -1.
+    """
     values = values.clone()
     values[0] = 0
-    found, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    large = (counts >= minimum) & (found > 0)
+    classes, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    large = (counts >= minimum) & (classes > 0)
     new = torch.where(large, large.cumsum(0) - 1, large.sum())
-    new[found == 0] = UNKNOWN
+    new[classes == 0] = UNKNOWN
     return new[inverse]
 
 
-def cluster_labels(dataset, n_classes: int, seed: int) -> Tensor:
-    """k-means on [F_1 / |F_1| ; .. ; F_M / |F_M|] of the items that have a feature; at most one cluster for ten items."""
+def cluster_labels(dataset: Any, n_classes: int, seed: int) -> Tensor:
+    """k-means on [F_1 / |F_1| ; .. ; F_M / |F_M|] of the items that have a feature.
+
+    At most one cluster for ten items.
+    """
     known = any_feature(dataset)
     known[0] = False
     items = torch.nonzero(known).flatten()
     k = min(n_classes, items.numel() // MIN_ITEMS)
     if k < 2:
         raise ConfigurationError(
-            f"n_classes is {n_classes}, and {items.numel()} items have features: labels teach something from two clusters of {MIN_ITEMS} "
-            "items on. Set n_classes to 2 or more, or name a field of the item file in sgfd_labels"
+            f"n_classes is {n_classes}, and {items.numel()} items have features: labels teach something from "
+            f"two clusters of {MIN_ITEMS} items on. Set n_classes to 2 or more, or name a field of the item "
+            "file in sgfd_labels"
         )
-    points = torch.cat([F.normalize(table[items].float(), dim=1) for table in dataset.modalities.values()], dim=1)
+    points = torch.cat(
+        [F.normalize(table[items].float(), dim=1) for table in dataset.modalities.values()], dim=1
+    )
     # several threads add up a cluster's center in any order, and two runs with one seed would differ
     with threadpool_limits(limits=1):
-        found = KMeans(k, n_init=1, random_state=seed).fit_predict(points.numpy())
+        clusters = KMeans(k, n_init=1, random_state=seed).fit_predict(points.numpy())
     labels = torch.full((dataset.item_num,), UNKNOWN)
     # a cluster may be empty where many items have one feature
-    labels[items] = torch.unique(torch.from_numpy(found).long(), return_inverse=True)[1]
+    labels[items] = torch.unique(torch.from_numpy(clusters).long(), return_inverse=True)[1]
     return labels

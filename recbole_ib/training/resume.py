@@ -1,0 +1,91 @@
+"""The checkpoint that a run is resumed from: read, and checked to be of the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recbole.config import Config
+
+from recbole_ib.config.serialize import plain_config
+from recbole_ib.errors import CheckpointError
+from recbole_ib.training.checkpoint import read_checkpoint
+from recbole_ib.training.distributed import ProcessGroup, SingleProcess
+
+#: settings that a resumed run may change without becoming another run
+FREE_KEYS = {
+    "epochs", "stopping_step", "state", "show_progress", "checkpoint_dir", "data_path", "config_files",
+    "save_last", "eval_batch_size", "log_wandb", "wandb_project", "save_dataset", "dataset_save_path",
+    "gpu_id", "protocol", "metrics", "topk", "diagnostics", "diagnostics_items", "diagnostics_users",
+    "kernel_memory", "per_user",
+}  # fmt: skip
+
+#: settings that came after the first checkpoints, and what those ran with
+LATER_KEYS = {
+    "knn_search": "auto",
+    "feature_dtype": "float32",
+    "sampling": "recbole",
+    "feature_encoder": "linear",
+    "encoder_hidden_size": 64,
+}
+
+
+def check_same_settings(resume_file: str, old: dict, config: Config) -> None:
+    """Check that a checkpoint's run had the settings of this one.
+
+    Args:
+        resume_file: the checkpoint, for the message.
+        old: the plain settings in it.
+        config: of this run.
+
+    Raises:
+        CheckpointError: they differ in another key than :data:`FREE_KEYS`.
+    """
+    # a key that a version did not know yet is one that was not set
+    new = plain_config(config)
+    old = {**{key: value for key, value in LATER_KEYS.items() if key in new}, **old}
+    differing = [
+        f"{k}: {old.get(k)!r} then, {new.get(k)!r} now"
+        for k in sorted({*old, *new} - FREE_KEYS)
+        if old.get(k) != new.get(k)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{resume_file} is of a run with other settings, and would not continue to its numbers: "
+            f"{'; '.join(differing)}. "
+            f"These may change: {', '.join(sorted(FREE_KEYS))}"
+        )
+
+
+def read_resumable(path: str, config: Config, processes: SingleProcess | ProcessGroup) -> tuple[dict, str]:
+    """Read the checkpoint that a run is resumed from.
+
+    Args:
+        path: the best or the last epoch's file.
+        config: of the run that goes on.
+        processes: of that run; the first one alone reads.
+
+    Returns:
+        its content, and the path of the best epoch's file.
+
+    Raises:
+        CheckpointError: not readable, of another model or data set, of a run with other settings, or without
+            its best epoch's file.
+    """
+    if config["save_dataloaders"] or config["dataloaders_save_path"]:
+        raise CheckpointError(
+            "a run with saved dataloaders cannot be resumed: RecBole drops their random state when it saves "
+            "them"
+        )
+    state = processes.from_first(lambda: read_checkpoint(path))
+    for key in ("model", "dataset"):
+        if state[key] != config[key]:
+            raise CheckpointError(f"{path} is of the {key} {state[key]!r}, this run of {config[key]!r}")
+    check_same_settings(path, state["config"], config)
+    if state["kind"] != "last":
+        return state, path
+    best = str(Path(path).with_name(state["best_file"]))
+    try:
+        processes.from_first(lambda: read_checkpoint(best)["epoch"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} needs the best epoch's file beside it: {error}") from None
+    return state, best
