@@ -86,8 +86,8 @@ def check_keys(config: RecBoleConfig, external: dict) -> None:
         warnings.warn(
             "\n".join(lines)
             + f"\n{undeclared[0].__name__} declares no settings, so whether it reads this is unknown. Give "
-            "the class settings = (Setting(...), ...), see recbole_ib.model.settings, and its keys and values "
-            "are checked",
+            "the class settings = (Setting(...), ...), see recbole_ib.model.settings, and its keys and "
+            "values are checked",
             stacklevel=2,
         )
     for key, inner in INNER_KEYS.items():
