@@ -86,6 +86,16 @@ def test_dotted_paths_and_files_exist(page):
         assert "NAME" in name or (ROOT / name).exists(), name
 
 
+def test_the_architecture_names_every_folder_and_files_that_exist():
+    text, package = text_of("docs/architecture.md"), ROOT / "recbole_ib"
+    folders = sorted(path.parent.name for path in package.glob("*/__init__.py"))
+    for folder in folders:
+        assert re.search(rf"^\| \d+ \| `{folder}/` \|", text, flags=re.MULTILINE), folder
+    files = re.findall(rf"`((?:{'|'.join(folders)})/[\w./]+)`", text)
+    assert len(files) > 30
+    assert [name for name in files if not (package / name).exists() and name != "model/backbones/x.py"] == []
+
+
 def test_a_path_that_is_gone_is_found():
     with pytest.raises(AttributeError):
         resolve("recbole_ib.model.base.ItemView")

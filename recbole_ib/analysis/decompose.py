@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +13,7 @@ from recbole.trainer import trainer as recbole_trainer
 from recbole.utils import get_trainer
 from torch import nn
 
+from recbole_ib.analysis.decomposition import Decomposition, Row, shares
 from recbole_ib.analysis.interventions import Change, Removed, Shuffled, alter_trained_tables, altered_dataset
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.model.registry import is_multimodal
@@ -27,180 +25,6 @@ PARTS = ("test", "valid")
 
 #: a gain of at most this part of the whole performance is not split: its shares would be rounding and chance
 TINY = 0.01
-
-#: width of the printed sentences
-LINE = 110
-
-LIMITS = (
-    "These are read-outs of ONE trained model on altered inputs, not information in the data: another model, or another seed, "
-    "may read the modalities otherwise.",
-    "The model was not trained again without a modality, and a removed one is its mean row for every item and a graph without "
-    "neighbors: an input that the model has not seen.",
-    "The redundancy is the largest that is compatible with the performances (minimum mutual information): it makes the unique "
-    "parts the smallest, and the synergy the largest, that are possible.",
-    "Id embeddings hold what they learned from a modality in training: that stays when the modality is removed or shuffled.",
-)
-
-
-# -- the shares -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shares:
-    """The parts of v(all) - v(none) for one modality against ``rest``, all the others together; see :func:`shares`."""
-
-    modality: str
-    rest: tuple[str, ...]
-    redundant: float
-    unique: float
-    unique_rest: float
-    synergistic: float
-
-    @property
-    def total(self) -> float:
-        """v(all) - v(none), the sum of the four."""
-        return self.redundant + self.unique + self.unique_rest + self.synergistic
-
-    def parts(self) -> list[tuple[str, float]]:
-        """Return the four by the names that are printed."""
-        rest = " + ".join(self.rest)
-        return [
-            ("redundant", self.redundant),
-            (f"unique to {self.modality}", self.unique),
-            (f"unique to {rest}", self.unique_rest),
-            ("synergistic", self.synergistic),
-        ]
-
-
-def shares(modality: str, rest: Sequence[str], alone: float, others: float, everything: float, nothing: float) -> Shares:
-    """Split v(all) - v(0) into what a modality m and the rest R say both, each alone, and only together.
-
-        redundant = min(v(m), v(R)) - v(0)                 unique of m = v(m) - v(0) - redundant, of R likewise
-        synergistic = v(all) - max(v(m), v(R))
-
-    The decomposition of Williams & Beer (arXiv 1004.2515, 2010) with the minimum-mutual-information redundancy (Barrett, Phys. Rev. E
-    91, 2015), on performance in the place of information. The four sum to v(all) - v(0); a redundancy or synergy may be negative.
-
-    Args:
-        modality, rest: names.
-        alone, others, everything, nothing: v(m), v(R), v(all), v(0).
-    """
-    redundant = min(alone, others) - nothing
-    return Shares(
-        modality=modality,
-        rest=tuple(rest),
-        redundant=redundant,
-        unique=alone - nothing - redundant,
-        unique_rest=others - nothing - redundant,
-        synergistic=everything - max(alone, others),
-    )
-
-
-# -- the report -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line: ``condition`` (all, alone, removed, none, shuffled), and every metric; ``sd`` where several shuffles were run."""
-
-    condition: str
-    modality: str | None
-    values: Mapping[str, float]
-    sd: Mapping[str, float] | None = None
-
-    @property
-    def name(self) -> str:
-        """The line's name in the report."""
-        fixed = {"all": "all, as trained", "none": "none, all removed"}
-        return fixed.get(self.condition) or f"{self.modality} {self.condition}"
-
-
-@dataclass(frozen=True)
-class Decomposition:
-    """The report of :func:`decompose`; ``shares`` is empty where ``reason`` says why."""
-
-    model: str
-    dataset: str
-    checkpoint: str
-    part: str
-    metric: str
-    modalities: tuple[str, ...]
-    repeats: int
-    seed: int
-    rows: list[Row]
-    shares: list[Shares] = field(default_factory=list)
-    reason: str | None = None
-
-    def row(self, condition: str, modality: str | None = None) -> Row:
-        """Return the line of a condition, and of its modality where it has one."""
-        return next(row for row in self.rows if (row.condition, row.modality) == (condition, modality))
-
-    def text(self) -> str:
-        """Return the report as it is printed."""
-        metrics = list(self.rows[0].values)
-        wide = max(len(row.name) for row in self.rows) + 1
-        head = " ".join([" " * wide, *(f"{m:>12}" for m in metrics)])
-        lines = [
-            f"{self.model} on {self.dataset}, {self.part} part: what the trained model reads in {', '.join(self.modalities)}",
-            f"checkpoint: {self.checkpoint}",
-            "",
-            head,
-            "-" * len(head),
-        ]
-        for row in self.rows:
-            lines.append(" ".join([f"{row.name:<{wide}}", *(f"{row.values[m]:>12.4f}" for m in metrics)]))
-            if row.sd is not None:
-                lines.append(" ".join([f"{'  +-':<{wide}}", *(f"{row.sd[m]:>12.4f}" for m in metrics)]))
-        lines += ["-" * len(head), "", *self._share_lines(), "", "Limits"]
-        for limit in (*LIMITS, self._spread()):
-            lines += textwrap.wrap(limit, LINE, initial_indent="- ", subsequent_indent="  ")
-        return "\n".join(lines)
-
-    def _share_lines(self) -> list[str]:
-        all_, none = self.row("all").values[self.metric], self.row("none").values[self.metric]
-        lines = [f"{self.metric}: {all_:.4f} with all modalities - {none:.4f} with none = {all_ - none:.4f}"]
-        if self.reason:
-            return [*lines, *textwrap.wrap(self.reason, LINE)]
-        for split in self.shares:
-            parts = split.parts()
-            wide = max(len(name) for name, _ in parts)
-            lines += ["", f"{split.modality} against {' + '.join(split.rest)}"]
-            lines += [f"  {name:<{wide}} {value:>9.4f} {100 * value / split.total:>8.1f} %" for name, value in parts]
-            if split.synergistic < 0:
-                lines.append(
-                    "  The synergy is negative, interference: the better of the two alone ranks better than all together."
-                )
-            if split.redundant < 0:
-                lines.append("  The redundancy is negative: the worse of the two alone ranks worse than none at all.")
-        return lines
-
-    def _spread(self) -> str:
-        if self.repeats == 1:
-            return f"A shuffle is one draw (seed {self.seed}); --repeats=3 and more give its spread."
-        return (
-            f"Shuffles are the mean of {self.repeats} draws (seed {self.seed}), +- their standard deviation; it is not the spread "
-            "between training seeds or users."
-        )
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write all performances and shares, one number per line: quantity, modality, rest, metric, value, sd, share (of v(all) - v(none)).
-
-        Raises:
-            ConfigurationError: the file cannot be written.
-        """
-        lines = [("quantity", "modality", "rest", "metric", "value", "sd", "share")]
-        for row in self.rows:
-            for metric, value in row.values.items():
-                lines.append((row.condition, row.modality or "", "", metric, value, "" if row.sd is None else row.sd[metric], ""))
-        for split in self.shares:
-            for quantity in ("redundant", "unique", "unique_rest", "synergistic"):
-                value = getattr(split, quantity)
-                lines.append((quantity, split.modality, " ".join(split.rest), self.metric, value, "", value / split.total))
-        try:
-            with open(path, "w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(lines)
-        except OSError as error:
-            raise ConfigurationError(f"cannot write {path}: {error.strerror}. Name a file in a folder that exists") from None
 
 
 @contextmanager
@@ -232,29 +56,31 @@ class TrainedModel:
         model_class = config.model_class
         if hasattr(model_class, "bridged_settings"):
             raise ConfigurationError(
-                f"{self.path} is of {config['model']}, a model of another toolkit: which of its weights are feature tables is unknown. "
-                "decompose takes the models of recbole_ib"
+                f"{self.path} is of {config['model']}, a model of another toolkit: which of its weights are "
+                "feature tables is unknown. decompose takes the models of recbole_ib"
             )
         if not is_multimodal(model_class):
             raise ConfigurationError(
-                f"{self.path} is of {config['model']}, which is RecBole's own and reads no modality. decompose takes the models of "
-                "recbole_ib"
+                f"{self.path} is of {config['model']}, which is RecBole's own and reads no modality. "
+                "decompose takes the models of recbole_ib"
             )
         self.run = restore_run(checkpoint, state, config)
         self.dataset = self.run.train._dataset
         if not getattr(self.dataset, "modalities", None):
             raise ConfigurationError(
-                f"the data set {config['dataset']!r} of {self.path} names no modalities: there is nothing to split"
+                f"the data set {config['dataset']!r} of {self.path} names no modalities: there is nothing to "
+                "split"
             )
         self.loader = {"test": self.run.test, "valid": self.run.valid}[part]
         if not self.loader:
             raise ConfigurationError(
-                f"the run of {self.path} has no {part} part (eval_args: {config['eval_args']}); choose the other"
+                f"the run of {self.path} has no {part} part (eval_args: {config['eval_args']}); choose the "
+                "other"
             )
-        # the labels teach in training alone, and a checkpoint holds them; clusters of CHANGED features would have other sizes, or
-        # not exist
+        # the labels teach in training alone, and a checkpoint holds them; clusters of CHANGED features would
+        # have other sizes, or not exist
         read_labels = sgfd.item_labels
-        self._labels: Callable = lambda config, dataset: read_labels(config, self.dataset)
+        self._labels: Callable = lambda config, _dataset: read_labels(config, self.dataset)
         self.widths = {name: table.shape[1] for name, table in self.dataset.modalities.items()}
         self.trainer = None
 
@@ -264,7 +90,10 @@ class TrainedModel:
         return list(self.widths)
 
     def network(self, changes: Mapping[str, Change]) -> nn.Module:
-        """Return the trained model as it would be on the changed data: graphs from the data, weights from the checkpoint."""
+        """Return the trained model as it would be on the changed data.
+
+        Graphs are from the data, weights from the checkpoint.
+        """
         with _replaced(sgfd, "item_labels", self._labels):
             network = self.run.network(altered_dataset(self.dataset, changes))
         alter_trained_tables(network, self.widths, changes)
@@ -275,8 +104,10 @@ class TrainedModel:
         network = self.network(changes)
         if self.trainer is None:
             # a Trainer opens an event file of tensorboard when it is built; nothing is trained here
-            with _replaced(recbole_trainer, "get_tensorboard", lambda logger: None):
-                self.trainer = get_trainer(self.config["MODEL_TYPE"], self.config["model"])(self.config, network)
+            with _replaced(recbole_trainer, "get_tensorboard", lambda _logger: None):
+                self.trainer = get_trainer(self.config["MODEL_TYPE"], self.config["model"])(
+                    self.config, network
+                )
             self.trainer.eval_collector.data_collect(self.run.train)
         self.trainer.model = network
         # where negatives are sampled, all conditions rank against the same ones
@@ -285,13 +116,15 @@ class TrainedModel:
         return {name: float(value) for name, value in result.items()}
 
 
-# -- all of it --------------------------------------------------------------------------------------------------------
+# -- all of it -----------------------------------------------------------------------------------------------
 
 
 def decompose(
     checkpoint: str | Path, *, repeats: int = 3, seed: int = 0, part: str = "test", metric: str | None = None
 ) -> Decomposition:
-    """Return a trained model's performance with every modality alone, removed and shuffled, and its shares (:func:`shares`).
+    """Return a trained model's performance on altered modalities, and its shares (:func:`shares`).
+
+    Every modality is taken alone, removed and shuffled.
 
     Args:
         checkpoint: a file that a run of ours wrote.
@@ -302,7 +135,8 @@ def decompose(
 
     Raises:
         CheckpointError: no checkpoint of ours, or its data have changed.
-        ConfigurationError: a model without modalities, a metric that the run does not compute, or a wrong argument.
+        ConfigurationError: a model without modalities, a metric that the run does not compute, or a wrong
+            argument.
     """
     if part not in PARTS:
         raise ConfigurationError(f"part is {part!r}; allowed: {', '.join(PARTS)}")
@@ -313,7 +147,9 @@ def decompose(
         return _decompose(TrainedModel(checkpoint, part), part, metric, repeats, seed)
 
 
-def _decompose(trained: TrainedModel, part: str, metric: str | None, repeats: int, seed: int) -> Decomposition:
+def _decompose(
+    trained: TrainedModel, part: str, metric: str | None, repeats: int, seed: int
+) -> Decomposition:
     names = trained.modalities
     known = trained.dataset.has_feature
     measured: dict[frozenset, dict[str, float]] = {}
@@ -332,7 +168,10 @@ def _decompose(trained: TrainedModel, part: str, metric: str | None, repeats: in
     rows += [Row("removed", m, v(rest[m])) for m in names]
     rows.append(Row("none", None, v([])))
     for number, m in enumerate(names):
-        draws = [trained.performance({m: Shuffled(known[m], np.random.default_rng([seed, number, r]))}) for r in range(repeats)]
+        draws = [
+            trained.performance({m: Shuffled(known[m], np.random.default_rng([seed, number, r]))})
+            for r in range(repeats)
+        ]
         rows.append(Row("shuffled", m, *_mean_and_sd(draws)))
 
     whole, nothing = v(names)[metric], v([])[metric]
@@ -341,8 +180,9 @@ def _decompose(trained: TrainedModel, part: str, metric: str | None, repeats: in
         reason = f"The model reads one modality ({names[0]}): shares need two."
     elif whole - nothing <= TINY * abs(whole):
         reason = (
-            f"The model does not use its modalities when it ranks: all of them together give at most {100 * TINY:g} % of its {metric}. "
-            "No shares. What features do in the training loss alone stays in the id embeddings, and is not seen here."
+            "The model does not use its modalities when it ranks: all of them together give at most "
+            f"{100 * TINY:g} % of its {metric}. No shares. What features do in the training loss alone stays "
+            "in the id embeddings, and is not seen here."
         )
     else:
         # two modalities are each other's rest: one split says all
@@ -369,11 +209,13 @@ def _metric(wanted: str, computed: Mapping[str, float]) -> str:
     name = by_lower.get(str(wanted).lower())
     if name is None:
         raise ConfigurationError(
-            f"the run does not compute the metric {wanted!r}.{nearest(wanted, computed)} Computed: {', '.join(computed)}"
+            f"the run does not compute the metric {wanted!r}.{nearest(wanted, computed)} Computed: "
+            f"{', '.join(computed)}"
         )
     if metrics_dict[name.split("@")[0].lower()].smaller:
         raise ConfigurationError(
-            f"{name} is better the smaller it is; shares are of a performance that grows. Choose another metric"
+            f"{name} is better the smaller it is; shares are of a performance that grows. Choose another "
+            "metric"
         )
     return name
 

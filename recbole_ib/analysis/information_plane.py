@@ -1,4 +1,7 @@
-"""``recbole-ib plot-information``: the information plane, and every measure of :mod:`recbole_ib.training.diagnostics` over the epochs."""
+"""The charts of ``recbole-ib plot-information``.
+
+The information plane, and every measure of :mod:`recbole_ib.training.diagnostics` over the epochs.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
 
 SUFFIX = "-diagnostics"
 
-#: family -> (title, label of the y axis), beside the ``labels`` of the bottlenecks; what none of them names is drawn under its own
-#: name, without a unit
+#: family -> (title, label of the y axis), beside the ``labels`` of the bottlenecks; what none of them names
+#: is drawn under its own name, without a unit
 FAMILIES: dict[str, tuple[str, str]] = {
     "nhsic_features": ("Kept of the input: HSIC(Z, M), normalized", "nHSIC, 0 to 1 (dashed: independence)"),
-    "nhsic_ids": ("Agreement with behavior: HSIC(Z, ids), normalized", "nHSIC, 0 to 1 (dashed: independence)"),
+    "nhsic_ids": (
+        "Agreement with behavior: HSIC(Z, ids), normalized",
+        "nHSIC, 0 to 1 (dashed: independence)",
+    ),
     "hsic_features": ("HSIC(Z, M)", "HSIC"),
     "hsic_ids": ("HSIC(Z, ids)", "HSIC"),
     "information": ("Information between modalities", "nats (Gaussian estimate)"),
@@ -82,27 +88,43 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
                 series.setdefault(record.name, {})[record.epoch] = record.value
         if not series:
             raise ConfigurationError(
-                f"{path} holds no measurement: its run has measured nothing yet, or its model has nothing to measure"
+                f"{path} holds no measurement: its run has measured nothing yet, or its model has nothing to "
+                "measure"
             )
         all_series.append(series)
-    return [Run(label, path, series) for label, path, series in zip(labels(paths), paths, all_series, strict=True)]
+    return [
+        Run(label, path, series) for label, path, series in zip(labels(paths), paths, all_series, strict=True)
+    ]
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
     """Return the files' names without what all of them end in; with their folders where two are alike."""
     short = [p.stem.removesuffix(SUFFIX) for p in paths]
-    return short if len(set(short)) == len(short) else [str(p.parent / s) for p, s in zip(paths, short, strict=True)]
+    return (
+        short
+        if len(set(short)) == len(short)
+        else [str(p.parent / s) for p, s in zip(paths, short, strict=True)]
+    )
 
 
 def family_of(name: str) -> str:
     """Return the panel that a name is drawn in."""
     first, _, rest = name.partition("/")
-    return "gate/entropy" if first == "gate" and rest.partition("/")[0] == "entropy" else first.removesuffix(INDEPENDENT)
+    return (
+        "gate/entropy"
+        if first == "gate" and rest.partition("/")[0] == "entropy"
+        else first.removesuffix(INDEPENDENT)
+    )
 
 
 def family_labels() -> dict[str, tuple[str, str]]:
-    """Return title and label of the y axis of every family, in the order of the panels: a bottleneck's own above validation and loss."""
-    measured = {family: label for bottleneck in BOTTLENECKS.values() for family, label in bottleneck.labels.items()}
+    """Return title and label of the y axis of every family, in the order of the panels.
+
+    A bottleneck's own come above validation and loss.
+    """
+    measured = {
+        family: label for bottleneck in BOTTLENECKS.values() for family, label in bottleneck.labels.items()
+    }
     last = {family: FAMILIES[family] for family in ("valid", "loss")}
     return {**{family: label for family, label in FAMILIES.items() if family not in last}, **measured, **last}
 
@@ -113,10 +135,12 @@ def panels(runs: Sequence[Run]) -> dict[str, list[str]]:
     for name in dict.fromkeys(name for run in runs for name in run.series):
         families.setdefault(family_of(name), []).append(name)
     order = list(family_labels())
-    return dict(sorted(families.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))
+    return dict(
+        sorted(families.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order))
+    )
 
 
-# -- figures ----------------------------------------------------------------------------------------------------------
+# -- figures -------------------------------------------------------------------------------------------------
 
 
 def new_figure(width: float, height: float, title: str, runs: Sequence[Run]) -> Figure:
@@ -129,7 +153,8 @@ def new_figure(width: float, height: float, title: str, runs: Sequence[Run]) -> 
         figure = plotting.new_figure(width, height)
     except ImportError as error:
         raise ConfigurationError(
-            f"plot-information draws with matplotlib, which cannot be imported ({error}). Run: pip install matplotlib"
+            f"plot-information draws with matplotlib, which cannot be imported ({error}). Run: pip install "
+            "matplotlib"
         ) from None
     figure.suptitle(title)
     # matplotlib takes a $ for the start of a formula
@@ -139,7 +164,9 @@ def new_figure(width: float, height: float, title: str, runs: Sequence[Run]) -> 
 
 
 def draw_plane(runs: Sequence[Run], path: Path) -> bool:
-    """Draw the information plane, one line per run from its first epoch on (Shwartz-Ziv & Tishby 2017, with HSIC for information).
+    """Draw the information plane, one line per run from its first epoch on.
+
+    After Shwartz-Ziv & Tishby 2017, with HSIC for information.
 
     Returns:
         False, and no file, where no run has a point: its model has no latents or no id embeddings.
@@ -152,12 +179,35 @@ def draw_plane(runs: Sequence[Run], path: Path) -> bool:
             continue
         drawn = True
         label = run.label.replace("$", r"\$")
-        axes.plot(*zip(*points.values(), strict=True), "-", marker=".", markersize=4, linewidth=1, color=color, label=label)
+        axes.plot(
+            *zip(*points.values(), strict=True),
+            "-",
+            marker=".",
+            markersize=4,
+            linewidth=1,
+            color=color,
+            label=label,
+        )
         first = min(points)
         name = "before training" if first == BEFORE_TRAINING else f"epoch {first}"
-        axes.plot(*points[first], "o", markersize=9, markerfacecolor="white", color=color, label=f"{name}", linestyle="none")
+        axes.plot(
+            *points[first],
+            "o",
+            markersize=9,
+            markerfacecolor="white",
+            color=color,
+            label=f"{name}",
+            linestyle="none",
+        )
         if best in points:
-            axes.plot(*points[best], "*", markersize=14, color=color, label=f"best validation, epoch {best}", linestyle="none")
+            axes.plot(
+                *points[best],
+                "*",
+                markersize=14,
+                color=color,
+                label=f"best validation, epoch {best}",
+                linestyle="none",
+            )
         levels = run.mean(f"nhsic_features{INDEPENDENT}"), run.mean(f"nhsic_ids{INDEPENDENT}")
         if all(levels):
             last = max(points)
@@ -175,7 +225,10 @@ def draw_plane(runs: Sequence[Run], path: Path) -> bool:
 
 
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
-    """Draw every family over the epochs, a panel each; a color stands for a run, or for a series where there is one run."""
+    """Draw every family over the epochs, a panel each.
+
+    A color stands for a run, or for a series where there is one run.
+    """
     from matplotlib.lines import Line2D
 
     families = panels(runs)
@@ -188,7 +241,10 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
         axes = figure.add_subplot(rows, columns, place)
         _draw_family(axes, family, names, runs)
     if len(runs) > 1:
-        handles = [Line2D([], [], color=c, label=r.label.replace("$", r"\$")) for c, r in zip(_cycle(COLORS), runs, strict=False)]
+        handles = [
+            Line2D([], [], color=c, label=r.label.replace("$", r"\$"))
+            for c, r in zip(_cycle(COLORS), runs, strict=False)
+        ]
         figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=130)
 
@@ -203,7 +259,11 @@ def _draw_family(axes: Axes, family: str, names: Sequence[str], runs: Sequence[R
     handles = []
     for s, name in enumerate(shown):
         first, _, rest = name.partition("/")
-        style = {"linestyle": LINES[s % len(LINES)] if several else "-", "marker": MARKERS[s % len(MARKERS)], "markersize": 3}
+        style = {
+            "linestyle": LINES[s % len(LINES)] if several else "-",
+            "marker": MARKERS[s % len(MARKERS)],
+            "markersize": 3,
+        }
         for r, run in enumerate(runs):
             color = COLORS[(r if several else s) % len(COLORS)]
             if name in run.series:
@@ -212,10 +272,17 @@ def _draw_family(axes: Axes, family: str, names: Sequence[str], runs: Sequence[R
             if level:
                 axes.plot(*zip(*level.items(), strict=True), linestyle="--", color=color, linewidth=0.8)
         label = (name.removeprefix(f"{family}/") or family).replace("$", r"\$")
-        handles.append(Line2D([], [], color="0.3" if several else COLORS[s % len(COLORS)], label=label, **style))
+        handles.append(
+            Line2D([], [], color="0.3" if several else COLORS[s % len(COLORS)], label=label, **style)
+        )
     for r, run in enumerate(runs):
         if run.best_epoch() is not None:
-            axes.axvline(run.best_epoch(), color=COLORS[r % len(COLORS)] if several else "0.6", linewidth=0.6, linestyle=":")
+            axes.axvline(
+                run.best_epoch(),
+                color=COLORS[r % len(COLORS)] if several else "0.6",
+                linewidth=0.6,
+                linestyle=":",
+            )
     if family == "loss":
         # terms differ by orders of magnitude, and a critic's may be negative
         axes.set_yscale("symlog", linthresh=1e-3)
@@ -236,7 +303,7 @@ def _cycle(values: Sequence[str]) -> Iterator[str]:
         yield from values
 
 
-# -- command ----------------------------------------------------------------------------------------------------------
+# -- command -------------------------------------------------------------------------------------------------
 
 
 def plot_information(files: Sequence[str | Path], out: str | Path | None = None) -> list[Path]:
@@ -250,14 +317,17 @@ def plot_information(files: Sequence[str | Path], out: str | Path | None = None)
         The PNG files; without the plane where no run has latents and id embeddings.
 
     Raises:
-        ConfigurationError: a file is missing, of another kind or empty; matplotlib is missing; ``out`` cannot be a folder.
+        ConfigurationError: a file is missing, of another kind or empty; matplotlib is missing; ``out`` cannot
+            be a folder.
     """
     runs = read_runs(files)
     out = Path(out) if out is not None else runs[0].path.parent
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"cannot write to {out}: {error.strerror}; give another folder with --out=FOLDER") from None
+        raise ConfigurationError(
+            f"cannot write to {out}: {error.strerror}; give another folder with --out=FOLDER"
+        ) from None
     stem = runs[0].path.stem if len(runs) == 1 else "information"
     plane, curves = out / f"{stem}-plane.png", out / f"{stem}-curves.png"
     written = [plane] if draw_plane(runs, plane) else []

@@ -43,7 +43,10 @@ class Shuffled:
 
 
 class Removed:
-    """A modality without information: the mean row of the items ``known`` to have one for all items, and no neighbors."""
+    """A modality without information.
+
+    The mean row of the items ``known`` to have one stands for all items, and no item has neighbors.
+    """
 
     def __init__(self, known: Tensor):
         self.had = known
@@ -56,13 +59,15 @@ class Removed:
 
     def graph(self, graph: sp.csr_array) -> sp.csr_array:
         """Return the changed ready item graph."""
-        # an item without a neighbor is linked to itself, in graphs computed from features as in ready ones; padding is not
+        # an item without a neighbor is linked to itself, in graphs computed from features as in ready ones;
+        # padding is not
         items = np.arange(1, graph.shape[0])
         return sp.csr_array((np.ones(items.size, dtype=np.float32), (items, items)), shape=graph.shape)
 
     def known(self, known: Tensor) -> Tensor:
         """Return which items count as having the modality."""
-        # one item keeps it: models take means over the items that have a modality when they are built, and one item has no neighbors
+        # one item keeps it: models take means over the items that have a modality when they are built, and
+        # one item has no neighbors
         kept = torch.zeros_like(known)
         kept[torch.nonzero(known).max()] = True
         return kept
@@ -72,7 +77,10 @@ Change = Shuffled | Removed
 
 
 def altered_dataset(dataset: MultimodalDataset, changes: Mapping[str, Change]) -> MultimodalDataset:
-    """Return a view of a data set whose features, and ready item graphs, are changed; all else is shared with the original."""
+    """Return a view of a data set whose features, and ready item graphs, are changed.
+
+    All else is shared with the original.
+    """
     view = copy.copy(dataset)
     for attribute, method in (("modalities", "table"), ("has_feature", "known"), ("item_graphs", "graph")):
         values = dict(getattr(dataset, attribute))
@@ -82,13 +90,18 @@ def altered_dataset(dataset: MultimodalDataset, changes: Mapping[str, Change]) -
     return view
 
 
-def alter_trained_tables(network: nn.Module, widths: Mapping[str, int], changes: Mapping[str, Change]) -> None:
-    """Change the feature tables that a model has trained, in place: they are weights, and come from the checkpoint.
+def alter_trained_tables(
+    network: nn.Module, widths: Mapping[str, int], changes: Mapping[str, Change]
+) -> None:
+    """Change the feature tables that a model has trained, in place.
+
+    They are weights, and come from the checkpoint.
 
     Args:
-        network: every :class:`recbole_ib.model.layers.encoder.LinearEncoder` in it with ``tuned`` tables is changed. A table is that
-            of the modality of its name, or all modalities side by side (VBPR).
+        network: every :class:`recbole_ib.model.layers.encoder.LinearEncoder` in it with ``tuned`` tables is
+            changed. A table is that of the modality of its name, or all modalities side by side (VBPR).
         widths: columns of every modality, in the model's order.
+        changes: per modality.
 
     Raises:
         ConfigurationError: a trained table that is neither.
@@ -104,8 +117,9 @@ def alter_trained_tables(network: nn.Module, widths: Mapping[str, int], changes:
                 parts = dict(zip(widths, table.split(list(widths.values()), dim=1), strict=True))
             else:
                 raise ConfigurationError(
-                    f"the trained table {name!r} has {table.shape[1]} columns: it is no modality ({', '.join(widths)}) nor all of "
-                    "them side by side, so what to change in it is unknown. raw_features: frozen leaves the features as they are"
+                    f"the trained table {name!r} has {table.shape[1]} columns: it is no modality "
+                    f"({', '.join(widths)}) nor all of them side by side, so what to change in it is "
+                    "unknown. raw_features: frozen leaves the features as they are"
                 )
             with torch.no_grad():
                 for m, part in parts.items():

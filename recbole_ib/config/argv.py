@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import yaml
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.utils.yaml import yaml_loader
+from recbole_ib.utils.yaml import load_yaml
 
 
-def parse_value(text: str):
-    """A value of the command line: a Python literal, a yaml list or mapping, true/false/none, or the text itself.
+def parse_value(text: str) -> Any:
+    """A value of the command line.
+
+    a Python literal, a yaml list or mapping, true/false/none, or the text itself.
 
     RecBole passes such values through ``eval``; here nothing is evaluated.
     """
@@ -27,7 +30,7 @@ def parse_value(text: str):
         return {"true": True, "false": False}.get(text.lower())
     if text[:1] in "[{" and text[-1:] in "]}":
         try:
-            value = yaml.load(text, Loader=yaml_loader())
+            value = load_yaml(text)
         except yaml.YAMLError:
             return text
         return value if isinstance(value, (list, dict)) else text
@@ -45,9 +48,13 @@ def parse_arguments(argv: Sequence[str]) -> dict:
         match = re.fullmatch(r"--([A-Za-z_][\w.-]*)=(.*)", word, flags=re.DOTALL)
         if match is None:
             hint = f" Write {word}=VALUE." if re.fullmatch(r"--[\w.-]+", word) else ""
-            raise ConfigurationError(f"cannot read the argument {word!r}: settings are given as --key=value.{hint}")
+            raise ConfigurationError(
+                f"cannot read the argument {word!r}: settings are given as --key=value.{hint}"
+            )
         key, value = match.groups()
         if found.setdefault(key, value) != value:
             raise ConfigurationError(f"--{key} is given twice, as {found[key]!r} and {value!r}")
     # RecBole reads "[5,100]" under such a key as the text of an interval
-    return {key: value if key.endswith("_num_interval") else parse_value(value) for key, value in found.items()}
+    return {
+        key: value if key.endswith("_num_interval") else parse_value(value) for key, value in found.items()
+    }

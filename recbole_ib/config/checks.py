@@ -28,18 +28,29 @@ INNER_KEYS = {
     "train_neg_sample_args": ("distribution", "sample_num", "alpha", "dynamic", "candidate_num"),
 }
 
-RUN_KEYS = {"model", "dataset", "config_files", "nproc", "ip", "port", "world_size", "group_offset", "local_rank", "offset"}
+RUN_KEYS = {
+    "model",
+    "dataset",
+    "config_files",
+    "nproc",
+    "ip",
+    "port",
+    "world_size",
+    "group_offset",
+    "local_rank",
+    "offset",
+}
 
 
 @cache
 def our_keys() -> frozenset[str]:
-    """Return every key that the models and bottlenecks of this package declare, and every key of our yaml of runs and data sets."""
+    """Return the keys that our models and bottlenecks declare, and those of our yaml files."""
     files = [properties_folder() / "overall.yaml", *(properties_folder() / "dataset").glob("*.yaml")]
     return declared_keys() | {key for path in files for key in read_yaml(path)}
 
 
 def class_keys(model_class: type, model: str = "") -> set[str]:
-    """Return the keys that a model class itself declares, with the bottlenecks in the name ``model``, or its checkout's class reads."""
+    """Return the keys that a model class declares, with its bottlenecks, or that its checkout reads."""
     bridged = model_class.bridged_keys() if hasattr(model_class, "bridged_keys") else ()
     return {*model_settings(model_class, bottlenecks_of(model, model_class)), *bridged}
 
@@ -47,7 +58,8 @@ def class_keys(model_class: type, model: str = "") -> set[str]:
 def check_keys(config: RecBoleConfig, external: dict) -> None:
     """Check that somebody reads every setting, and that it has a value which its declaration allows.
 
-    A user's own model class that declares no ``settings`` may read any key: a key that nothing else reads is a warning then.
+    A user's own model class that declares no ``settings`` may read any key: a key that nothing else reads
+    is a warning then.
 
     Raises:
         ConfigurationError: settings that nothing reads, with the nearest keys that exist, or wrong values.
@@ -64,27 +76,42 @@ def check_keys(config: RecBoleConfig, external: dict) -> None:
     undeclared = [cls for model_class in classes for cls in undeclared_classes(model_class)]
     if unknown:
         relevant = {*config.internal_config_dict, *RUN_KEYS} - set(unknown)
-        lines = [f"unknown setting {key!r}.{nearest(key, relevant) or nearest(key, allowed)}" for key in unknown]
+        lines = [
+            f"unknown setting {key!r}.{nearest(key, relevant) or nearest(key, allowed)}" for key in unknown
+        ]
         if not undeclared:
-            raise ConfigurationError("\n".join(lines) + "\nNothing reads it, so the run would not be the one you mean.")
+            raise ConfigurationError(
+                "\n".join(lines) + "\nNothing reads it, so the run would not be the one you mean."
+            )
         warnings.warn(
             "\n".join(lines)
-            + f"\n{undeclared[0].__name__} declares no settings, so whether it reads this is not known. Give the class "
-            "settings = (Setting(...), ...), see recbole_ib.model.settings, and its keys and values are checked",
+            + f"\n{undeclared[0].__name__} declares no settings, so whether it reads this is unknown. Give "
+            "the class settings = (Setting(...), ...), see recbole_ib.model.settings, and its keys and "
+            "values are checked",
             stacklevel=2,
         )
     for key, inner in INNER_KEYS.items():
         for name in given.get(key) or {} if isinstance(given.get(key), dict) else ():
             if name not in inner:
-                raise ConfigurationError(f"{key}: unknown key {name!r}.{nearest(name, inner)} Allowed: {', '.join(inner)}")
+                raise ConfigurationError(
+                    f"{key}: unknown key {name!r}.{nearest(name, inner)} Allowed: {', '.join(inner)}"
+                )
     check_values(config.model_class, config.final_config_dict)
 
 
 def unread_settings(config: RecBoleConfig) -> list[str]:
-    """Settings of the user's that only OTHER models of ours read: one config file may serve several, so they are no error."""
+    """Settings of the user's that only OTHER models of ours read.
+
+    One config file may serve several, so they are no error.
+    """
     if not is_multimodal(config.model_class):
         return []
-    read = {*our_yaml("overall"), *recbole_keys(), *RUN_KEYS, *class_keys(config.model_class, config["model"])}
+    read = {
+        *our_yaml("overall"),
+        *recbole_keys(),
+        *RUN_KEYS,
+        *class_keys(config.model_class, config["model"]),
+    }
     if is_wrapper(config.model_class):
         read |= class_keys(backbone_class(config["backbone"]))
     return [key for key in config.external_config_dict if key in our_keys() and key not in read]
@@ -96,7 +123,8 @@ def check_metrics(settings: dict) -> None:
     for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
         if str(metric).lower() not in metric_types:
             raise ConfigurationError(
-                f"there is no metric {metric!r}.{nearest(metric, metric_types)} RecBole has {', '.join(metric_types)}"
+                f"there is no metric {metric!r}.{nearest(metric, metric_types)} RecBole has "
+                f"{', '.join(metric_types)}"
             )
 
 
@@ -104,7 +132,9 @@ def check_valid_metric(settings: dict) -> None:
     """A ``valid_metric`` that is one of those computed, before an epoch is trained for it."""
     metrics, wanted = settings["metrics"], str(settings["valid_metric"])
     ranking = [m for m in metrics if metric_types[m.lower()] is EvaluatorType.RANKING and m.lower() != "gauc"]
-    computed = [f"{m}@{k}" for m in ranking for k in settings["topk"]] + [m for m in metrics if m not in ranking]
+    computed = [f"{m}@{k}" for m in ranking for k in settings["topk"]] + [
+        m for m in metrics if m not in ranking
+    ]
     if wanted.lower() not in {c.lower() for c in computed}:
         raise ConfigurationError(
             f"valid_metric is {wanted!r}, which metrics and topk do not compute.{nearest(wanted, computed)} "
@@ -124,5 +154,6 @@ def check_dataset_name(config: RecBoleConfig) -> None:
     known = ["ml-100k", *here, *(p.stem for p in (properties_folder() / "dataset").glob("*.yaml"))]
     raise ConfigurationError(
         f"there is no data set {config.dataset!r}: {folder} is no folder, and RecBole knows no address of it."
-        f"{nearest(config.dataset, [*known, *urls])} At hand: {', '.join(sorted(set(known)))}. --data_path=DIR says where data sets lie"
+        f"{nearest(config.dataset, [*known, *urls])} At hand: {', '.join(sorted(set(known)))}. "
+        "--data_path=DIR says where data sets lie"
     )

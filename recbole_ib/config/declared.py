@@ -25,9 +25,12 @@ def _of_bottleneck(name: str) -> tuple[Declaration, ...]:
 
 
 def model_settings(model_class: type, bottlenecks: Sequence[str] | None = None) -> dict[str, Setting]:
-    """Return every setting that a model class reads, by key: backbone < its bottlenecks < the named combination.
+    """Return every setting that a model class reads, by key.
 
-    A class of RecBole's, which declares nothing, has none. A wrapper has its own; those of its backbone are :func:`run_settings`'.
+    Backbone < its bottlenecks < the named combination.
+
+    A class of RecBole's, which declares nothing, has none. A wrapper has its own; those of its backbone are
+    :func:`run_settings`'.
 
     Args:
         model_class: the model.
@@ -52,7 +55,10 @@ def run_settings(model_class: type, config: Any) -> dict[str, Setting]:
 
 
 def defaults(settings: Mapping[str, Setting]) -> dict[str, Any]:
-    """Return the values of a layer of settings; general keys without another default stay with ``overall.yaml``."""
+    """Return the values of a layer of settings.
+
+    General keys without another default stay with ``overall.yaml``.
+    """
     return {key: setting.default for key, setting in settings.items() if not setting.general}
 
 
@@ -85,7 +91,10 @@ def undeclared_classes(model_class: type) -> list[type]:
 
 
 def model_space(model_class: type, bottlenecks: Sequence[str] | None = None) -> dict[str, Search]:
-    """Return what a search tries for a model class, with its own or the given bottlenecks; of a wrapper, its own part."""
+    """Return what a search tries for a model class, with its own or the given bottlenecks.
+
+    Of a wrapper, its own part.
+    """
     return space_of(model_settings(model_class, bottlenecks), getattr(model_class, "search_order", ()))
 
 
@@ -103,7 +112,8 @@ def check_values(model_class: type, config: Mapping[str, Any]) -> None:
     """Check the value of every declared setting of a run.
 
     Raises:
-        ConfigurationError: all values of the wrong type or outside their bounds, each with what is allowed and the default.
+        ConfigurationError: all values of the wrong type or outside their bounds, each with what is allowed
+            and the default.
     """
     general = {key: setting for key, setting in general_settings().items() if key in config}
     settings = {**general, **run_settings(model_class, config)}

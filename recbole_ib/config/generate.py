@@ -1,6 +1,9 @@
-"""Files that follow from the declared settings: yaml of models, bottlenecks and search spaces, and tables of the doc pages.
+"""Files that follow from the declared settings.
 
-``make generate`` writes them; ``python -m recbole_ib.config.generate --check`` names those that differ, and a test runs it.
+Yaml of models, bottlenecks and search spaces, and tables of the doc pages.
+
+``make generate`` writes them; ``python -m recbole_ib.config.generate --check`` names those that differ,
+and a test runs it.
 """
 
 from __future__ import annotations
@@ -23,23 +26,32 @@ from recbole_ib.model.registry import CATALOG, is_wrapper
 from recbole_ib.model.settings import Search, Setting, space_of
 from recbole_ib.utils.files import write_text
 from recbole_ib.utils.validate import AnyOf, Kind, OneOf
-from recbole_ib.utils.yaml import yaml_loader
+from recbole_ib.utils.yaml import load_yaml
 
 #: the top of a checkout
 ROOT = Path(__file__).resolve().parents[2]
 
 #: in the head of every yaml file that is written here
-PRINTED = "Printed by `make generate` from the `settings` of the classes in recbole_ib/model: an edit here changes nothing."
+PRINTED = (
+    "Printed by `make generate` from the `settings` of the classes in recbole_ib/model: an edit here changes "
+    "nothing."
+)
 #: where a user's own values go
-CHANGE = "Change a setting on the command line (--KEY=VALUE), in a config file (--config_files FILE.yaml) or in config_dict."
+CHANGE = (
+    "Change a setting on the command line (--KEY=VALUE), in a config file (--config_files FILE.yaml) or in "
+    "config_dict."
+)
 #: where a user's own space goes
 OTHER_SPACE = "Search another space by --space=FILE.yaml (docs/tuning.md)."
 
 #: between these, a doc page's table is written
-TABLE = re.compile(r"(<!-- settings of (?P<name>\w+), written by `make generate` -->\n).*?(<!-- end of settings -->)", re.DOTALL)
+TABLE = re.compile(
+    r"(<!-- settings of (?P<name>\w+), written by `make generate` -->\n).*?(<!-- end of settings -->)",
+    re.DOTALL,
+)
 
 
-# -- text -------------------------------------------------------------------------------------------------------------
+# -- text ----------------------------------------------------------------------------------------------------
 
 
 def value_text(value: Any) -> str:
@@ -53,7 +65,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {value_text(part)}" for key, part in value.items()) + "}"
     text = str(value)
-    if isinstance(value, str) and yaml.load(text, Loader=yaml_loader()) != value:
+    if isinstance(value, str) and load_yaml(text) != value:
         return yaml.safe_dump(value, default_style='"').strip()
     return text
 
@@ -72,7 +84,9 @@ def values_text(search: Search) -> str:
     if search.kind == "choice":
         return ", ".join(map(value_text, search.args))
     low, high = map(value_text, search.args[:2])
-    scale = {"loguniform": ", log scale", "quniform": f" in steps of {value_text(search.args[-1])}"}.get(search.kind, "")
+    scale = {"loguniform": ", log scale", "quniform": f" in steps of {value_text(search.args[-1])}"}.get(
+        search.kind, ""
+    )
     return f"{low} .. {high}{scale}"
 
 
@@ -93,7 +107,9 @@ def _aligned(entries: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     entries = list(entries)
     column = max(len(entry) for entry, _ in entries) + 2
     return [
-        f"{'' if number else entry:{column}}# {comment}" for entry, comments in entries for number, comment in enumerate(comments)
+        f"{'' if number else entry:{column}}# {comment}"
+        for entry, comments in entries
+        for number, comment in enumerate(comments)
     ]
 
 
@@ -101,7 +117,7 @@ def _page(head: Iterable[str], lines: Iterable[str]) -> str:
     return "\n".join([*(f"# {text}" for text in head), *lines]) + "\n"
 
 
-# -- yaml -------------------------------------------------------------------------------------------------------------
+# -- yaml ----------------------------------------------------------------------------------------------------
 
 
 def settings_lines(settings: Mapping[str, Setting]) -> list[str]:
@@ -119,7 +135,8 @@ def settings_lines(settings: Mapping[str, Setting]) -> list[str]:
 def space_lines(settings: Mapping[str, Setting], space: Mapping[str, Search]) -> list[str]:
     """Return the lines of a yaml file of a search space."""
     return _aligned(
-        (f"{key}: {value_text(search.plain())}", [_sourced(settings[key].doc, search.source)]) for key, search in space.items()
+        (f"{key}: {value_text(search.plain())}", [_sourced(settings[key].doc, search.source)])
+        for key, search in space.items()
     )
 
 
@@ -132,7 +149,11 @@ def model_files(name: str) -> dict[str, str]:
     """Return the yaml of a model and of its search space, by path."""
     model_class = get_model(name)
     settings, title = model_settings(model_class), _model_title(name)
-    below = ["The settings of the model that `backbone` names lie one layer below."] if is_wrapper(model_class) else []
+    below = (
+        ["The settings of the model that `backbone` names lie one layer below."]
+        if is_wrapper(model_class)
+        else []
+    )
     also = " above its backbone's space" if is_wrapper(model_class) else ""
     searched = f"What `recbole-ib tune --model={name}` searches{also}."
     space = space_lines(settings, model_space(model_class))
@@ -145,7 +166,10 @@ def model_files(name: str) -> dict[str, str]:
 def bottleneck_files(name: str) -> dict[str, str]:
     """Return the yaml of a bottleneck and of its search space, by path."""
     settings = bottleneck_settings(name)
-    title, searched = f"The bottleneck {name} on a backbone (docs/bottlenecks.md).", "What a search adds to the backbone's space."
+    title, searched = (
+        f"The bottleneck {name} on a backbone (docs/bottlenecks.md).",
+        "What a search adds to the backbone's space.",
+    )
     space = space_lines(settings, space_of(settings))
     return {
         f"properties/bottleneck/{name}.yaml": _page([title, PRINTED, CHANGE], settings_lines(settings)),
@@ -153,7 +177,7 @@ def bottleneck_files(name: str) -> dict[str, str]:
     }
 
 
-# -- tables of the doc pages ------------------------------------------------------------------------------------------
+# -- tables of the doc pages ---------------------------------------------------------------------------------
 
 
 def _cell(text: str) -> str:
@@ -171,10 +195,18 @@ def settings_table(settings: Mapping[str, Setting]) -> str:
     overall = our_yaml("overall")
     rows = ["| key | default | values | meaning | search |", "|---|---|---|---|---|"]
     for key, setting in settings.items():
-        default = "not set" if setting.default is None else value_text(overall[key] if setting.general else setting.default)
-        search = "" if setting.search is None else _sourced(values_text(setting.search), setting.search.source)
+        default = (
+            "not set"
+            if setting.default is None
+            else value_text(overall[key] if setting.general else setting.default)
+        )
+        search = (
+            "" if setting.search is None else _sourced(values_text(setting.search), setting.search.source)
+        )
         meaning = _sourced(setting.doc, setting.source)
-        rows.append(f"| `{key}` | {default} | {_kind_cell(setting.kind)} | {_cell(meaning)} | {_cell(search)} |")
+        rows.append(
+            f"| `{key}` | {default} | {_kind_cell(setting.kind)} | {_cell(meaning)} | {_cell(search)} |"
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -188,14 +220,16 @@ def with_tables(page: str) -> str:
     def table(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in CATALOG and name not in BOTTLENECKS:
-            raise ConfigurationError(f"a table of settings is marked for {name!r}, which is neither a model nor a bottleneck")
+            raise ConfigurationError(
+                f"a table of settings is marked for {name!r}, which is neither a model nor a bottleneck"
+            )
         settings = bottleneck_settings(name) if name in BOTTLENECKS else model_settings(get_model(name))
         return f"{match[1]}{settings_table(settings)}{match[3]}"
 
     return TABLE.sub(table, page)
 
 
-# -- all of them ------------------------------------------------------------------------------------------------------
+# -- all of them ---------------------------------------------------------------------------------------------
 
 
 def generated_files(root: Path = ROOT) -> dict[str, str]:
@@ -212,10 +246,12 @@ def generated_files(root: Path = ROOT) -> dict[str, str]:
 
 
 def stale_files(root: Path = ROOT) -> list[str]:
-    """Return the paths whose content differs from the generated one, and yaml of models that are no longer there."""
+    """Return the paths whose content differs from the generated one, and yaml of models that are gone."""
     files = generated_files(root)
     differ = [
-        path for path, text in files.items() if not (root / path).is_file() or (root / path).read_text(encoding="utf-8") != text
+        path
+        for path, text in files.items()
+        if not (root / path).is_file() or (root / path).read_text(encoding="utf-8") != text
     ]
     printed = [*(root / "properties").glob("model/*.yaml"), *(root / "properties").glob("bottleneck/*.yaml")]
     return differ + [path for file in printed if (path := file.relative_to(root).as_posix()) not in files]
@@ -227,11 +263,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 1 where ``--check`` finds a difference.
     """
-    parser = argparse.ArgumentParser(prog="python -m recbole_ib.config.generate", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_ib.config.generate", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; name the files that differ")
     check = parser.parse_args(argv).check
     if not (ROOT / "properties").is_dir():
-        raise ConfigurationError(f"{ROOT} is no checkout of recbole_ib: an installed package is not written to")
+        raise ConfigurationError(
+            f"{ROOT} is no checkout of recbole_ib: an installed package is not written to"
+        )
     files, stale = generated_files(), stale_files()
     for path in stale:
         print(path)

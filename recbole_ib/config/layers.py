@@ -1,8 +1,12 @@
-"""The layers of a configuration: overall < protocol < backbone < model < data set, below the user's own settings."""
+"""The layers of a configuration.
+
+Overall < protocol < backbone < model < data set, below the user's own settings.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import recbole
 from recbole.config import Config as RecBoleConfig
@@ -25,11 +29,13 @@ def properties_folder() -> Path:
     for folder in (package / "properties", package.parent / "properties"):
         if (folder / "overall.yaml").is_file():
             return folder
-    raise ConfigurationError(f"the yaml files of recbole_ib are missing below {package}; install the package again")
+    raise ConfigurationError(
+        f"the yaml files of recbole_ib are missing below {package}; install the package again"
+    )
 
 
-def layered_internal_config(config, model, model_class, dataset) -> None:
-    """RecBole's internal settings with ours: overall < protocol < a wrapper's backbone < model < data set."""
+def layered_internal_config(config: Any, model: str, model_class: type, dataset: str) -> None:
+    """Set RecBole's internal settings: overall < protocol < a wrapper's backbone < model < data set."""
     RecBoleConfig._load_internal_config_dict.original(config, model, model_class, dataset)
     internal, external = config.internal_config_dict, config.external_config_dict
     defaults = external.get("defaults", DEFAULTS[0])
@@ -37,8 +43,10 @@ def layered_internal_config(config, model, model_class, dataset) -> None:
         raise ConfigurationError(f"defaults is {defaults!r}; allowed: {', '.join(DEFAULTS)}")
     ours = is_multimodal(model_class)
     if ours and defaults == "recbole":
-        raise ConfigurationError(f"defaults: recbole is for RecBole's own models; {model} needs the settings of recbole_ib")
-    general = model_class.type in (ModelType.GENERAL, ModelType.TRADITIONAL)
+        raise ConfigurationError(
+            f"defaults: recbole is for RecBole's own models; {model} needs the settings of recbole_ib"
+        )
+    general = getattr(model_class, "type", None) in (ModelType.GENERAL, ModelType.TRADITIONAL)
     overall, above = {}, {}
     with_ours = ours or (general and defaults == "recbole_ib")
     if with_ours:
@@ -60,7 +68,8 @@ def layered_internal_config(config, model, model_class, dataset) -> None:
     folder = dataset_folder_yaml(dataset, {**internal, **external})
     if folder.get("bottleneck"):
         raise ConfigurationError(
-            f"the yaml of the data set {dataset!r} sets bottleneck: {folder['bottleneck']!r}. It belongs to the model of a run: give it on "
+            f"the yaml of the data set {dataset!r} sets bottleneck: {folder['bottleneck']!r}. It belongs to "
+            "the model of a run: give it on "
             "the command line, in a config file or in config_dict"
         )
     internal.update(folder)
@@ -75,16 +84,19 @@ def _protocol(dataset: str, below: dict, external: dict) -> str:
 
 
 def _backbone_of(model_class: type, dataset: str, below: dict, external: dict) -> type:
-    """The class that the settings name as a wrapper's ``backbone``, given those below the wrapper's and the user's own."""
+    """Return the class that the settings name as a wrapper's ``backbone``."""
     above = {**model_defaults(model_class), **our_yaml(f"dataset/{dataset}")}
     folder = dataset_folder_yaml(dataset, {**below, **above, **external})
-    return backbone_class({**above, **folder, **external}.get("backbone"))
+    return backbone_class(str({**above, **folder, **external}.get("backbone")))
 
 
 def dataset_folder_yaml(dataset: str, settings: dict) -> dict:
-    """``data_path/NAME/NAME.yaml``: the settings that travel with a data set (``recbole-ib convert`` writes it)."""
-    return read_yaml(Path(str(settings.get("data_path") or "")) / dataset / f"{dataset}.yaml", missing_ok=True)
+    """Return what ``data_path/NAME/NAME.yaml`` holds: the settings that travel with a data set."""
+    return read_yaml(
+        Path(str(settings.get("data_path") or "")) / dataset / f"{dataset}.yaml", missing_ok=True
+    )
 
 
 def our_yaml(name: str) -> dict:
+    """Return one of the package's own yaml files, such as ``dataset/ml-100k``; nothing where it has none."""
     return read_yaml(properties_folder() / f"{name}.yaml", missing_ok=True)

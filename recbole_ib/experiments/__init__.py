@@ -1,0 +1,1 @@
+"""Experiments: models compared, ablated and tried on noise, over seeds."""

@@ -1,4 +1,7 @@
-"""The variants of ``recbole-ib ablate``: a model without each of its bottlenecks, and on each modality alone, as IBMRec's Table 4 and Figure 4."""
+"""The variants of ``recbole-ib ablate``.
+
+A model without each of its bottlenecks, and on each modality alone, as IBMRec's Table 4 and Figure 4.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,17 @@ def variants(whole: ModelSpec, options: Options) -> tuple[list[Entry], dict[str,
     bottlenecks = bottleneck_names(config.model_class, config)
     if not bottlenecks:
         raise ConfigurationError(
-            f"{whole.text} has no bottleneck to leave out; take one such as IBMRec, MRdIBMGCN or {whole.name}+fib (`recbole-ib models`)"
+            f"{whole.text} has no bottleneck to leave out; take one such as IBMRec, MRdIBMGCN or "
+            f"{whole.name}+fib (`recbole-ib models`)"
         )
     backbone = backbone_of(config.model_class).__name__
     entries = {first.name: first}
 
     def add(text: str, model: str, **changes: object) -> str:
         candidate = {**whole.candidates[0], **changes}
-        entries[text] = make_entry(ModelSpec(text, model, (candidate,), backbone), options, borrowed=whole.name)
+        entries[text] = make_entry(
+            ModelSpec(text, model, (candidate,), backbone), options, borrowed=whole.name
+        )
         return text
 
     parts = [first.name]
@@ -40,13 +46,18 @@ def variants(whole: ModelSpec, options: Options) -> tuple[list[Entry], dict[str,
         kept = [name for name in bottlenecks if name != left_out]
         parts.append(add(f"w/o {left_out.upper()}", "+".join([backbone, *kept])))
     for bottleneck in bottlenecks:
-        parts += [add(f"w/o {term}", whole.name, **settings) for term, settings in BOTTLENECKS[bottleneck].terms.items()]
+        parts += [
+            add(f"w/o {term}", whole.name, **settings)
+            for term, settings in BOTTLENECKS[bottleneck].terms.items()
+        ]
     bare = add(f"w/o IB ({backbone})", backbone)
     groups = {ALL_MODALITIES: [*parts, bare]}
 
     modalities = list(config["use_modalities"] or config["modalities"] or ())
     if not modalities:
-        raise ConfigurationError(f"the data set {options.dataset!r} names no modalities; `recbole-ib check` tells what it holds")
+        raise ConfigurationError(
+            f"the data set {options.dataset!r} names no modalities; `recbole-ib check` tells what it holds"
+        )
     # with one modality there is nothing to take apart
     if len(modalities) > 1:
         groups[ONE_MODALITY] = [

@@ -14,7 +14,11 @@ from recbole_ib.utils.ray import lock_directory
 
 
 def run(
-    entries: list[Entry], options: Options, title: str, command_line: str, groups: Mapping[str, Sequence[str]] | None = None
+    entries: list[Entry],
+    options: Options,
+    title: str,
+    command_line: str,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> int:
     """Train every entry's missing seeds, write the report, and print where it is.
 
@@ -29,7 +33,8 @@ def run(
         0, or 1 where a training failed.
 
     Raises:
-        ConfigurationError: a baseline that is not compared, a wrong model or setting, or files of others in the way.
+        ConfigurationError: a baseline that is not compared, a wrong model or setting, or files of others in
+            the way.
     """
     names = [entry.name for entry in entries]
     baseline = options.baseline or names[0]
@@ -41,7 +46,8 @@ def run(
     foreign = [name for name in FILES if (options.out / name).exists()]
     if foreign and not (options.out / "runs").is_dir():
         raise ConfigurationError(
-            f"{options.out} holds files that the report would replace ({first_few(foreign)}); give another --out"
+            f"{options.out} holds files that the report would replace ({first_few(foreign)}); give another "
+            "--out"
         )
     resources = Resources(options.cpus, options.gpus, options.address)
     with lock_directory(options.out):
@@ -58,10 +64,18 @@ def report(
     command_line: str,
     groups: Mapping[str, Sequence[str]] | None,
 ) -> int:
-    """Write the report of the runs that finished and print the others; return 0, or 1 where there are others."""
-    failures = [f"{name}, seed {seed}: {job.error() or 'no result'}"
-                for (name, seed), job in jobs.items() if job.manifest() is None]  # fmt: skip
-    manifests = {entry.name: [jobs[entry.name, seed].manifest() for seed in options.seeds] for entry in entries}
+    """Write the report of the runs that finished and print the others.
+
+    Returns 0, or 1 where there are others.
+    """
+    failures = [
+        f"{name}, seed {seed}: {job.error() or 'no result'}"
+        for (name, seed), job in jobs.items()
+        if job.manifest() is None
+    ]
+    manifests = {
+        entry.name: [jobs[entry.name, seed].manifest() for seed in options.seeds] for entry in entries
+    }
     entries = [replace(entry, manifests=list(filter(None, manifests[entry.name]))) for entry in entries]
     entries = [entry for entry in entries if entry.manifests]
     for failure in failures:
@@ -69,7 +83,10 @@ def report(
     if not entries:
         raise ConfigurationError("no training finished, so there is nothing to compare; the errors are above")
     if baseline not in [entry.name for entry in entries]:
-        print(f"the baseline {baseline} has no finished run; changes are measured against {entries[0].name}", flush=True)
+        print(
+            f"the baseline {baseline} has no finished run; changes are measured against {entries[0].name}",
+            flush=True,
+        )
         baseline = entries[0].name
     comparison = Comparison(
         title=title,

@@ -1,4 +1,7 @@
-"""The trainings of compare, ablate and robustness: each in a folder of its own, through Ray, and none of them twice."""
+"""The trainings of compare, ablate and robustness.
+
+Each runs in a folder of its own, through Ray, and none of them twice.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,9 @@ RESTARTS = 1
 class Job:
     """One training.
 
-    name: what ``run_recbole_ib`` takes as model; settings: all of them, the seed is one; folder: of its files; measure: numbers of
-    the best epoch's checkpoint beside the metrics, of our models alone. Users' metrics are kept unless the settings say otherwise.
+    name: what ``run_recbole_ib`` takes as model; settings: all of them, the seed is one; folder: of its
+    files; measure: numbers of the best epoch's checkpoint beside the metrics, of our models alone. Users'
+    metrics are kept unless the settings say otherwise.
     """
 
     name: str
@@ -49,14 +53,24 @@ class Job:
     measure: Callable[[str], dict[str, float]] | None = None
 
     def manifest(self) -> Path | None:
-        """Return the manifest of the finished training, ``None`` where it has not finished: a run writes it last, and whole."""
+        """Return the manifest of the finished training, ``None`` where it has not finished.
+
+        A run writes it last, and whole.
+        """
         return next((path for path in sorted(self.folder.glob("*.json")) if path.name != MEASURES_FILE), None)
 
     def finished(self, with_checkpoint: bool = False) -> bool:
-        """Return whether there is a manifest, what ``measure`` found, and, where it is wanted, the checkpoint."""
+        """Return whether the job is finished.
+
+        There is a manifest, what ``measure`` found, and, where it is wanted, the checkpoint.
+        """
         manifest = self.manifest()
         measured = self.measure is None or (self.folder / MEASURES_FILE).is_file()
-        return manifest is not None and measured and (not with_checkpoint or manifest.with_suffix(".pth").is_file())
+        return (
+            manifest is not None
+            and measured
+            and (not with_checkpoint or manifest.with_suffix(".pth").is_file())
+        )
 
     def measures(self) -> dict[str, float]:
         """Return what ``measure`` found."""
@@ -71,7 +85,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one job takes, and where it runs; ``local_cpus``: cores of a Ray that is started for it, all of them if not given."""
+    """What one job takes, and where it runs.
+
+    ``local_cpus``: cores of a Ray that is started for it, all of them if not given.
+    """
 
     cpus: float = 1
     gpus: float = 0
@@ -79,7 +96,7 @@ class Resources:
     local_cpus: int | None = None
 
 
-# -- the jobs of a command --------------------------------------------------------------------------------------------
+# -- the jobs of a command -----------------------------------------------------------------------------------
 
 
 def make_job(
@@ -110,11 +127,17 @@ def make_job(
 
 
 def configured_job(
-    name: str, config: Config, settings: dict, seed: int, runs: Path, measure: Callable[[str], dict[str, float]] | None = None
+    name: str,
+    config: Config,
+    settings: dict,
+    seed: int,
+    runs: Path,
+    measure: Callable[[str], dict[str, float]] | None = None,
 ) -> Job:
     """Return the job of a checked configuration and one seed.
 
-    VLATTICE+fib+gib and IBMRec are one model: what was trained under one name is not trained again under the other.
+    VLATTICE+fib+gib and IBMRec are one model: what was trained under one name is not trained again under the
+    other.
     """
     settings = {**absolute_paths(settings, config), "seed": seed}
     return make_job(one_name(name), config["dataset"], settings, runs, data_identity(config), measure)
@@ -126,7 +149,10 @@ def one_name(model: str, bottleneck: str | None = None) -> str:
 
 
 def data_identity(config: Config) -> str:
-    """Return a digest of the files that a run reads: the data set's own, its yaml among them, and the model's features."""
+    """Return a digest of the files that a run reads.
+
+    They are the data set's own, its yaml among them, and the model's features.
+    """
     files = sorted(Path(config["data_path"]).glob(f"{config['dataset']}.*"))
     digest = hashlib.sha256()
     for file in [*files, *(feature_files(config) if is_multimodal(config.model_class) else ())]:
@@ -136,7 +162,7 @@ def data_identity(config: Config) -> str:
 
 
 @cache
-def _file_digest(file: Path, size: int, changed: int) -> str:
+def _file_digest(file: Path, _size: int, _changed: int) -> str:
     """Return the digest of a file of this size and time of change; models read the same files."""
     digest = hashlib.sha256()
     with file.open("rb") as content:
@@ -145,7 +171,7 @@ def _file_digest(file: Path, size: int, changed: int) -> str:
     return digest.hexdigest()
 
 
-# -- running them -----------------------------------------------------------------------------------------------------
+# -- running them --------------------------------------------------------------------------------------------
 
 
 def run_missing(
@@ -171,19 +197,27 @@ def run_missing(
     def ended(job: Job, seconds: float, error: str | None) -> None:
         nonlocal count
         count += 1
-        text = describe(job, error) if describe else f"{job.folder.name}: {f'FAILED: {error}' if error else 'done'}"
+        text = (
+            describe(job, error)
+            if describe
+            else f"{job.folder.name}: {f'FAILED: {error}' if error else 'done'}"
+        )
         print(f"[{count}/{len(missing)}] {text} ({seconds:.1f} s)", flush=True)
 
     run_jobs(missing, resources, keep_checkpoints, ended)
 
 
 def run_jobs(
-    jobs: Sequence[Job], resources: Resources, keep_checkpoints: bool, ended: Callable[[Job, float, str | None], None]
+    jobs: Sequence[Job],
+    resources: Resources,
+    keep_checkpoints: bool,
+    ended: Callable[[Job, float, str | None], None],
 ) -> None:
     """Train jobs, as many at a time as the cores and GPUs allow.
 
-    A training that failed leaves its error in its folder, and the others go on. One whose process was killed, or whose whole
-    command was, continues from its last evaluated epoch when it is started again, where the model is ours.
+    A training that failed leaves its error in its folder, and the others go on. One whose process was killed,
+    or whose whole command was, continues from its last evaluated epoch when it is started again, where the
+    model is ours.
 
     Args:
         jobs: to be trained.
@@ -210,16 +244,28 @@ def run_jobs(
             try:
                 seconds, error = ray.get(ready)
             except ray.exceptions.RayError as lost:
-                seconds, error = 0.0, f"the process of this training ended: {type(lost).__name__}: {lost}".splitlines()[0]
+                seconds, error = (
+                    0.0,
+                    f"the process of this training ended: {type(lost).__name__}: {lost}".splitlines()[0],
+                )
                 write_text(job.folder / ERROR_FILE, error + "\n")
             ended(job, seconds, error)
 
 
 def train(job: Job, cpus: float, keep_checkpoints: bool) -> tuple[float, str | None]:
-    """Train and test one job in this process; return the seconds that it took, and the error that stopped it or ``None``."""
+    """Train and test one job in this process.
+
+    Returns the seconds that it took, and the error that stopped it or ``None``.
+    """
     started = time.perf_counter()
     # a user's own choice of device, and of the users' metrics, stays
-    settings = {**apply_resources(cpus), "per_user": True, **job.settings, **QUIET, "checkpoint_dir": str(job.folder)}
+    settings = {
+        **apply_resources(cpus),
+        "per_user": True,
+        **job.settings,
+        **QUIET,
+        "checkpoint_dir": str(job.folder),
+    }
     # RecBole writes log/ and log_tensorboard/ into the working directory
     with tempfile.TemporaryDirectory(prefix="run-") as scratch, chdir(scratch):
         try:
@@ -238,7 +284,9 @@ def _train(job: Job, settings: dict, keep_checkpoints: bool) -> None:
     result = None
     if unfinished is not None:
         try:
-            result = run_recbole_ib(job.name, job.dataset, None, quoted({**settings, "resume_checkpoint": str(unfinished)}))
+            result = run_recbole_ib(
+                job.name, job.dataset, None, quoted({**settings, "resume_checkpoint": str(unfinished)})
+            )
         except CheckpointError as error:
             getLogger().error(f"{unfinished} cannot be continued, the run starts over: {error}")
     if result is None:
@@ -255,7 +303,10 @@ def _train(job: Job, settings: dict, keep_checkpoints: bool) -> None:
 
 
 def resumable_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint that a killed training in this folder continues from: its last epoch's, beside the best one's."""
+    """Return the checkpoint that a killed training in this folder continues from.
+
+    It is its last epoch's, beside the best one's.
+    """
     for best in sorted(folder.glob("*.pth")):
         if last_path(best).is_file():
             return last_path(best)

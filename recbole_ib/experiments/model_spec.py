@@ -15,8 +15,9 @@ from recbole_ib.model.registry import CATALOG, MMREC_PREFIX
 class ModelSpec:
     """One line of a comparison.
 
-    text: what the user wrote, and the line's name; name: what ``run_recbole_ib`` takes as model; candidates: the settings to choose
-    among on validation, at least one; backbone: the name of the model that it is compared with, or ``None``.
+    text: what the user wrote, and the line's name; name: what ``run_recbole_ib`` takes as model; candidates:
+    the settings to choose among on validation, at least one; backbone: the name of the model that it is
+    compared with, or ``None``.
     """
 
     text: str
@@ -35,7 +36,9 @@ def parse_models(text: str) -> list[ModelSpec]:
     """
     words = [word.strip() for word in split_outside(text, ",")]
     if not any(words):
-        raise ConfigurationError("no model is named: give --models=NAME,NAME, such as --models=VLATTICE,IBMRec,VBPR")
+        raise ConfigurationError(
+            "no model is named: give --models=NAME,NAME, such as --models=VLATTICE,IBMRec,VBPR"
+        )
     model_specs = []
     for word in words:
         if not word:
@@ -74,15 +77,22 @@ def _parse_model(word: str) -> ModelSpec:
         match = re.fullmatch(r"\s*([A-Za-z_][\w.-]*)\s*=(.*)", part, flags=re.DOTALL)
         if match is None or match[1] in values:
             what = "is given twice" if match else "is no key=value"
-            raise ConfigurationError(f"model {word!r}: {part!r} {what}; write NAME:key=value;key=value, alternatives as key=a|b")
+            raise ConfigurationError(
+                f"model {word!r}: {part!r} {what}; write NAME:key=value;key=value, alternatives as key=a|b"
+            )
         if match[1] in ("seed", "model", "dataset", "data_path"):
-            raise ConfigurationError(f"model {word!r}: {match[1]} belongs to the whole comparison, not to one model")
+            raise ConfigurationError(
+                f"model {word!r}: {match[1]} belongs to the whole comparison, not to one model"
+            )
         if match[1] == "bottleneck":
             raise ConfigurationError(
-                f"model {word!r}: bottlenecks stand in the name, as in {name}+fib, so that the backbone is known"
+                f"model {word!r}: bottlenecks stand in the name, as in {name}+fib, so that the backbone is "
+                "known"
             )
         values[match[1]] = [parse_value(alternative.strip()) for alternative in split_outside(match[2], "|")]
-    candidates = tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
+    candidates = tuple(
+        dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
+    )
     return ModelSpec(word, name, candidates, _backbone(name))
 
 

@@ -1,4 +1,7 @@
-"""The options of a comparison, and the model and settings of each of its entries, checked before anything is trained."""
+"""The options of a comparison, and the model and settings of each of its entries.
+
+All are checked before anything is trained.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from recbole_ib.training.per_user import check_per_user
 from recbole_ib.training.run import split_seed
 from recbole_ib.utils.yaml import read_yaml
 
-#: RecBole's own default seed splits the data where nothing else does: every seed of a comparison sees one split
+#: RecBole's own default seed splits the data where nothing else does: every seed of a comparison sees one
+#: split
 SPLIT_SEED = 2020
 #: settings that belong to the whole comparison, by the word that gives them
 TAKEN = {
@@ -82,7 +86,10 @@ def read_options(args: argparse.Namespace) -> Options:
 
 
 def read_settings(args: argparse.Namespace) -> tuple[dict, dict]:
-    """Return the settings of all runs: those of the config files, later ones winning, and those of the command's words."""
+    """Return the settings of all runs.
+
+    They are those of the config files, later ones winning, and those of the command's words.
+    """
     files = {key: value for file in args.config_files for key, value in read_yaml(Path(file)).items()}
     return files, parse_arguments(args.settings)
 
@@ -103,8 +110,8 @@ def read_seeds(words: Sequence[str]) -> list[int]:
     wrong = not all(part.isdecimal() for part in parts) or len(set(parts)) != len(parts)
     if wrong or (counted and not 1 <= int(parts[0]) <= MOST_SEEDS):
         raise ConfigurationError(
-            f"--seeds {' '.join(words)}: allowed are one number up to {MOST_SEEDS}, how many (5: the seeds 0 to 4), or several different "
-            "ones, such as 3 7 11. One seed is written with a comma: 2020,"
+            f"--seeds {' '.join(words)}: allowed are one number up to {MOST_SEEDS}, how many (5: the seeds 0 "
+            "to 4), or several different ones, such as 3 7 11. One seed is written with a comma: 2020,"
         )
     return list(range(int(parts[0]))) if counted else [int(part) for part in parts]
 
@@ -113,11 +120,15 @@ def check_taken(keys: Iterable[str], where: str) -> None:
     """Raise ConfigurationError for a setting that belongs to the whole comparison."""
     for key in keys:
         if key in TAKEN:
-            raise ConfigurationError(f"{where}: {key} is not for one run alone; a comparison takes it from {TAKEN[key]}")
+            raise ConfigurationError(
+                f"{where}: {key} is not for one run alone; a comparison takes it from {TAKEN[key]}"
+            )
 
 
 def make_entry(model_spec: ModelSpec, options: Options, borrowed: str | None = None) -> Entry:
-    """Return a model with its settings: files < those tuned for it < the command's words < its own in its text.
+    """Return a model with its settings.
+
+    Later ones win: files, those tuned for it, the command's words, its own in its text.
 
     Args:
         model_spec: with one candidate.
@@ -125,7 +136,8 @@ def make_entry(model_spec: ModelSpec, options: Options, borrowed: str | None = N
         borrowed: a model whose tuned settings are taken where this one has none of its own.
 
     Raises:
-        ConfigurationError: a setting that belongs to the whole comparison, or no search of this model where one is wanted.
+        ConfigurationError: a setting that belongs to the whole comparison, or no search of this model where
+            one is wanted.
     """
     candidate, tuned, note, trials = model_spec.candidates[0], {}, "", None
     check_taken(candidate, f"model {model_spec.text!r}")
@@ -137,19 +149,25 @@ def make_entry(model_spec: ModelSpec, options: Options, borrowed: str | None = N
 
 
 def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tuple[dict, str, int | None]:
-    """Return the settings that a search found for a model, the report's words for it, and how many trials it had.
+    """Return the settings that a search found for a model.
+
+    With them go the report's words for it, and how many trials it had.
 
     Raises:
         ConfigurationError: no search of this model, or one on another data set.
     """
     # VLATTICE+fib+gib is IBMRec, and its search may lie under either name
-    for model in dict.fromkeys(alias for wanted in (name, borrowed) if wanted for alias in (wanted, one_name(wanted))):
+    for model in dict.fromkeys(
+        alias for wanted in (name, borrowed) if wanted for alias in (wanted, one_name(wanted))
+    ):
         file = options.tuned / model / "best.yaml"
         if not file.is_file():
             continue
         settings = read_yaml(file)
         if settings.get("dataset", options.dataset) != options.dataset:
-            raise ConfigurationError(f"{file} was tuned on {settings['dataset']!r}, this comparison is on {options.dataset!r}")
+            raise ConfigurationError(
+                f"{file} was tuned on {settings['dataset']!r}, this comparison is on {options.dataset!r}"
+            )
         searched = one_name(settings.get("model", model), settings.get("bottleneck"))
         if searched != one_name(model):
             raise ConfigurationError(f"{file} was tuned for {searched}, not for {model}")
@@ -164,13 +182,16 @@ def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tupl
         return settings, f"tuned{searched_as}", count
     available = sorted(path.parent.name for path in options.tuned.glob("*/best.yaml"))
     raise ConfigurationError(
-        f"{options.tuned} holds no {name}/best.yaml.{nearest(name, available)} There: {', '.join(available) or 'none'}. Tune it: "
-        f"recbole-ib tune --model={name} --dataset={options.dataset} --out={options.tuned / name}"
+        f"{options.tuned} holds no {name}/best.yaml.{nearest(name, available)} There: "
+        f"{', '.join(available) or 'none'}. Tune it: recbole-ib tune --model={name} "
+        f"--dataset={options.dataset} --out={options.tuned / name}"
     )
 
 
 def plan_jobs(entries: list[Entry], options: Options) -> dict[tuple[str, int], Job]:
-    """Refuse a wrong model, setting or metric before hours of training; return the job of every entry's name and seed.
+    """Return the job of every entry's name and seed.
+
+    A wrong model, setting or metric is refused before hours of training.
 
     Raises:
         ConfigurationError: the entry, and what its Config says; or splits that differ.
@@ -182,19 +203,22 @@ def plan_jobs(entries: list[Entry], options: Options) -> dict[tuple[str, int], J
             check_per_user(config)
             splits[entry.name] = split_seed(config)
             for seed in options.seeds:
-                jobs[entry.name, seed] = configured_job(entry.model, config, entry.settings, seed, options.out / "runs")
+                jobs[entry.name, seed] = configured_job(
+                    entry.model, config, entry.settings, seed, options.out / "runs"
+                )
         except ConfigurationError as error:
             raise ConfigurationError(f"model {entry.name!r}: {error}") from error
         computed = [f"{metric}@{k}".lower() for metric in config["metrics"] for k in config["topk"]]
         if options.metric not in computed:
             raise ConfigurationError(
-                f"--metric is {options.metric!r}, which {entry.name} does not compute.{nearest(options.metric, computed)} "
-                f"Computed: {', '.join(computed)}"
+                f"--metric is {options.metric!r}, which {entry.name} does not "
+                f"compute.{nearest(options.metric, computed)} Computed: {', '.join(computed)}"
             )
     if len(set(splits.values())) > 1:
         named = ", ".join(f"{name}: {seed}" for name, seed in splits.items())
         raise ConfigurationError(
-            f"the models would be compared on different splits of the data (split_seed of {named}); tune them on one split, or give "
-            "--split_seed, knowing that a tuned model may then have seen test interactions in its search"
+            f"the models would be compared on different splits of the data (split_seed of {named}); tune "
+            "them on one split, or give --split_seed, knowing that a tuned model may then have seen test "
+            "interactions in its search"
         )
     return jobs

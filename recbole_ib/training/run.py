@@ -16,7 +16,6 @@ from recbole.data.dataset import Dataset
 from recbole.data.transform import construct_transform
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
-from torch import nn
 
 from recbole_ib.config.checks import unread_settings
 from recbole_ib.config.config import Config
@@ -33,8 +32,8 @@ from recbole_ib.utils.malloc import tune_malloc
 
 
 def run_recbole_ib(
-    model: nn.Module | None = None,
-    dataset: Dataset | None = None,
+    model: str | type | None = None,
+    dataset: str | None = None,
     config_file_list: Sequence[str] | None = None,
     config_dict: dict | None = None,
     saved: bool = True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,7 +30,7 @@ def read_yaml(path: Path, missing_ok: bool = False) -> dict:
         )
         raise ConfigurationError(f"there is no config file {path}.{near}")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml_loader())  # noqa: S506  (a SafeLoader)
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid yaml: {error}") from None
     if content is None:
@@ -39,8 +40,13 @@ def read_yaml(path: Path, missing_ok: bool = False) -> dict:
     return content
 
 
+def load_yaml(text: str) -> Any:
+    """Return the value of a yaml text; numbers such as 1e-4 are numbers, and nothing is constructed."""
+    return yaml.load(text, Loader=_loader())  # noqa: S506  (a SafeLoader)
+
+
 @cache
-def yaml_loader() -> type[yaml.SafeLoader]:
+def _loader() -> type[yaml.SafeLoader]:
     """Return a safe loader that also reads 1e-4 as a number, as RecBole's does."""
 
     class Loader(yaml.SafeLoader):

@@ -12,14 +12,17 @@ MEASURING = ("protocol", "metrics", "topk", "eval_args", "repeatable", "defaults
 BUDGET = ("epochs", "stopping_step", "eval_step", "valid_metric")
 #: settings that differ from run to run by nature, name places of a machine, or say what is printed
 RUN_SETTINGS = {
-    "seed", "split_seed", "model", "dataset", "checkpoint_dir", "data_path", "feature_path", "mmrec_path", "per_user", "show_progress",
-    "state", "save_last", "log_wandb", "wandb_project",
+    "seed", "split_seed", "model", "dataset", "checkpoint_dir", "data_path", "feature_path", "mmrec_path",
+    "per_user", "show_progress", "state", "save_last", "log_wandb", "wandb_project",
 }  # fmt: skip
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 
 
 def unequal_conditions(results: Results) -> list[str]:
-    """Return what a reader must take into account before comparing the numbers; empty where all entries were run alike."""
+    """Return what a reader must take into account before comparing the numbers.
+
+    Empty where all entries were run alike.
+    """
     checks = (_within, _trials, _seeds, _data, _features, _measuring, _budget, _versions, _machines, _users)
     return [text for check in checks for text in check(results)]
 
@@ -48,14 +51,22 @@ def _differs(results: Results, what: str, value: Callable[[RunResult], object]) 
 
 
 def _within(results: Results) -> list[str]:
-    """Return the entries whose runs are not one model with one set of settings: their spread is not that of the seeds alone."""
+    """Return the entries whose runs are not one model with one set of settings.
+
+    Their spread is not that of the seeds alone.
+    """
     texts = []
     for name, runs in results.runs.items():
         settings = [{"model": run.manifest["model"]} | (run.manifest.get("config") or {}) for run in runs]
-        keys = dict.fromkeys(key for one in settings for key in one if key == "model" or key not in RUN_SETTINGS)
+        keys = dict.fromkeys(
+            key for one in settings for key in one if key == "model" or key not in RUN_SETTINGS
+        )
         differing = [key for key in keys if len({str(one.get(key)) for one in settings}) > 1]
         if differing:
-            values = [f"{key} {' or '.join(dict.fromkeys(str(one.get(key)) for one in settings))}" for key in differing]
+            values = [
+                f"{key} {' or '.join(dict.fromkeys(str(one.get(key)) for one in settings))}"
+                for key in differing
+            ]
             texts.append(f"The runs of {name} do not share their settings ({first_few(values)}).")
     return texts
 
@@ -64,12 +75,21 @@ def _trials(results: Results) -> list[str]:
     counts = {name: results.entry(name).trials for name in results.names}
     if len(set(counts.values())) < 2:
         return []
-    groups = _by_value((name, "unknown or none" if count is None else count) for name, count in counts.items())
-    return [f"Settings were chosen from different numbers of trials ({_listed(groups)}). More trials find better settings."]
+    groups = _by_value(
+        (name, "unknown or none" if count is None else count) for name, count in counts.items()
+    )
+    return [
+        (
+            f"Settings were chosen from different numbers of trials ({_listed(groups)}). More trials find "
+            "better settings."
+        )
+    ]
 
 
 def _seeds(results: Results) -> list[str]:
-    groups = _by_value((name, ", ".join(str(run.seed) for run in runs)) for name, runs in results.runs.items())
+    groups = _by_value(
+        (name, ", ".join(str(run.seed) for run in runs)) for name, runs in results.runs.items()
+    )
     return [f"Entries were run with different seeds ({_listed(groups)})."] if len(groups) > 1 else []
 
 
@@ -78,13 +98,15 @@ def _data(results: Results) -> list[str]:
     for seed in results.seeds:
         named_runs = [(name, run) for name, runs in results.runs.items() for run in runs if run.seed == seed]
         for part, title in PARTS.items():
-            digests = _by_value((name, (run.manifest["data"].get(part) or {}).get("digest")) for name, run in named_runs)
+            digests = _by_value(
+                (name, (run.manifest["data"].get(part) or {}).get("digest")) for name, run in named_runs
+            )
             if len(digests) > 1:
                 most = max(digests.values(), key=len)
                 odd = [name for names in digests.values() if names is not most for name in names]
-                differing.setdefault(f"{title} data of {', '.join(odd)} differ from those of {', '.join(most)}", []).append(
-                    str(seed)
-                )
+                differing.setdefault(
+                    f"{title} data of {', '.join(odd)} differ from those of {', '.join(most)}", []
+                ).append(str(seed))
     texts = [
         f"The {text} (seed {', '.join(seeds)}); pairs with different test sets are not tested."
         for text, seeds in differing.items()
@@ -99,7 +121,8 @@ def _data(results: Results) -> list[str]:
             if len(digests) > 1:
                 seeds = " and ".join(", ".join(same) for same in digests.values())
                 texts.append(
-                    f"{name} was tested on different data under one split_seed ({split}; seeds {seeds}): the data have changed."
+                    f"{name} was tested on different data under one split_seed ({split}; seeds {seeds}): the "
+                    "data have changed."
                 )
     return texts
 
@@ -130,7 +153,9 @@ def _settings(results: Results, keys: Iterable[str], what: str) -> list[str]:
     texts = []
     for key in keys:
         texts += _differs(
-            results, f"{what}: {key} differs", lambda run, key=key: _plain((run.manifest.get("config") or {}).get(key))
+            results,
+            f"{what}: {key} differs",
+            lambda run, key=key: _plain((run.manifest.get("config") or {}).get(key)),
         )
     return texts
 
@@ -156,7 +181,9 @@ def _versions(results: Results) -> list[str]:
     packages = dict.fromkeys(p for run in results.all_runs for p in run.manifest["versions"])
     texts = []
     for package in packages:
-        texts += _differs(results, f"Versions of {package} differ", lambda run, p=package: run.manifest["versions"].get(p))
+        texts += _differs(
+            results, f"Versions of {package} differ", lambda run, p=package: run.manifest["versions"].get(p)
+        )
     return texts
 
 
@@ -177,12 +204,24 @@ def _machines(results: Results) -> list[str]:
 
 
 def _users(results: Results) -> list[str]:
-    lacking = [f"{name} (seed {run.seed})" for name, runs in results.runs.items() for run in runs if run.users is None]
-    return [f"Without values of single users, so left out of tests and slices: {first_few(lacking)}."] if lacking else []
+    lacking = [
+        f"{name} (seed {run.seed})"
+        for name, runs in results.runs.items()
+        for run in runs
+        if run.users is None
+    ]
+    return (
+        [f"Without values of single users, so left out of tests and slices: {first_few(lacking)}."]
+        if lacking
+        else []
+    )
 
 
 def stopped_by_limit(run: RunResult) -> bool:
-    """Return whether the run reached its last epoch before its patience was at an end: more epochs could have raised it."""
+    """Return whether the run reached its last epoch before its patience was at an end.
+
+    More epochs could have raised it.
+    """
     limit, result = (run.manifest.get("config") or {}).get("epochs"), run.manifest["result"]
     last = run.manifest["curve"][-1]["epoch"] if run.manifest.get("curve") else result["epochs"] - 1
     if not isinstance(limit, int) or result["epochs"] < limit or result["best_epoch"] is None:
@@ -194,12 +233,21 @@ def stopped_by_limit(run: RunResult) -> bool:
 
 
 def stopped_runs(results: Results) -> list[str]:
-    """Return ``A, B (every seed): stopped by its epoch limit of 300: could still rise.``, for the entries with such runs."""
+    """Return a line for all entries whose runs their epoch limit stopped at the same seeds.
+
+    Such as ``A, B (every seed): stopped by its epoch limit of 300: could still rise.``
+    """
     entries: dict[str, list[str]] = {}
     for name, runs in results.runs.items():
         stopped = [run for run in runs if stopped_by_limit(run)]
         if stopped:
-            which = "every seed" if len(stopped) == len(runs) else f"seed {', '.join(str(run.seed) for run in stopped)}"
+            which = (
+                "every seed"
+                if len(stopped) == len(runs)
+                else f"seed {', '.join(str(run.seed) for run in stopped)}"
+            )
             limit = max(run.manifest["config"]["epochs"] for run in stopped)
-            entries.setdefault(f"({which}): stopped by its epoch limit of {limit}: could still rise.", []).append(name)
+            entries.setdefault(
+                f"({which}): stopped by its epoch limit of {limit}: could still rise.", []
+            ).append(name)
     return [f"{', '.join(names)} {text}" for text, names in entries.items()]

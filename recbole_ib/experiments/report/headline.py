@@ -17,19 +17,28 @@ if TYPE_CHECKING:
 
 
 def headline(results: Results, table: Table, tests: pd.DataFrame) -> list[str]:
-    """Return sentences: the best model by the metric and its lead, which leads are significant, and how large they are."""
+    """Return sentences about the best model by the metric.
+
+    They say its lead, which leads are significant, and how large they are.
+    """
     metric = results.comparison.metric
     order = results.better_first(metric)
     cell = table.cells[order[0]][metric]
     if len(order) == 1:
         return [
-            f"{order[0]} reached a test {metric_title(metric)} of {_spread(cell)}; with one model there is nothing to compare."
+            (
+                f"{order[0]} reached a test {metric_title(metric)} of {_spread(cell)}; with one model there "
+                "is nothing to compare."
+            )
         ]
     shared = [name for name in order if table.cells[name][metric].rank == BEST]
     if len(shared) > 1:
         first = f"{_and(shared)} share the best test {metric_title(metric)}: {_spread(cell)}."
     else:
-        first = f"{order[0]} has the best test {metric_title(metric)}, {_spread(cell)}{_leads(results, table, order)}."
+        first = (
+            f"{order[0]} has the best test {metric_title(metric)}, "
+            f"{_spread(cell)}{_leads(results, table, order)}."
+        )
     others = [name for name in order[1:] if name not in shared]
     if not others:
         return [first]
@@ -59,11 +68,18 @@ def _share(change: float) -> str:
 def _spread(cell: Cell) -> str:
     if cell.seeds < 2:
         return f"{cell.mean:.{DIGITS}f} (one seed, no spread)"
-    return f"{cell.mean:.{DIGITS}f} ± {cell.sd:.{DIGITS}f} (mean ± standard deviation over {cell.seeds} seeds)"
+    return (
+        f"{cell.mean:.{DIGITS}f} ± {cell.sd:.{DIGITS}f} (mean ± standard deviation over {cell.seeds} seeds)"
+    )
 
 
-def _significance(results: Results, tests: pd.DataFrame, best: str, others: list[str], owner: str) -> list[str]:
-    """Return which leads over the models that do not share the first place are significant, ``owner`` being its name in the text."""
+def _significance(
+    results: Results, tests: pd.DataFrame, best: str, others: list[str], owner: str
+) -> list[str]:
+    """Return which leads over the models that do not share the first place are significant.
+
+    ``owner`` is the first's name in the text.
+    """
     metric, title = results.comparison.metric, owner[0].upper() + owner[1:]
     if tests.empty or metric not in set(tests["metric"]):
         return ["No difference was tested: the values of single users were not kept (per_user)."]
@@ -77,7 +93,8 @@ def _significance(results: Results, tests: pd.DataFrame, best: str, others: list
     over = f"{users[0]} users" if len(users) == 1 else f"{users[0]} to {users[-1]} users"
     one_pair = "" if count == 1 else f", Holm's correction over {count} pairs"
     how = f"paired t-test and Wilcoxon test over {over}{one_pair}, p < {LEVEL:g} in both".replace("0.", ".")
-    # a lead over the users that were compared; with different splits it may point the other way than the means of the table
+    # a lead over the users that were compared; with different splits it may point the other way than the
+    # means of the table
     sign = -1 if smaller_is_better(metric) else 1
     won = [name for name, row in tested.items() if significant(row) and sign * row["mean_difference"] > 0]
     lost = [name for name, row in tested.items() if significant(row) and sign * row["mean_difference"] < 0]
@@ -85,24 +102,30 @@ def _significance(results: Results, tests: pd.DataFrame, best: str, others: list
     untested = [name for name in others if name not in tested]
     if not won and not lost:
         text = (
-            f"None of {owner} leads is significant ({how}): this comparison does not establish that {best} is better than "
-            f"{_and(open_ones) if len(open_ones) < 4 else 'the others'}."
+            f"None of {owner} leads is significant ({how}): this comparison does not establish that {best} "
+            f"is better than {_and(open_ones) if len(open_ones) < 4 else 'the others'}."
         )
     elif not open_ones and not lost:
         text = f"{title} lead over {_all_of(won, len(tested))} is significant ({how})."
     else:
-        text = f"{title} lead over {_and(won)} is significant ({how})" if won else f"No lead of its own is significant ({how})"
+        text = (
+            f"{title} lead over {_and(won)} is significant ({how})"
+            if won
+            else f"No lead of its own is significant ({how})"
+        )
         text += f"; over {_and(open_ones)} it is not established" if open_ones else ""
         text += f"; among the users compared {_and(lost)} is significantly better" if lost else ""
         text += "."
     if untested:
         text += f" Not tested against {_and(untested)}."
-    return [text, _size(results, best, tested)]
+    return [text, _size(results, tested)]
 
 
-def _size(results: Results, best: str, tested: dict[str, dict]) -> str:
+def _size(results: Results, tested: dict[str, dict]) -> str:
     second = next(iter(tested))
-    names = [second] + ([results.baseline] if results.baseline in tested and results.baseline != second else [])
+    names = [second] + (
+        [results.baseline] if results.baseline in tested and results.baseline != second else []
+    )
     parts = []
     for name in names:
         row = tested[name]

@@ -35,7 +35,10 @@ class Picture:
 
 
 def picture(figure: Figure, alt: str, caption: str) -> Picture:
-    """Return a figure as a data URI. PNG: with few colors it is shorter than SVG, from three models on and for every chart of these."""
+    """Return a figure as a data URI.
+
+    PNG: with few colors it is shorter than SVG, from three models on and for every chart of these.
+    """
     uri = f"data:image/png;base64,{base64.b64encode(png_bytes(figure)).decode('ascii')}"
     width, height = figure.get_size_inches()
     return Picture(uri, round(width * PIXELS), round(height * PIXELS), alt, caption)
@@ -49,7 +52,10 @@ def _lay_out(figure: Figure) -> None:
 
 
 def png_bytes(figure: Figure, foot: str = "") -> bytes:
-    """Return a figure as PNG of at most 256 colors, chosen by how much they are used: a third of the bytes; ``foot``: a line below it."""
+    """Return a figure as PNG of at most 256 colors.
+
+    They are chosen by how much they are used: a third of the bytes. ``foot``: a line below the figure.
+    """
     from PIL import Image
 
     _lay_out(figure)
@@ -57,34 +63,52 @@ def png_bytes(figure: Figure, foot: str = "") -> bytes:
     line = figure.text(0.5, -0.01, foot.replace("$", r"\$"), ha="center", va="top", fontsize=7, color="0.4")
     figure.savefig(raw, format="png", dpi=2 * PIXELS, bbox_inches="tight" if foot else None)
     line.remove()
-    image = Image.open(raw).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image = (
+        Image.open(raw)
+        .convert("RGB")
+        .quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    )
     image.save(small, format="png", optimize=True)
     return small.getvalue()
 
 
-def render(findings: Findings, pictures: dict[str, Picture], styles: dict[str, Style], beside: list[str]) -> str:
+def render(
+    findings: Findings, pictures: dict[str, Picture], styles: dict[str, Style], beside: list[str]
+) -> str:
     """Return the page's text."""
     import jinja2
     import markupsafe
 
     def indexed(text: str) -> markupsafe.Markup:
         """Return a text with ``d_z`` as it is written in mathematics."""
-        return markupsafe.Markup(str(markupsafe.escape(text)).replace("d_z", "<i>d</i><sub>z</sub>"))
+        return markupsafe.escape(text).replace("d_z", markupsafe.Markup("<i>d</i><sub>z</sub>"))
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters["indexed"] = indexed
     context = page_context(findings)
-    return environment.get_template("report.html.j2").render(**context, charts=pictures, styles=styles, beside=", ".join(beside))
+    return environment.get_template("report.html.j2").render(
+        **context, charts=pictures, styles=styles, beside=", ".join(beside)
+    )
 
 
 def page_context(findings: Findings) -> dict:
     """Return everything that the template reads but the charts."""
     results = findings.results
     comparison, runs = results.comparison, results.all_runs
-    sections = [("results", "Results"), ("pairs", "Pairs"), ("slices", "Slices"), ("training", "Training and cost")]
-    sections += [("settings", "Settings"), ("provenance", "Provenance")] + [("failures", "Failures")] * bool(findings.failures)
+    sections = [
+        ("results", "Results"),
+        ("pairs", "Pairs"),
+        ("slices", "Slices"),
+        ("training", "Training and cost"),
+    ]
+    sections += [("settings", "Settings"), ("provenance", "Provenance")] + [("failures", "Failures")] * bool(
+        findings.failures
+    )
     pairs, slices = html_tables.pair_tables(findings), html_tables.slice_tables(findings)
     absent = {i for i, part in (("pairs", pairs), ("slices", slices)) if part is None}
     return {

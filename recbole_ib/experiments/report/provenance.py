@@ -1,4 +1,7 @@
-"""What was compared, with which settings, on what data, features and machine: the page's facts and provenance."""
+"""The page's facts and provenance.
+
+What was compared, with which settings, on what data, features and machine.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,13 @@ def _modalities(results: Results) -> list[str]:
 def lede(results: Results) -> str:
     """Return the line below the title: how it was compared."""
     seeds = results.seeds
-    runs = f"{len(results.all_runs)} runs of {len(results.names)}, {'seed' if len(seeds) == 1 else 'seeds'} {_seed_text(seeds)}"
-    return f"Compared by test {metric_title(results.comparison.metric)} on {results.comparison.dataset}: {runs}."
+    runs = (
+        f"{len(results.all_runs)} runs of {len(results.names)}, {'seed' if len(seeds) == 1 else 'seeds'} "
+        f"{_seed_text(seeds)}"
+    )
+    return (
+        f"Compared by test {metric_title(results.comparison.metric)} on {results.comparison.dataset}: {runs}."
+    )
 
 
 def origin(results: Results) -> str:
@@ -47,15 +55,29 @@ def facts(results: Results) -> list[dict]:
     """Return name, value and a note of what was compared, for the head of the page."""
     first, seeds = results.all_runs[0].manifest, results.seeds
     data = first["data"]
-    counts = ", ".join(f"{title} {data[part]['interactions']:,}" for part, title in PARTS.items() if data.get(part))
+    counts = ", ".join(
+        f"{title} {data[part]['interactions']:,}" for part, title in PARTS.items() if data.get(part)
+    )
     rows = [
-        ("Data", results.comparison.dataset, f"{data.get('users', 0):,} users, {data.get('items', 0):,} items"),
+        (
+            "Data",
+            results.comparison.dataset,
+            f"{data.get('users', 0):,} users, {data.get('items', 0):,} items",
+        ),
         ("Interactions", f"{sum(data[part]['interactions'] for part in PARTS if data.get(part)):,}", counts),
         ("Seeds", _seed_text(seeds), _split(results)),
-        ("Features", ", ".join(_modalities(results)) or "none", "read by the multimodal models" if _modalities(results) else ""),
+        (
+            "Features",
+            ", ".join(_modalities(results)) or "none",
+            "read by the multimodal models" if _modalities(results) else "",
+        ),
     ]
     config = first.get("config") or {}
-    patience = f"at most {config['epochs']} epochs, patience {config['stopping_step']}" if "stopping_step" in config else ""
+    patience = (
+        f"at most {config['epochs']} epochs, patience {config['stopping_step']}"
+        if "stopping_step" in config
+        else ""
+    )
     valid = metric_title(str(first["result"].get("valid_metric") or "").lower())
     rows.append(("Stopped early by", f"validation {valid}" if valid else "-", patience))
     protocol = config.get("protocol")
@@ -70,7 +92,7 @@ def _split(results: Results) -> str:
     return "one split for all of them" if len(digests) == 1 else "each with a split of its own"
 
 
-# -- settings ---------------------------------------------------------------------------------------------------------
+# -- settings ------------------------------------------------------------------------------------------------
 
 
 def _short(value: str) -> str:
@@ -83,18 +105,32 @@ def _text(value: object) -> str:
 
 
 def _settings(runs: list[RunResult], part: str) -> dict[str, str]:
-    """Return the settings of an entry (``given`` or ``config``); one that differs among its own runs shows all its values."""
+    """Return the settings of an entry (``given`` or ``config``).
+
+    One that differs among its own runs shows all its values.
+    """
     keys = _distinct(key for run in runs for key in run.manifest.get(part) or {} if key not in RUN_SETTINGS)
-    return {key: " or ".join(_distinct(_text((run.manifest.get(part) or {}).get(key)) for run in runs)) for key in keys}
+    return {
+        key: " or ".join(_distinct(_text((run.manifest.get(part) or {}).get(key)) for run in runs))
+        for key in keys
+    }
 
 
 def settings(results: Results) -> dict:
-    """Return the table of what was given, and all settings: those that all entries share, and each one's others."""
+    """Return the table of what was given, and all settings.
+
+    These are those that all entries share, and each one's others.
+    """
     rows = []
     for name, runs in results.runs.items():
         entry = results.entry(name)
-        chosen = {key: value for key, value in _settings(runs, "given").items() if key not in MACHINE_SETTINGS}
-        text = ", ".join(f"{key}={_short(value)}" for key, value in chosen.items()) or "nothing: the model's defaults"
+        chosen = {
+            key: value for key, value in _settings(runs, "given").items() if key not in MACHINE_SETTINGS
+        }
+        text = (
+            ", ".join(f"{key}={_short(value)}" for key, value in chosen.items())
+            or "nothing: the model's defaults"
+        )
         note = entry.note or "not said"
         trials = "-" if entry.trials is None else str(entry.trials)
         cells = [cell(name, entry=name), cell(runs[0].manifest["model"], left=True)]
@@ -115,7 +151,7 @@ def settings(results: Results) -> dict:
     }
 
 
-# -- provenance -------------------------------------------------------------------------------------------------------
+# -- provenance ----------------------------------------------------------------------------------------------
 
 
 def provenance(results: Results) -> dict:
@@ -126,7 +162,9 @@ def provenance(results: Results) -> dict:
     return {
         "command": results.comparison.command,
         "provenance": tables,
-        "files": [f"{name} {run.seed}: {run.path.name}" for name, runs in results.runs.items() for run in runs],
+        "files": [
+            f"{name} {run.seed}: {run.path.name}" for name, runs in results.runs.items() for run in runs
+        ],
     }
 
 
@@ -134,7 +172,9 @@ def _versions(results: Results) -> dict:
     rows = []
     for title, part in (("Versions", "versions"), ("Machine", "machine")):
         keys = _distinct(key for run in results.all_runs for key in run.manifest[part])
-        values = {key: _distinct(str(run.manifest[part].get(key)) for run in results.all_runs) for key in keys}
+        values = {
+            key: _distinct(str(run.manifest[part].get(key)) for run in results.all_runs) for key in keys
+        }
         text = ", ".join(f"{key} {' or '.join(distinct)}" for key, distinct in values.items())
         rows.append(row([cell(title), cell(text, left=True, mark="text")]))
     return table("Versions and machine", ["", ("", "", True)], rows)
@@ -148,7 +188,11 @@ def _data(results: Results) -> dict:
             split = data.get(part) or {}
             cells.append(cell(f"{split.get('interactions', 0):,}", sub=str(split.get("digest", "-"))[:16]))
         rows.append(row(cells))
-    return table("Data, with the digest of each part", ["Seed", *(title.capitalize() for title in PARTS.values())], rows)
+    return table(
+        "Data, with the digest of each part",
+        ["Seed", *(title.capitalize() for title in PARTS.values())],
+        rows,
+    )
 
 
 def _by_data(results: Results) -> list[tuple[list[int], dict]]:
@@ -166,8 +210,10 @@ def _features(results: Results) -> dict:
     for name, runs in results.runs.items():
         for run in runs:
             for modality, feature in run.manifest["features"].items():
-                feature = {key: value for key, value in feature.items() if key != "file"}
-                names = groups.setdefault(json.dumps([modality, feature], sort_keys=True), (modality, feature, []))[2]
+                described = {key: value for key, value in feature.items() if key != "file"}
+                names = groups.setdefault(
+                    json.dumps([modality, described], sort_keys=True), (modality, described, [])
+                )[2]
                 if name not in names:
                     names.append(name)
     rows = []

@@ -1,4 +1,7 @@
-"""How the entries of a comparison are drawn in all of its charts: colors, markers, lines, and the charts' frame."""
+"""How the entries of a comparison are drawn in all of its charts.
+
+Colors, markers, lines, and the charts' frame.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: distinct with deuteranopia, protanopia and tritanopia too; after the last they begin again, hatched and dashed
+#: distinct with deuteranopia, protanopia and tritanopia too; after the last they begin again, hatched and
+#: dashed
 PALETTE = (*COLORS, "#882255", "#332288")
 SHAPES = (*MARKERS, "<", "h")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
@@ -35,7 +39,10 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
     turn = len(PALETTE)
     return {
         name: Style(
-            PALETTE[i % turn], SHAPES[i % len(SHAPES)], DASHES[i // turn % len(DASHES)], HATCHES[i // turn % len(HATCHES)]
+            PALETTE[i % turn],
+            SHAPES[i % len(SHAPES)],
+            DASHES[i // turn % len(DASHES)],
+            HATCHES[i // turn % len(HATCHES)],
         )
         for i, name in enumerate(names)
     }
@@ -47,7 +54,10 @@ def plain(text: str) -> str:
 
 
 def grouped(results: Results) -> list[tuple[str, list[str]]]:
-    """Return (heading, entries) in the order of the charts; entries of no group come first, under no heading."""
+    """Return (heading, entries) in the order of the charts.
+
+    Entries of no group come first, under no heading.
+    """
     groups = results.comparison.groups or {}
     placed = {name for names in groups.values() for name in names}
     parts = [("", [name for name in results.names if name not in placed])]

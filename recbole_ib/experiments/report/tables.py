@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from recbole_ib.experiments.metrics import metric_title, smaller_is_better
 from recbole_ib.experiments.results import Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DIGITS = 4
 BEST, SECOND = 1, 2
@@ -21,7 +18,11 @@ LEAD = "best over second"
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of an entry. ``sd`` is NaN for one seed; ``rank``: 1 best, 2 second, else 0; ``change``: relative, against the baseline."""
+    """A metric of an entry.
+
+    ``sd`` is NaN for one seed; ``rank``: 1 best, 2 second, else 0; ``change``: relative, against the
+    baseline.
+    """
 
     mean: float
     sd: float
@@ -39,7 +40,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """``cells``: entry -> metric -> cell; ``lead``: metric -> relative change of the best over the second, NaN where they share."""
+    """The numbers of the main table.
+
+    ``cells``: entry -> metric -> cell; ``lead``: metric -> relative change of the best over the second, NaN
+    where they share.
+    """
 
     metrics: list[str]
     cells: dict[str, dict[str, Cell]]
@@ -49,8 +54,8 @@ class Table:
 def main_table(results: Results) -> Table:
     """Return all test metrics of all entries.
 
-    Best and second are judged by what is shown (4 digits): entries that look equal share their place, and where several are best there is
-    no second. Changes are ratios of the means over the seeds, minus 1.
+    Best and second are judged by what is shown (4 digits): entries that look equal share their place, and
+    where several are best there is no second. Changes are ratios of the means over the seeds, minus 1.
     """
     cells: dict[str, dict[str, Cell]] = {name: {} for name in results.names}
     lead = {}
@@ -95,7 +100,9 @@ def markdown_table(results: Results, table: Table) -> str:
     parts = [_md_rows(["model", *head], rows)]
     if results.baseline is not None:
         others = {name: cells for name, cells in table.cells.items() if name != results.baseline}
-        rows = [[_md(name), *(percent(cell.change) for cell in cells.values())] for name, cells in others.items()]
+        rows = [
+            [_md(name), *(percent(cell.change) for cell in cells.values())] for name, cells in others.items()
+        ]
         parts += [f"Change against {_md(results.baseline)}:", _md_rows(["model", *head], rows)]
     return "\n\n".join(parts)
 
@@ -110,13 +117,21 @@ def _md(text: str) -> str:
 
 
 def _mark_md(cell: Cell) -> str:
-    return f"**{cell.text}**" if cell.rank == BEST else f"<u>{cell.text}</u>" if cell.rank == SECOND else cell.text
+    return (
+        f"**{cell.text}**"
+        if cell.rank == BEST
+        else f"<u>{cell.text}</u>"
+        if cell.rank == SECOND
+        else cell.text
+    )
 
 
 #: what LaTeX reads as its own
 LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
 
 
@@ -126,7 +141,7 @@ def latex_text(text: str) -> str:
 
 
 def latex_table(results: Results, table: Table, caption: str) -> str:
-    """Return a ``table*`` with booktabs; LaTeX's preamble needs ``\\usepackage{booktabs}``."""
+    r"""Return a ``table*`` with booktabs; LaTeX's preamble needs ``\usepackage{booktabs}``."""
     names, metric = results.names, results.comparison.metric
     against = results.baseline is not None
     head = ["Model", *(latex_text(metric_title(m)) for m in table.metrics)]
@@ -159,14 +174,21 @@ def _mark_latex(cell: Cell) -> str:
     if np.isnan(cell.mean):
         return "--"
     text = f"{cell.mean:.{DIGITS}f}"
-    text = rf"\textbf{{{text}}}" if cell.rank == BEST else rf"\underline{{{text}}}" if cell.rank == SECOND else text
+    text = (
+        rf"\textbf{{{text}}}"
+        if cell.rank == BEST
+        else rf"\underline{{{text}}}"
+        if cell.rank == SECOND
+        else text
+    )
     return text + (rf" {{\small$\pm${cell.sd:.{DIGITS}f}}}" if cell.seeds > 1 else "")
 
 
 def csv_table(table: Table) -> pd.DataFrame:
-    """Return table.csv: a row per entry, all digits: ``METRIC_mean``, ``_sd``, ``_change``; the last row, :data:`LEAD`, has changes alone."""
-    import pandas as pd
+    """Return table.csv: a row per entry, all digits.
 
+    Columns: ``METRIC_mean``, ``_sd``, ``_change``; the last row, :data:`LEAD`, has changes alone.
+    """
     rows: list[dict] = []
     for name, cells in table.cells.items():
         row: dict = {"entry": name, "seeds": next(iter(cells.values())).seeds}

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: what a report may hold; a file of an earlier report that this one does not write again is removed
 FILES = (
-    "report.html", "table.md", "table.csv", "table.tex", "tests.csv", "slices.csv", "cost.csv", "curves.csv", "per_user.parquet",
-    "bars.png", "curves.png", "slices.png", "cost.png", "pairs.png",
+    "report.html", "table.md", "table.csv", "table.tex", "tests.csv", "slices.csv", "cost.csv", "curves.csv",
+    "per_user.parquet", "bars.png", "curves.png", "slices.png", "cost.png", "pairs.png",
 )  # fmt: skip
 
 
@@ -38,7 +38,10 @@ def write_report(comparison: Comparison, out: Path) -> Path:
     findings, out = compute_findings(comparison), Path(out)
     figures = _figures(findings)
     contents = _files(findings)
-    contents |= {f"{name}.png": html.png_bytes(figure, origin(findings.results)) for name, (figure, _, _) in figures.items()}
+    contents |= {
+        f"{name}.png": html.png_bytes(figure, origin(findings.results))
+        for name, (figure, _, _) in figures.items()
+    }
     pictures = {name: html.picture(*figure) for name, figure in figures.items()}
     beside = [name for name in FILES if name in contents]
     contents["report.html"] = html.render(findings, pictures, styles(findings.results.names), beside).encode()
@@ -58,9 +61,14 @@ def _files(findings: Findings) -> dict[str, bytes]:
     results = findings.results
     metric = metric_title(results.comparison.metric)
     seeds = ", ".join(map(str, results.seeds))
-    spread = "mean ± standard deviation over the seeds" if len(results.seeds) > 1 else "one seed (n = 1), no spread"
+    spread = (
+        "mean ± standard deviation over the seeds"
+        if len(results.seeds) > 1
+        else "one seed (n = 1), no spread"
+    )
     caption = (
-        f"{results.comparison.title}. Test metrics on {results.comparison.dataset}, {spread.replace('±', 'and')}; seeds {seeds}."
+        f"{results.comparison.title}. Test metrics on {results.comparison.dataset}, "
+        f"{spread.replace('±', 'and')}; seeds {seeds}."
     )
     text = [
         f"# {results.comparison.title}",
@@ -69,7 +77,10 @@ def _files(findings: Findings) -> dict[str, bytes]:
         *(f"**Not on equal terms**: {text}" for text in findings.unequal),
         *(f"**Not trained to the end**: {text}" for text in findings.stopped),
         *(f"**Failed**: {text}" for text in findings.failures),
-        f"Test metrics, {spread}; bold: best, underlined: second. Tests and charts: {metric}. {origin(results)}",
+        (
+            f"Test metrics, {spread}; bold: best, underlined: second. Tests and charts: {metric}. "
+            f"{origin(results)}"
+        ),
         tables.markdown_table(results, findings.table),
     ]
     files = {
@@ -99,7 +110,10 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 def _figures(findings: Findings) -> dict[str, tuple[Figure, str, str]]:
-    """Return name -> (figure, text in its place for those who do not see it, caption), without the charts that have nothing to show."""
+    """Return name -> (figure, text in its place, caption), without the charts that have nothing to show.
+
+    The text is for those who do not see the figure.
+    """
     results, metric = findings.results, metric_title(findings.results.comparison.metric)
     several = any(len(runs) > 1 for runs in results.runs.values())
     bars = "Bars: ± 1 standard deviation over the seeds." if several else "One seed: no spread."
@@ -116,22 +130,37 @@ def _figures(findings: Findings) -> dict[str, tuple[Figure, str, str]]:
         "pairs": (
             charts.draw_pairs(results, findings.tests),
             f"Heat map of Cohen's d_z between all pairs of models by test {metric}",
-            f"Cohen's d_z of the row's model over the column's, by test {metric}. Star and bold: both corrected tests below .05.",
+            (
+                f"Cohen's d_z of the row's model over the column's, by test {metric}. Star and bold: both "
+                "corrected tests below .05."
+            ),
         ),
         "slices": (
             charts.draw_slices(results, findings.slices),
-            "Charts of the metric on head, tail and cold items, and for users by activity; the numbers stand in the tables above",
+            (
+                "Charts of the metric on head, tail and cold items, and for users by activity; the numbers "
+                "stand in the tables above"
+            ),
             f"The metric on parts of the items and of the users. {bars}",
         ),
         "curves": (
             charts.draw_curves(results, findings.curves),
             "Validation score of every model by epoch and by seconds",
-            "Validation score after every evaluation. Thin: single runs; thick: their mean, as far as all seeds were still training.",
+            (
+                "Validation score after every evaluation. Thin: single runs; thick: their mean, as far as "
+                "all seeds were still training."
+            ),
         ),
         "cost": (
             charts.draw_cost(results, findings.cost),
-            f"Scatter chart of test {metric} against seconds of training; the seconds stand in the table above",
-            f"Test {metric} against what its training took: further left is cheaper, further up better. {bars}",
+            (
+                f"Scatter chart of test {metric} against seconds of training; the seconds stand in the table "
+                "above"
+            ),
+            (
+                f"Test {metric} against what its training took: further left is cheaper, further up better. "
+                f"{bars}"
+            ),
         ),
     }
     return {name: figure for name, figure in figures.items() if figure[0] is not None}

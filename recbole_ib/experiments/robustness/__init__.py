@@ -1,0 +1,1 @@
+"""Robustness: models against irrelevant or corrupted inputs of rising level."""

@@ -51,7 +51,9 @@ class Source:
 
 
 def read_source(dataset: str, settings: dict | None = None) -> Source:
-    """Return the data set that a name and settings (``data_path``, filters, ``use_modalities``) mean, after RecBole's filtering.
+    """Return the data set that a name and settings mean, after RecBole's filtering.
+
+    The settings are ``data_path``, filters and ``use_modalities``.
 
     Raises:
         ConfigurationError: no such data set, or one without modalities.
@@ -61,7 +63,9 @@ def read_source(dataset: str, settings: dict | None = None) -> Source:
     config = Config("VLATTICE", dataset, None, {"state": "ERROR", **settings})
     specs = MultimodalDataset.modality_specs(config)
     if not specs:
-        raise ConfigurationError(f"the data set {dataset!r} names no modalities; there is nothing to add noise to")
+        raise ConfigurationError(
+            f"the data set {dataset!r} names no modalities; there is nothing to add noise to"
+        )
     inside = UncheckedDataset(config)
     tokens = [str(t) for t in inside.field2id_token[inside.iid_field]]
     modalities, errors = {}, []
@@ -71,8 +75,15 @@ def read_source(dataset: str, settings: dict | None = None) -> Source:
     if errors:
         raise FeatureError("\n".join(errors))
     folder = Path(config["data_path"])
-    yaml_settings = {**our_yaml(f"dataset/{dataset}"), **dataset_folder_yaml(dataset, {"data_path": str(folder.parent)})}
-    kept = {k: v for k, v in yaml_settings.items() if k not in ("modalities", "use_modalities", "feature_path", "data_path")}
+    yaml_settings = {
+        **our_yaml(f"dataset/{dataset}"),
+        **dataset_folder_yaml(dataset, {"data_path": str(folder.parent)}),
+    }
+    kept = {
+        k: v
+        for k, v in yaml_settings.items()
+        if k not in ("modalities", "use_modalities", "feature_path", "data_path")
+    }
     return Source(dataset, folder, kept, specs, modalities, tokens)
 
 
@@ -86,18 +97,23 @@ def write_corrupted(
     knn_k: int = 10,
     knn_search: str = "auto",
 ) -> Path:
-    """Write a data set with noise where RecBole reads it; its interactions are those of the source, byte by byte.
+    """Write a data set with noise where RecBole reads it.
+
+    Its interactions are those of the source, byte by byte.
 
     Args:
         folder: the data path to write below.
         source: see :func:`read_source`.
-        kind: ``features`` (columns moved to other items), ``rows`` (items' rows moved), ``modality`` (one more modality, of noise
-            alone) or ``edges`` (the cosine graphs rewired, written as ready item graphs).
-        level: the share of columns, items with features, or edges that is replaced; for ``modality`` the width of the noise over that
-            of all other features together. At 0 the features and graphs are those of the source.
+        kind: ``features`` (columns moved to other items), ``rows`` (items' rows moved), ``modality`` (one
+            more modality, of noise alone) or ``edges`` (the cosine graphs rewired, written as ready item
+            graphs).
+        level: the share of columns, items with features, or edges that is replaced; for ``modality`` the
+            width of the noise over that of all other features together. At 0 the features and graphs are
+            those of the source.
         seed: of everything drawn.
         name: the data set's name; default: from source, kind, level and seed.
-        knn_k: for ``edges``, the neighbors an item, itself included; models with a smaller ``knn_k`` take the nearest of them.
+        knn_k: for ``edges``, the neighbors an item, itself included; models with a smaller ``knn_k`` take the
+            nearest of them.
         knn_search: for ``edges``, how they are found, see :func:`recbole_ib.graph.cosine_knn`.
 
     Returns:
@@ -113,7 +129,9 @@ def write_corrupted(
     # a number a token, so that every modality moves the same items whatever the order of its rows is
     keys = dict(zip(union, np.random.default_rng(_stream(seed, "rows")).random(len(union)), strict=True))
     if kind == "modality" and NOISE_MODALITY in tables:
-        raise ConfigurationError(f"{source.name} has a modality {NOISE_MODALITY!r} already; leave it out with use_modalities")
+        raise ConfigurationError(
+            f"{source.name} has a modality {NOISE_MODALITY!r} already; leave it out with use_modalities"
+        )
 
     def fill(target: Path) -> None:
         for path in sorted(source.folder.glob(f"{source.name}.*")):
@@ -128,12 +146,20 @@ def write_corrupted(
             if graph is not None:
                 entry["item_graph_file"] = f"{spec.name}_graph.npz"
                 sp.save_npz(target / entry["item_graph_file"], graph)
-            write_features(target, spec.name, _corrupted_values(values, tokens, spec.name, kind, level, seed, keys), tokens)
+            write_features(
+                target,
+                spec.name,
+                _corrupted_values(values, tokens, spec.name, kind, level, seed, keys),
+                tokens,
+            )
             entries[spec.name] = entry
         if kind == "modality" and level > 0:
             entries[NOISE_MODALITY] = _write_noise(target, source, tables, level, seed)
         text = yaml.safe_dump({**source.settings, "modalities": entries}, sort_keys=False)
-        head = f"# {source.name} with {kind} noise of level {level:g}, seed {seed}, by `recbole-ib robustness`.\n"
+        head = (
+            f"# {source.name} with {kind} noise of level {level:g}, seed {seed}, by `recbole-ib "
+            "robustness`.\n"
+        )
         (target / f"{name}.yaml").write_text(head + text, encoding="utf-8")
 
     return replace_folder(Path(folder), name, fill)
@@ -154,18 +180,33 @@ def _read(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
 
 
 def _corrupted_values(
-    values: np.ndarray, tokens: list[str], modality: str, kind: str, level: float, seed: int, keys: dict[str, float]
+    values: np.ndarray,
+    tokens: list[str],
+    modality: str,
+    kind: str,
+    level: float,
+    seed: int,
+    keys: dict[str, float],
 ) -> np.ndarray:
     usable = values.any(axis=1)
     if kind == "features":
-        return permuted_columns(values, usable, level, np.random.default_rng(_stream(seed, f"features {modality}")))
+        return permuted_columns(
+            values, usable, level, np.random.default_rng(_stream(seed, f"features {modality}"))
+        )
     if kind == "rows":
         return permuted_rows(values, usable, level, np.array([keys[token] for token in tokens]))
     return values
 
 
 def _graph(
-    source: Source, spec: ModalitySpec, tokens: list[str], kind: str, level: float, seed: int, knn_k: int, knn_search: str
+    source: Source,
+    spec: ModalitySpec,
+    tokens: list[str],
+    kind: str,
+    level: float,
+    seed: int,
+    knn_k: int,
+    knn_search: str,
 ) -> sp.csr_array | None:
     """Return the ready item graph in feature-row order, or ``None`` where a model is to compute it."""
     if level == 0 or kind == "modality":
@@ -178,7 +219,9 @@ def _graph(
         order = np.lexsort((coo.coords[1], coo.coords[0]))
         rows, cols, weights = (part[order] for part in (*coo.coords, coo.data))
     else:
-        neighbors = cosine_knn(torch.from_numpy(modality.values), knn_k, torch.from_numpy(modality.has_row), knn_search)
+        neighbors = cosine_knn(
+            torch.from_numpy(modality.values), knn_k, torch.from_numpy(modality.has_row), knn_search
+        )
         rows, cols, weights = (part.numpy() for part in neighbors)
     items = np.flatnonzero(modality.has_row)
     cols = rewired_edges(rows, cols, items, level, np.random.default_rng(_stream(seed, f"edges {spec.name}")))
@@ -194,7 +237,14 @@ def _write_noise(target: Path, source: Source, tables: dict, level: float, seed:
     total = sum(values.shape[1] for values, _ in tables.values())
     width = max(1, replaced_count(level, total))
     # as large as the other features, so that their scale alone does not hide or favor it
-    deviation = np.sqrt(np.concatenate([m.values[m.has_row].var(axis=0) for m in source.modalities.values()]).mean())
+    deviation = np.sqrt(
+        np.concatenate([m.values[m.has_row].var(axis=0) for m in source.modalities.values()]).mean()
+    )
     tokens = sorted(source.tokens[1:])
-    write_features(target, NOISE_MODALITY, noise_columns(len(tokens), width, deviation, _stream(seed, "modality")), tokens)
+    write_features(
+        target,
+        NOISE_MODALITY,
+        noise_columns(len(tokens), width, deviation, _stream(seed, "modality")),
+        tokens,
+    )
     return {"file": f"{NOISE_MODALITY}.npy", "tokens": f"{NOISE_MODALITY}.tokens", "encoder": "noise"}

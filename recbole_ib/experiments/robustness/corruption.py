@@ -1,6 +1,7 @@
 """Irrelevance injected into real features and item graphs, as operations on arrays.
 
-All of it is deterministic in (seed, level) and nested: what is replaced at one level is replaced at every higher one.
+All of it is deterministic in (seed, level) and nested: what is replaced at one level is replaced at every
+higher one.
 """
 
 from __future__ import annotations
@@ -20,10 +21,16 @@ NOISE_FACTORS, NOISE_CLUSTERS, NOISE_WITHIN = 16, 50, 0.1
 def check_level(kind: str, level: float) -> None:
     """Raise ConfigurationError for a kind of noise that there is not, or a level outside its range."""
     if kind not in KINDS:
-        raise ConfigurationError(f"there is no noise {kind!r}.{nearest(kind, KINDS)} Allowed: {', '.join(KINDS)}")
+        raise ConfigurationError(
+            f"there is no noise {kind!r}.{nearest(kind, KINDS)} Allowed: {', '.join(KINDS)}"
+        )
     most = 10.0 if kind == "modality" else 1.0
     if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 <= level <= most:
-        what = "the width of the noise over that of all other features" if kind == "modality" else "the share that is replaced"
+        what = (
+            "the width of the noise over that of all other features"
+            if kind == "modality"
+            else "the share that is replaced"
+        )
         raise ConfigurationError(f"the level of {kind} noise is {level!r}; allowed: 0 to {most:g} ({what})")
 
 
@@ -33,13 +40,20 @@ def replaced_count(level: float, n: int) -> int:
 
 
 def cycle(order: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first ``count`` of an order, and for each of them another one of them to take from; nothing where there is no other."""
+    """Return the first ``count`` of an order, and for each of them another one of them to take from.
+
+    Nothing where there is no other.
+    """
     chosen = order[:count] if count > 1 else order[:0]
     return chosen, np.roll(chosen, -1)
 
 
-def permuted_columns(values: np.ndarray, usable: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a copy with the values of ``round(level * d)`` columns moved to other items, by ONE permutation without a fixed point.
+def permuted_columns(
+    values: np.ndarray, usable: np.ndarray, level: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return a copy with the values of some columns moved to other items.
+
+    ``round(level * d)`` columns are moved, by ONE permutation without a fixed point.
 
     Means, variances and the correlations among the moved columns stay; what they tell about an item does not.
 
@@ -58,13 +72,16 @@ def permuted_columns(values: np.ndarray, usable: np.ndarray, level: float, rng: 
 
 
 def permuted_rows(values: np.ndarray, usable: np.ndarray, level: float, keys: np.ndarray) -> np.ndarray:
-    """Return a copy with the whole rows of ``round(level * usable)`` items moved among themselves, none to its own place.
+    """Return a copy with whole rows moved to other items.
+
+    The rows of ``round(level * usable)`` items are moved among themselves, none to its own place.
 
     Args:
         values: ``[n, d]``.
         usable: bool ``[n]``.
         level: in [0, 1]; a level that chooses a single item changes nothing.
-        keys: ``[n]``, a random number an item: the smallest are chosen first, so that modalities with the same items move alike.
+        keys: ``[n]``, a random number an item: the smallest are chosen first, so that modalities with the
+            same items move alike.
     """
     items = np.flatnonzero(usable)
     items = items[np.argsort(keys[items], kind="stable")]
@@ -75,19 +92,28 @@ def permuted_rows(values: np.ndarray, usable: np.ndarray, level: float, keys: np
 
 
 def noise_columns(n: int, width: int, deviation: float, rng_seed: Sequence[int]) -> np.ndarray:
-    """Return irrelevant features with clusters and neighbors of their own, float32 ``[n, width]``; a larger width keeps the first columns."""
+    """Return irrelevant features with clusters and neighbors of their own, float32 ``[n, width]``.
+
+    A larger width keeps the first columns.
+    """
     factors = clustered_factors(np.random.default_rng([*rng_seed, 1]), n, NOISE_FACTORS, NOISE_CLUSTERS)
     columns = random_columns(np.random.default_rng([*rng_seed, 2]), factors, width, NOISE_WITHIN)
     return (deviation * columns).astype(np.float32)
 
 
-def rewired_edges(rows: np.ndarray, cols: np.ndarray, items: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Return new end points: ``round(level * edges)`` of the edges to OTHER items lead to uniform random items instead.
+def rewired_edges(
+    rows: np.ndarray, cols: np.ndarray, items: np.ndarray, level: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return new end points of edges, some of them rewired.
 
-    A new end is neither the item itself nor one of its neighbors, old or new, so that no edge is doubled. Loops stay.
+    ``round(level * edges)`` of the edges to OTHER items lead to uniform random items instead.
+
+    A new end is neither the item itself nor one of its neighbors, old or new, so that no edge is doubled.
+    Loops stay.
 
     Args:
-        rows, cols: int ``[n_edges]``, sorted by row.
+        rows: start points, int ``[n_edges]``, sorted.
+        cols: end points, int ``[n_edges]``.
         items: the nodes that an edge may lead to.
         level: in [0, 1].
         rng: draws every edge's new end and the order of the edges, whatever the level is.
@@ -103,8 +129,8 @@ def rewired_edges(rows: np.ndarray, cols: np.ndarray, items: np.ndarray, level: 
         free = np.setdiff1d(items, np.append(cols[edges_of_row], rows[start]))
         if free.size < others.size:
             raise ConfigurationError(
-                f"edges cannot be rewired: an item has {others.size} neighbors and only {free.size} other items are left to lead "
-                "to; take a smaller knn_k"
+                f"edges cannot be rewired: an item has {others.size} neighbors and only {free.size} other "
+                "items are left to lead to; take a smaller knn_k"
             )
         target[others] = rng.choice(free, size=others.size, replace=False)
     edges = rng.permutation(np.flatnonzero(rows != cols))

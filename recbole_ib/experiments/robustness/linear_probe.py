@@ -31,10 +31,13 @@ PARTS = {
 
 
 def heldout_r2(latents: np.ndarray, factors: np.ndarray, seed: int = 0) -> float:
-    """Return the held-out R^2 of ridge regression from latents to factors: how much of the factors a linear read-out recovers.
+    """Return the held-out R^2 of ridge regression from latents to factors.
 
-    Five folds over the items; the penalty is chosen inside the four training folds. Latents are centered and divided by their largest
-    standard deviation, so that their common scale does not matter. R^2 is floored at 0 by factor, and averaged.
+    It is how much of the factors a linear read-out recovers.
+
+    Five folds over the items; the penalty is chosen inside the four training folds. Latents are centered and
+    divided by their largest standard deviation, so that their common scale does not matter. R^2 is floored at
+    0 by factor, and averaged.
 
     Args:
         latents: ``[n, d]``.
@@ -60,9 +63,9 @@ def heldout_r2(latents: np.ndarray, factors: np.ndarray, seed: int = 0) -> float
 def explained_variance(latents: np.ndarray, factors: np.ndarray) -> float:
     """Return the part of the latents' total variance that the factors explain linearly, in [0, 1].
 
-    R^2 of least squares from factors to latents, dimensions weighted by their variance, adjusted for the k regressors
-    (1 - (1 - R^2)(n - 1) / (n - k - 1)), floored at 0. Unlike :func:`heldout_r2` it sees scale: factors that a latent holds in a direction
-    of little variance count little.
+    R^2 of least squares from factors to latents, dimensions weighted by their variance, adjusted for the k
+    regressors (1 - (1 - R^2)(n - 1) / (n - k - 1)), floored at 0. Unlike :func:`heldout_r2` it sees scale:
+    factors that a latent holds in a direction of little variance count little.
 
     Args: as of :func:`heldout_r2`.
     """
@@ -73,7 +76,9 @@ def explained_variance(latents: np.ndarray, factors: np.ndarray) -> float:
     if total == 0 or k == 0:
         return 0.0
     if n <= k + 1:
-        raise ConfigurationError(f"the variance that {k} factors explain needs more than {k + 1} rows, got {n}")
+        raise ConfigurationError(
+            f"the variance that {k} factors explain needs more than {k + 1} rows, got {n}"
+        )
     regressors = factors - factors.mean(axis=0)
     fitted = regressors @ np.linalg.lstsq(regressors, latents, rcond=None)[0]
     r2 = (fitted**2).sum() / total
@@ -84,14 +89,17 @@ def _checked(latents: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.n
     latents, factors = np.asarray(latents, dtype=np.float64), np.asarray(factors, dtype=np.float64)
     if latents.ndim != 2 or factors.ndim != 2 or len(latents) != len(factors) or len(latents) < 2 * FOLDS:
         raise ConfigurationError(
-            f"a probe needs latents [n, d] and factors [n, k] with the same n of at least {2 * FOLDS}, got {latents.shape} and "
-            f"{factors.shape}"
+            f"a probe needs latents [n, d] and factors [n, k] with the same n of at least {2 * FOLDS}, got "
+            f"{latents.shape} and {factors.shape}"
         )
     return latents, factors
 
 
 def probe_rows(rows: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Return ``<rows>_r2_<part>`` and ``<rows>_share_<part>`` for every table of rows ``[n, d]`` and every part planted ``[n, k]``."""
+    """Return how much of every planted part is read out of every table of rows.
+
+    Keys are ``<rows>_r2_<part>`` and ``<rows>_share_<part>``; rows are ``[n, d]``, planted parts ``[n, k]``.
+    """
     measures = {}
     for name, table in rows.items():
         for part, planted in PARTS.items():
@@ -103,7 +111,10 @@ def probe_rows(rows: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) 
 
 
 def trained_model(checkpoint: str | Path) -> tuple[nn.Module, Dataset]:
-    """Return the model of a checkpoint of ours with its best weights, in evaluation mode, and its training data set."""
+    """Return the model of a checkpoint of ours and its training data set.
+
+    The model has its best weights and is in evaluation mode.
+    """
     state = read_checkpoint(checkpoint)
     with silenced():
         run = restore_run(checkpoint, state, run_config(state, checkpoint))
@@ -111,7 +122,10 @@ def trained_model(checkpoint: str | Path) -> tuple[nn.Module, Dataset]:
 
 
 def item_tables(model: nn.Module) -> dict[str, np.ndarray]:
-    """Return ``latents``: all latents side by side, where a model has some; ``items``: the rows that it scores with. ``[n_items, d]``."""
+    """Return the tables of rows that are probed, ``[n_items, d]``.
+
+    ``latents``: all latents side by side, where a model has some; ``items``: the rows that it scores with.
+    """
     with torch.no_grad():
         latents = list(model.training_latents().values())
         tables = {"latents": torch.cat(latents, dim=1)} if latents else {}
@@ -120,14 +134,26 @@ def item_tables(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def probe_checkpoint(checkpoint: str | Path, folder: str | Path) -> dict[str, float]:
-    """Return :func:`probe_rows` of the best epoch of a run of one of our models on the planted data set ``folder``."""
+    """Return :func:`probe_rows` of the best epoch of a run on the planted data set ``folder``.
+
+    The run is of one of our models.
+    """
     model, dataset = trained_model(checkpoint)
-    return probe_rows(*aligned_rows(item_tables(model), dataset.field2id_token[dataset.iid_field], *read_truth(folder)))
+    return probe_rows(
+        *aligned_rows(item_tables(model), dataset.field2id_token[dataset.iid_field], *read_truth(folder))
+    )
 
 
-def aligned_rows(tables: dict, dataset_tokens: Sequence[str], truth_tokens: list[str], truth: dict) -> tuple[dict, dict]:
-    """Return rows of tables and truth in one order: by token, because RecBole renumbers items and may filter some."""
+def aligned_rows(
+    tables: dict, dataset_tokens: Sequence[str], truth_tokens: list[str], truth: dict
+) -> tuple[dict, dict]:
+    """Return rows of tables and truth in one order.
+
+    They are aligned by token, because RecBole renumbers items and may filter some.
+    """
     row = {token: i for i, token in enumerate(truth_tokens)}
     ids = [i for i, token in enumerate(dataset_tokens) if i > 0 and str(token) in row]
     rows = [row[str(dataset_tokens[i])] for i in ids]
-    return {name: table[ids] for name, table in tables.items()}, {part: values[rows] for part, values in truth.items()}
+    return {name: table[ids] for name, table in tables.items()}, {
+        part: values[rows] for part, values in truth.items()
+    }

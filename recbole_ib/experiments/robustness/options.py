@@ -58,18 +58,23 @@ def read_robustness_options(args: argparse.Namespace) -> RobustnessOptions:
     settings = resolve_paths(settings)
     kind = args.noise
     if kind not in KINDS:
-        raise ConfigurationError(f"there is no noise {kind!r}.{nearest(kind, KINDS)} Allowed: {', '.join(KINDS)}")
+        raise ConfigurationError(
+            f"there is no noise {kind!r}.{nearest(kind, KINDS)} Allowed: {', '.join(KINDS)}"
+        )
     levels, seeds = _numbers(joined(args.levels), "levels", float), _numbers(joined(args.seeds), "seeds", int)
     if not args.jobs.isdecimal() or int(args.jobs) < 1:
         raise ConfigurationError(f"--jobs is {args.jobs!r}; allowed: a whole number from 1 on")
     spec = parse_value(args.spec) if args.spec else {}
     if not isinstance(spec, dict):
-        raise ConfigurationError(f"--spec is {args.spec!r}; a mapping is needed, such as --spec='{{n_users: 400, width: 128}}'")
+        raise ConfigurationError(
+            f"--spec is {args.spec!r}; a mapping is needed, such as --spec='{{n_users: 400, width: 128}}'"
+        )
     if "irrelevance" in spec:
         raise ConfigurationError("--spec: irrelevance is what --levels gives")
     if kind == PLANTED and dataset:
         raise ConfigurationError(
-            "--noise=planted makes its own data; for noise in --dataset take features, rows, modality or edges"
+            "--noise=planted makes its own data; for noise in --dataset take features, rows, modality or "
+            "edges"
         )
     if kind != PLANTED and (args.spec or not dataset):
         what = "--spec is for planted data" if args.spec else "--dataset says which data set gets it"

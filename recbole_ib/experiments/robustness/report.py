@@ -32,7 +32,8 @@ PREFERRED = "recall@20"
 
 #: the columns that every row has, first; metrics and probe columns follow
 HEAD = (
-    "model", "candidate", "noise", "level", "seed", "dataset", "error", "best_epoch", "best_valid_score", "valid_score_bigger", "seconds",
+    "model", "candidate", "noise", "level", "seed", "dataset", "error", "best_epoch", "best_valid_score",
+    "valid_score_bigger", "seconds",
 )  # fmt: skip
 
 
@@ -55,7 +56,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Cell:
-    """A model at a level: its chosen candidate and that one's rows, one per seed in the order of the seeds."""
+    """A model at a level.
+
+    Its chosen candidate and that one's rows, one per seed in the order of the seeds.
+    """
 
     candidate: str
     rows: list[dict]
@@ -73,7 +77,9 @@ def metric_of(rows: Sequence[dict]) -> str:
 
 
 def choose(rows: Sequence[dict], model_spec: ModelSpec, level: float, seeds: Sequence[int]) -> Cell | None:
-    """Return the candidate with the best mean VALIDATION score over all seeds, without those that failed for a seed.
+    """Return the candidate with the best mean VALIDATION score over all seeds.
+
+    Candidates that failed for a seed are left out.
 
     Test scores play no part.
 
@@ -87,7 +93,11 @@ def choose(rows: Sequence[dict], model_spec: ModelSpec, level: float, seeds: Seq
         The cell, or ``None`` where no candidate has all seeds.
     """
     best, best_score = None, -np.inf
-    finished = [row for row in rows if row["model"] == model_spec.text and row["level"] == level and not row.get("error")]
+    finished = [
+        row
+        for row in rows
+        if row["model"] == model_spec.text and row["level"] == level and not row.get("error")
+    ]
     for candidate in map(candidate_text, model_spec.candidates):
         by_seed = {row["seed"]: row for row in finished if row["candidate"] == candidate}
         if any(seed not in by_seed for seed in seeds):
@@ -100,24 +110,36 @@ def choose(rows: Sequence[dict], model_spec: ModelSpec, level: float, seeds: Seq
     return best
 
 
-def cells(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts) -> dict[tuple[str, float], Cell | None]:
+def cells(
+    rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts
+) -> dict[tuple[str, float], Cell | None]:
     """Return the chosen cell of every model and level."""
-    return {(c.text, level): choose(rows, c, level, facts.seeds) for c in model_specs for level in facts.levels}
+    return {
+        (c.text, level): choose(rows, c, level, facts.seeds) for c in model_specs for level in facts.levels
+    }
 
 
 def relative_change(model: np.ndarray, backbone: np.ndarray) -> tuple[float, float]:
-    """Return the mean of the paired relative changes and the two-sided p of the paired t-test; NaN where undefined.
+    """Return the mean of the paired relative changes and the two-sided p of the paired t-test.
+
+    Both are NaN where undefined.
 
     Args:
-        model, backbone: ``[n_seeds]``, in the same order of seeds.
+        model: its metric, ``[n_seeds]``.
+        backbone: its backbone's, ``[n_seeds]``, in the same order of seeds.
     """
     if not np.all(backbone != 0):
         return float("nan"), float("nan")
     return float(np.mean((model - backbone) / backbone)), paired(model, backbone).p_t
 
 
-def write_report(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts, out: Path, curves: bool) -> str:
-    """Write runs.csv, robustness.md and, with ``curves``, recall.png into a folder; return the text of robustness.md."""
+def write_report(
+    rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts, out: Path, curves: bool
+) -> str:
+    """Write runs.csv, robustness.md and, with ``curves``, recall.png into a folder.
+
+    Returns the text of robustness.md.
+    """
     write_rows(rows, out / "runs.csv")
     text = markdown(rows, model_specs, facts)
     write_text(out / "robustness.md", text)
@@ -144,14 +166,21 @@ def markdown(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Fact
     few = "" if len(facts.seeds) > 1 else " One seed: no spread and no test (n < 2)."
     parts = [
         f"# Robustness: {facts.kind} noise, {facts.data()}",
-        f"Level: {AXES[facts.kind]}. {len(facts.seeds)} seeds ({', '.join(map(str, facts.seeds))}), each of data and training.{few}",
+        (
+            f"Level: {AXES[facts.kind]}. {len(facts.seeds)} seeds ({', '.join(map(str, facts.seeds))}), each "
+            f"of data and training.{few}"
+        ),
         *(f"**Warning**: {text}." for text in facts.warnings),
         f"## Test {title}",
         "Mean ± standard deviation over the seeds.",
         _table(model_specs, facts, lambda c, level: _mean_sd(grid[c.text, level], column)),
         "## Change with the level",
         f"Mean of the paired relative changes against the model's own result at level {facts.levels[0]:g}.",
-        _table(model_specs, facts, lambda c, level: _change(grid[c.text, level], grid[c.text, facts.levels[0]], column, False)),
+        _table(
+            model_specs,
+            facts,
+            lambda c, level: _change(grid[c.text, level], grid[c.text, facts.levels[0]], column, False),
+        ),
     ]
     against = [c for c in model_specs if c.backbone is not None]
     if against:
@@ -159,17 +188,26 @@ def markdown(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Fact
         present = [c for c in against if compared[c.text] is not None]
         parts += [
             "## Change against the backbone at the same level",
-            "Mean of the paired relative changes; p: two-sided paired t-test over the seeds, not corrected for the number of cells.",
+            (
+                "Mean of the paired relative changes; p: two-sided paired t-test over the seeds, not "
+                "corrected for the number of cells."
+            ),
         ]
         absent = [f"{c.text}: {c.backbone} is not among --models" for c in against if c not in present]
         parts += [f"Not compared: {'; '.join(absent)}."] if absent else []
-        parts += [f"{c.text}: against {compared[c.text].text}." for c in present if compared[c.text].text != c.backbone]
+        parts += [
+            f"{c.text}: against {compared[c.text].text}."
+            for c in present
+            if compared[c.text].text != c.backbone
+        ]
         if present:
             parts.append(
                 _table(
                     present,
                     facts,
-                    lambda c, level: _change(grid[c.text, level], grid[compared[c.text].text, level], column, True),
+                    lambda c, level: _change(
+                        grid[c.text, level], grid[compared[c.text].text, level], column, True
+                    ),
                 )
             )
     parts += [
@@ -180,27 +218,42 @@ def markdown(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Fact
     parts += _probe(grid, model_specs, facts)
     failed = [row for row in rows if row.get("error")]
     if failed:
-        lines = [f"- {r['model']} {r['candidate']}, level {r['level']:g}, seed {r['seed']}: {r['error']}" for r in failed]
+        lines = [
+            f"- {r['model']} {r['candidate']}, level {r['level']:g}, seed {r['seed']}: {r['error']}"
+            for r in failed
+        ]
         parts += ["## Failed runs", "\n".join(lines)]
     parts += ["## Where this comes from", _provenance(facts, rows)]
     return "\n\n".join(parts) + "\n"
 
 
 def plain_one(model_spec: ModelSpec, model_specs: Sequence[ModelSpec]) -> ModelSpec | None:
-    """Return the model that another is compared with: its backbone, of several the one that shares most settings, then the first."""
+    """Return the model that another is compared with, its backbone.
+
+    Of several it is the one that shares most settings, then the first.
+    """
 
     def shared(other: ModelSpec) -> int:
         fixed = set.intersection(*(set(map(repr, candidate.items())) for candidate in other.candidates))
-        return len(fixed & set.intersection(*(set(map(repr, candidate.items())) for candidate in model_spec.candidates)))
+        return len(
+            fixed
+            & set.intersection(*(set(map(repr, candidate.items())) for candidate in model_spec.candidates))
+        )
 
     plain = [other for other in model_specs if other.name == model_spec.backbone]
     return max(plain, key=shared, default=None)
 
 
 def _table(model_specs: Sequence[ModelSpec], facts: Facts, cell: Callable[[ModelSpec, float], str]) -> str:
-    lines = [f"| model | {' | '.join(f'{level:g}' for level in facts.levels)} |", "|---" * (len(facts.levels) + 1) + "|"]
+    lines = [
+        f"| model | {' | '.join(f'{level:g}' for level in facts.levels)} |",
+        "|---" * (len(facts.levels) + 1) + "|",
+    ]
     # a candidate list holds the separator of columns
-    lines += [f"| {_plain(c.text)} | {' | '.join(_plain(cell(c, level)) for level in facts.levels)} |" for c in model_specs]
+    lines += [
+        f"| {_plain(c.text)} | {' | '.join(_plain(cell(c, level)) for level in facts.levels)} |"
+        for c in model_specs
+    ]
     return "\n".join(lines)
 
 
@@ -231,22 +284,37 @@ def _chosen(cell: Cell | None, model_spec: ModelSpec) -> str:
     return "-" if cell is None else f"{cell.candidate} (of {len(model_spec.candidates)})"
 
 
-def _probe(grid: Mapping[tuple[str, float], Cell | None], model_specs: Sequence[ModelSpec], facts: Facts) -> list[str]:
+def _probe(
+    grid: Mapping[tuple[str, float], Cell | None], model_specs: Sequence[ModelSpec], facts: Facts
+) -> list[str]:
     parts = []
     measured = [(c, level) for c in model_specs for level in facts.levels if grid[c.text, level] is not None]
     for rows, what in (("latents", "item latents"), ("items", "final item rows")):
-        columns = [part for part in PARTS if any(_has(grid[c.text, level], f"{rows}_r2_{part}") for c, level in measured)]
+        columns = [
+            part
+            for part in PARTS
+            if any(_has(grid[c.text, level], f"{rows}_r2_{part}") for c, level in measured)
+        ]
         if not columns:
             continue
         lines = [f"| model | level | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
         for c, level in measured:
             cell = grid[c.text, level]
             if any(_has(cell, f"{rows}_r2_{part}") for part in columns):
-                pairs = [tuple(cell.values(f"{rows}_{kind}_{part}").mean() for kind in ("r2", "share")) for part in columns]
-                lines.append(f"| {_plain(c.text)} | {level:g} | {' | '.join(f'{r2:.2f} / {s:.3f}' for r2, s in pairs)} |")
+                pairs = [
+                    tuple(cell.values(f"{rows}_{kind}_{part}").mean() for kind in ("r2", "share"))
+                    for part in columns
+                ]
+                lines.append(
+                    f"| {_plain(c.text)} | {level:g} | "
+                    f"{' | '.join(f'{r2:.2f} / {s:.3f}' for r2, s in pairs)} |"
+                )
         parts += [f"### In the {what}", "\n".join(lines)]
     if parts:
-        head = "Held-out R² of a linear read-out of the planted factors / share of the rows' variance that these explain; means over seeds."
+        head = (
+            "Held-out R² of a linear read-out of the planted factors / share of the rows' variance that "
+            "these explain; means over seeds."
+        )
         parts = ["## What the models hold of what was planted", head, *parts]
     return parts
 
@@ -264,7 +332,8 @@ def _provenance(facts: Facts, rows: Sequence[dict]) -> str:
     versions = ", ".join(f"{name} {_version(name)}" for name in names)
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     lines.append(
-        f"Python {platform.python_version()}, {versions}. {len(rows)} runs, {seconds:.0f} s in all; every number: runs.csv."
+        f"Python {platform.python_version()}, {versions}. {len(rows)} runs, {seconds:.0f} s in all; every "
+        "number: runs.csv."
     )
     return "\n".join(lines)
 
@@ -276,8 +345,13 @@ def _version(name: str) -> str:
         return "(not installed as a package)"
 
 
-def draw_curves(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts, path: str | Path) -> None:
-    """Draw the test metric against the level, one line per model, bars of one standard deviation over the seeds."""
+def draw_curves(
+    rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Facts, path: str | Path
+) -> None:
+    """Draw the test metric against the level, one line per model.
+
+    Bars are of one standard deviation over the seeds.
+    """
     metric, grid = metric_of(rows), cells(rows, model_specs, facts)
     figure = new_figure(7.5, 5.2)
     axes = figure.subplots()
@@ -288,7 +362,13 @@ def draw_curves(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: F
             spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
             means = [v.mean() for v in values]
             axes.errorbar(
-                levels, means, yerr=spread, label=model_spec.text, marker="os^Dv<>ph*"[i % 10], capsize=3, linewidth=1.5
+                levels,
+                means,
+                yerr=spread,
+                label=model_spec.text,
+                marker="os^Dv<>ph*"[i % 10],
+                capsize=3,
+                linewidth=1.5,
             )
     axes.set_xlabel(AXES[facts.kind])
     axes.set_ylabel(f"test {metric_title(metric)} (fraction, mean over users)")
@@ -300,8 +380,8 @@ def draw_curves(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: F
         features += f" of {facts.spec['width']} columns each"
     bars = "bars: ± 1 standard deviation over the seeds" if len(facts.seeds) > 1 else "one seed, no spread"
     figure.supxlabel(
-        f"Data: {facts.data()}; {features}; noise: {facts.kind}; seeds: {', '.join(map(str, facts.seeds))}; {bars}.\n"
-        "Settings of each point chosen on validation.",
+        f"Data: {facts.data()}; {features}; noise: {facts.kind}; seeds: {', '.join(map(str, facts.seeds))}; "
+        f"{bars}.\nSettings of each point chosen on validation.",
         fontsize="x-small",
     )
     figure.savefig(path, dpi=150)

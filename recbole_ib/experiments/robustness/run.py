@@ -1,4 +1,7 @@
-"""The grid of ``recbole-ib robustness``: models against rising irrelevance, planted or injected, over seeds."""
+"""The grid of ``recbole-ib robustness``.
+
+Models against rising irrelevance, planted or injected, over seeds.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ from recbole_ib.utils.ray import lock_directory
 
 @dataclass(frozen=True)
 class Variant:
-    """One data set of the grid, written below ``OUT/data``; made_from: what decides its contents beside level and seed."""
+    """One data set of the grid, written below ``OUT/data``.
+
+    ``made_from``: what decides its contents beside level and seed.
+    """
 
     level: float
     seed: int
@@ -40,7 +46,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class GridRun:
-    """One run of the grid; model: the text of its :class:`ModelSpec`; candidate: the settings that it is tried with."""
+    """One run of the grid.
+
+    ``model``: the text of its :class:`ModelSpec`; ``candidate``: the settings that it is tried with.
+    """
 
     model: str
     candidate: dict
@@ -61,7 +70,10 @@ class GridRun:
         return f"{self.model} {candidate_text(self.candidate)} {self.kind} {level:g} seed {seed}: {outcome}"
 
     def row(self) -> dict:
-        """Return the run's row of runs.csv, from its manifest and probe; what went wrong stands in the column ``error``."""
+        """Return the run's row of runs.csv, from its manifest and probe.
+
+        What went wrong stands in the column ``error``.
+        """
         row = {
             "model": self.model,
             "candidate": candidate_text(self.candidate),
@@ -80,7 +92,11 @@ class GridRun:
             "best_valid_score": number(result["best_valid_score"]),
             "valid_score_bigger": result["valid_score_bigger"],
             "seconds": sum(manifest["seconds"].values()),
-            **{f"{part}_{name}": number(value) for part in ("valid", "test") for name, value in (result[part] or {}).items()},
+            **{
+                f"{part}_{name}": number(value)
+                for part in ("valid", "test")
+                for name, value in (result[part] or {}).items()
+            },
         }
         if result["best_epoch"] is not None:
             row["best_epoch"] = result["best_epoch"]
@@ -91,7 +107,8 @@ def run(options: RobustnessOptions, command_line: str) -> int:
     """Run the grid and write its report, which quotes the command line; return 0, or 1 where a run failed.
 
     Raises:
-        ConfigurationError: a wrong model or setting, before anything is trained, or another command in the same folder.
+        ConfigurationError: a wrong model or setting, before anything is trained, or another command in the
+            same folder.
     """
     with lock_directory(options.out):
         runs = plan_runs(options, write_variants(options))
@@ -123,7 +140,10 @@ def run(options: RobustnessOptions, command_line: str) -> int:
 
 
 def resources(jobs: int) -> Resources:
-    """Return what a run takes where ``jobs`` run side by side: a thread each, one alone all of torch's; a GPU is shared."""
+    """Return what a run takes where ``jobs`` run side by side.
+
+    A thread each, one alone all of torch's; a GPU is shared.
+    """
     threads = torch.get_num_threads() if jobs == 1 else 1
     # Ray counts GPUs in ten-thousandths
     gpus = 10_000 // jobs / 10_000 if torch.cuda.is_available() else 0
@@ -149,12 +169,21 @@ def write_variants(options: RobustnessOptions) -> list[Variant]:
                 name = planted_name(spec, seed)
                 write = partial(write_planted, base, spec, seed, name)
             else:
-                name = f"{corrupted_dataset.corrupted_name(options.dataset, options.kind, level, seed)}-{digest}"
+                name = (
+                    f"{corrupted_dataset.corrupted_name(options.dataset, options.kind, level, seed)}-{digest}"
+                )
                 search = options.settings.get("knn_search", "auto")
                 write = partial(
-                    corrupted_dataset.write_corrupted, base, source, options.kind, level, seed, name,
-                    knn_k=made_from.get("knn_k", 1), knn_search=search,
-                )  # fmt: skip
+                    corrupted_dataset.write_corrupted,
+                    base,
+                    source,
+                    options.kind,
+                    level,
+                    seed,
+                    name,
+                    knn_k=made_from.get("knn_k", 1),
+                    knn_search=search,
+                )
             if options.fresh or not (base / name).is_dir():
                 write()
             variants.append(Variant(level, seed, name, made_from))
@@ -162,24 +191,36 @@ def write_variants(options: RobustnessOptions) -> list[Variant]:
 
 
 def plan_runs(options: RobustnessOptions, variants: list[Variant]) -> list[GridRun]:
-    """Refuse a wrong model or setting before hours of training; return the runs of all models on all data sets.
+    """Return the runs of all models on all data sets.
+
+    A wrong model or setting is refused before hours of training.
 
     Raises:
         ConfigurationError: the model's text, and what its Config says.
     """
     base = options.out / "data"
     # a data set with noise names its own features
-    shared = {key: value for key, value in options.settings.items() if options.kind == PLANTED or key not in SOURCE_KEYS}
+    shared = {
+        key: value
+        for key, value in options.settings.items()
+        if options.kind == PLANTED or key not in SOURCE_KEYS
+    }
     runs = []
     for variant in variants:
         for spec in options.models:
             for candidate in spec.candidates:
                 settings = {"per_user": False, **shared, **candidate, "data_path": str(base)}
                 try:
-                    config = Config(spec.name, variant.dataset, None, quoted({**settings, "seed": variant.seed}))
+                    config = Config(
+                        spec.name, variant.dataset, None, quoted({**settings, "seed": variant.seed})
+                    )
                     probed = options.kind == PLANTED and is_multimodal(config.model_class)
-                    measure = partial(probe_checkpoint, folder=str(base / variant.dataset)) if probed else None
-                    job = configured_job(spec.name, config, settings, variant.seed, options.out / "runs", measure)
+                    measure = (
+                        partial(probe_checkpoint, folder=str(base / variant.dataset)) if probed else None
+                    )
+                    job = configured_job(
+                        spec.name, config, settings, variant.seed, options.out / "runs", measure
+                    )
                 except ConfigurationError as error:
                     raise ConfigurationError(f"model {spec.text!r}: {error}") from error
                 identity = {
@@ -202,19 +243,28 @@ def widest_graph(options: RobustnessOptions) -> int:
     Raises:
         ConfigurationError: a value that is no whole number from 1 on.
     """
-    widths = [candidate["knn_k"] for spec in options.models for candidate in spec.candidates if "knn_k" in candidate]
+    widths = [
+        candidate["knn_k"] for spec in options.models for candidate in spec.candidates if "knn_k" in candidate
+    ]
     if "knn_k" in options.settings:
         widths.append(options.settings["knn_k"])
     else:
         names = {name for spec in options.models for name in (spec.name, spec.backbone) if name}
-        widths += [model_defaults(model_class).get("knn_k", 1) for model_class in map(_class_of, names) if model_class]
+        widths += [
+            model_defaults(model_class).get("knn_k", 1)
+            for model_class in map(_class_of, names)
+            if model_class
+        ]
     if any(not isinstance(k, int) or isinstance(k, bool) or k < 1 for k in widths):
         raise ConfigurationError(f"knn_k must be a whole number from 1 on, got {', '.join(map(str, widths))}")
     return max(widths, default=10)
 
 
 def _class_of(name: str) -> type | None:
-    """Return the class of a multimodal model; ``None`` for one of RecBole's, a combination or an unknown name."""
+    """Return the class of a multimodal model.
+
+    ``None`` for one of RecBole's, a combination or an unknown name.
+    """
     try:
         model_class = get_model(name)
     except ValueError:
@@ -223,9 +273,17 @@ def _class_of(name: str) -> type | None:
 
 
 def budget_warnings(models: list[ModelSpec]) -> list[str]:
-    """Return a warning where models choose among different numbers of candidates: they are not compared on equal terms."""
+    """Return a warning where models choose among different numbers of candidates.
+
+    They are not compared on equal terms.
+    """
     counts = {spec.text: len(spec.candidates) for spec in models}
     if len(set(counts.values())) < 2:
         return []
     named = ", ".join(f"{text}: {count}" for text, count in counts.items())
-    return [f"the models choose among different numbers of candidates ({named}); a fair comparison gives all the same"]
+    return [
+        (
+            f"the models choose among different numbers of candidates ({named}); a fair comparison gives all "
+            "the same"
+        )
+    ]

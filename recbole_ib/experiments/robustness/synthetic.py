@@ -1,4 +1,7 @@
-"""Synthetic data sets with known truth: which part of the features interactions depend on, and which part is irrelevant."""
+"""Synthetic data sets with known truth.
+
+It is known on which part of the features interactions depend, and which part is irrelevant.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from recbole_ib.utils.files import replace_folder
 MODALITIES = ("visual", "text")
 #: factors in truth.npz that interactions depend on
 RELEVANT = ("unique_visual", "unique_text", "redundant", "synergistic")
-#: and those that they do not: ``nuisance`` is the n that hides the synergistic factors from each modality alone
+#: and those that they do not: ``nuisance`` is the n that hides the synergistic factors from each modality
+#: alone
 IRRELEVANT = ("irrelevant_visual", "irrelevant_text", "nuisance")
 #: standard deviation within a cluster, where the centers have 1: neighbors by cosine are those of the cluster
 CLUSTER_SPREAD = 0.4
@@ -39,17 +43,20 @@ class PlantedSpec:
         width: feature columns of each modality.
         unique: share of a modality's RELEVANT columns that tells what the other modality does not.
         redundant: share of them that both modalities tell.
-        synergistic: share of them that only both together tell; the three sum to 1, and a share of 0 leaves the part out.
+        synergistic: share of them that only both together tell; the three sum to 1, and a share of 0 leaves
+            the part out.
         irrelevance: share of ALL columns of a modality that interactions do not depend on, in [0, 1).
         irrelevant_factors: dimensions of the irrelevant structure of each modality.
         irrelevant_clusters: clusters that these form.
         nuisance: variance of n; one modality's R^2 of the synergistic factors is at most 1 / (1 + nuisance).
         noise: standard deviation of the noise of a column; the columns have variance 1.
         temperature: of the users' choices; small: a user takes the best-scored items.
-        rotate: mix the columns of a modality by a random orthogonal map, so that no column is cleanly relevant.
+        rotate: mix the columns of a modality by a random orthogonal map, so that no column is cleanly
+            relevant.
 
     Raises:
-        ConfigurationError: a value outside its range, shares that do not sum to 1, or fewer columns than a part has factors.
+        ConfigurationError: a value outside its range, shares that do not sum to 1, or fewer columns than a
+            part has factors.
     """
 
     n_users: int = 800
@@ -69,23 +76,37 @@ class PlantedSpec:
     rotate: bool = True
 
     def __post_init__(self) -> None:
-        least = {"n_users": 10, "n_items": 20, "factors": 1, "width": 4, "irrelevant_factors": 1, "irrelevant_clusters": 2}
+        least = {
+            "n_users": 10,
+            "n_items": 20,
+            "factors": 1,
+            "width": 4,
+            "irrelevant_factors": 1,
+            "irrelevant_clusters": 2,
+        }
         for name, low in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ConfigurationError(f"planted {name} is {value!r}; allowed: a whole number from {low} on")
+                raise ConfigurationError(
+                    f"planted {name} is {value!r}; allowed: a whole number from {low} on"
+                )
         shares = {name: getattr(self, name) for name in ("unique", "redundant", "synergistic")}
         for name, value in shares.items():
             _check_number(name, value, 0.0, 1.0, "from 0 to 1")
         if abs(sum(shares.values()) - 1.0) > 1e-6:
             listed = ", ".join(f"{name} {value:g}" for name, value in shares.items())
             raise ConfigurationError(
-                f"planted {listed} sum to {sum(shares.values()):g}; they are the shares of the relevant columns and must sum to 1"
+                f"planted {listed} sum to {sum(shares.values()):g}; they are the shares of the relevant "
+                "columns and must sum to 1"
             )
         _check_number("irrelevance", self.irrelevance, 0.0, np.nextafter(1.0, 0.0), "from 0 to below 1")
         most = self.n_items / 2
         _check_number(
-            "interactions_per_user", self.interactions_per_user, CORE, most, f"from {CORE} to {most:g} (half the items)"
+            "interactions_per_user",
+            self.interactions_per_user,
+            CORE,
+            most,
+            f"from {CORE} to {most:g} (half the items)",
         )
         for name in ("temperature", "nuisance"):
             _check_number(name, getattr(self, name), 1e-6, 1e6, "above 0, at most 1e6")
@@ -93,17 +114,26 @@ class PlantedSpec:
         for part, columns in self.columns().items():
             if part != "irrelevant" and getattr(self, part) > 0 and columns < self.factors:
                 raise ConfigurationError(
-                    f"planted irrelevance {self.irrelevance:g} leaves {columns} of {self.width} columns to the {part} part, whose "
-                    f"{self.factors} factors they cannot tell apart; take a larger width, fewer factors or a larger share {part}"
+                    f"planted irrelevance {self.irrelevance:g} leaves {columns} of {self.width} columns to "
+                    f"the {part} part, whose {self.factors} factors they cannot tell apart; take a larger "
+                    f"width, fewer factors or a larger share {part}"
                 )
 
     def columns(self) -> dict[str, int]:
-        """Return the columns of one modality: ``unique``, ``redundant``, ``synergistic`` and ``irrelevant``; they sum to ``width``."""
+        """Return the columns of one modality; they sum to ``width``.
+
+        Kinds: ``unique``, ``redundant``, ``synergistic`` and ``irrelevant``.
+        """
         irrelevant = round(self.irrelevance * self.width)
         relevant = self.width - irrelevant
         ends = [round(relevant * end) for end in np.cumsum([self.unique, self.redundant])]
         unique, both = min(ends[0], relevant), min(ends[1], relevant)
-        return {"unique": unique, "redundant": both - unique, "synergistic": relevant - both, "irrelevant": irrelevant}
+        return {
+            "unique": unique,
+            "redundant": both - unique,
+            "synergistic": relevant - both,
+            "irrelevant": irrelevant,
+        }
 
 
 @dataclass(frozen=True)
@@ -124,12 +154,17 @@ def spec_from(settings: dict | None = None, **changes) -> PlantedSpec:
     values = {**(settings or {}), **changes}
     for name in values:
         if name not in known:
-            raise ConfigurationError(f"spec: unknown key {name!r}.{nearest(name, known)} Allowed: {', '.join(sorted(known))}")
+            raise ConfigurationError(
+                f"spec: unknown key {name!r}.{nearest(name, known)} Allowed: {', '.join(sorted(known))}"
+            )
     return PlantedSpec(**values)
 
 
 def generate(spec: PlantedSpec, seed: int) -> Planted:
-    """Draw factors, interactions and features; each from a stream of its own, so that levels differ in features alone."""
+    """Draw factors, interactions and features.
+
+    Each is from a stream of its own, so that levels differ in features alone.
+    """
     factors = _factors(spec, seed)
     relevant = np.hstack([factors[part] for part in RELEVANT])
     preferences = stream(seed, "preferences").standard_normal((spec.n_users, relevant.shape[1]))
@@ -137,7 +172,8 @@ def generate(spec: PlantedSpec, seed: int) -> Planted:
     pairs = _k_core(_choices(spec, scores, seed))
     if len(pairs) == 0:
         raise ConfigurationError(
-            f"planted: no user and item keep {CORE} interactions each; take more users, fewer items or a larger temperature"
+            f"planted: no user and item keep {CORE} interactions each; take more users, fewer items or a "
+            "larger temperature"
         )
     features = {modality: _features(spec, seed, modality, factors) for modality in MODALITIES}
     users, user_rows = np.unique(pairs[:, 0], return_inverse=True)
@@ -155,8 +191,9 @@ def generate(spec: PlantedSpec, seed: int) -> Planted:
 def write_planted(folder: str | Path, spec: PlantedSpec, seed: int, name: str | None = None) -> Path:
     """Write a planted data set as RecBole reads it, with its truth.
 
-    ``folder/name`` holds ``name.inter``, for each modality ``.npy`` and ``.tokens``, ``name.yaml`` (split, batch size and learning rate
-    that fit its size) and ``truth.npz``: ``items`` (tokens), ``users``, ``preferences`` and the factors of every part, rows as ``items``.
+    ``folder/name`` holds ``name.inter``, for each modality ``.npy`` and ``.tokens``, ``name.yaml`` (split,
+    batch size and learning rate that fit its size) and ``truth.npz``: ``items`` (tokens), ``users``,
+    ``preferences`` and the factors of every part, rows as ``items``.
 
     Args:
         folder: the data path to write below.
@@ -172,7 +209,9 @@ def write_planted(folder: str | Path, spec: PlantedSpec, seed: int, name: str | 
     """
     name = planted_name(spec, seed) if name is None else name
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
-        raise ConfigurationError(f"a data set's name is made of letters, digits, '-', '_' and inner '.', got {name!r}")
+        raise ConfigurationError(
+            f"a data set's name is made of letters, digits, '-', '_' and inner '.', got {name!r}"
+        )
     data = generate(spec, seed)
     head = f"# Planted data of `recbole-ib robustness`, seed {seed}: {json.dumps(asdict(spec))}\n"
     settings = {
@@ -181,17 +220,26 @@ def write_planted(folder: str | Path, spec: PlantedSpec, seed: int, name: str | 
         "train_batch_size": 1024,
         "learning_rate": 0.005,
         "modalities": {
-            m: {"file": f"{m}.npy", "tokens": f"{m}.tokens", "encoder": "planted linear maps of known factors"}
+            m: {
+                "file": f"{m}.npy",
+                "tokens": f"{m}.tokens",
+                "encoder": "planted linear maps of known factors",
+            }
             for m in MODALITIES
         },
     }
 
     def fill(target: Path) -> None:
-        lines = ["user_id:token\titem_id:token", *(f"{data.users[u]}\t{data.items[i]}" for u, i in data.pairs)]
+        lines = [
+            "user_id:token\titem_id:token",
+            *(f"{data.users[u]}\t{data.items[i]}" for u, i in data.pairs),
+        ]
         (target / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
         for modality, values in data.features.items():
             write_features(target, modality, values, data.items)
-        (target / f"{name}.yaml").write_text(head + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        (target / f"{name}.yaml").write_text(
+            head + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8"
+        )
         np.savez(
             target / "truth.npz",
             items=np.array(data.items),
@@ -211,7 +259,10 @@ def planted_name(spec: PlantedSpec, seed: int) -> str:
 
 
 def read_truth(folder: str | Path) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Return the item tokens of a planted data set, and the factors of every part, float64 ``[n_items, k]``."""
+    """Return the item tokens of a planted data set, and the factors of every part.
+
+    The factors are float64 ``[n_items, k]``.
+    """
     with np.load(Path(folder) / "truth.npz", allow_pickle=False) as archive:
         return [str(t) for t in archive["items"]], {part: archive[part] for part in (*RELEVANT, *IRRELEVANT)}
 
@@ -235,7 +286,9 @@ def _factors(spec: PlantedSpec, seed: int) -> dict[str, np.ndarray]:
     for modality in MODALITIES:
         part = f"irrelevant_{modality}"
         rng = stream(seed, part)
-        factors[part] = clustered_factors(rng, spec.n_items, spec.irrelevant_factors, spec.irrelevant_clusters)
+        factors[part] = clustered_factors(
+            rng, spec.n_items, spec.irrelevant_factors, spec.irrelevant_clusters
+        )
     drawn = stream(seed, "nuisance").standard_normal((spec.n_items, factors["synergistic"].shape[1]))
     factors["nuisance"] = np.sqrt(spec.nuisance) * (standard(drawn) if drawn.size else drawn)
     return factors
@@ -263,7 +316,10 @@ def _features(spec: PlantedSpec, seed: int, modality: str, factors: dict[str, np
 
 
 def _choices(spec: PlantedSpec, scores: np.ndarray, seed: int) -> np.ndarray:
-    """Draw items without replacement by softmax(score / temperature): the largest sums of score and Gumbel noise. Pairs ``[n, 2]``."""
+    """Draw items without replacement by softmax(score / temperature).
+
+    They are the largest sums of score and Gumbel noise. Pairs ``[n, 2]``.
+    """
     rng = stream(seed, "choices")
     counts = CORE + rng.poisson(spec.interactions_per_user - CORE, size=spec.n_users)
     counts = np.minimum(counts, spec.n_items - 1)
@@ -283,7 +339,7 @@ def _k_core(pairs: np.ndarray) -> np.ndarray:
     return pairs
 
 
-# -- random factors and columns ---------------------------------------------------------------------------------------
+# -- random factors and columns ------------------------------------------------------------------------------
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
@@ -292,14 +348,20 @@ def stream(seed: int, name: str) -> np.random.Generator:
 
 
 def clustered_factors(rng: np.random.Generator, n: int, dimensions: int, clusters: int) -> np.ndarray:
-    """Return factors of a structure of its own: rows around ``clusters`` random centers, columns of mean 0 and variance 1, ``[n, k]``."""
+    """Return factors of a structure of its own, ``[n, k]``.
+
+    Rows lie around ``clusters`` random centers; columns have mean 0 and variance 1.
+    """
     centers = rng.standard_normal((clusters, dimensions))
     rows = centers[rng.integers(clusters, size=n)] + CLUSTER_SPREAD * rng.standard_normal((n, dimensions))
     return standard(rows)
 
 
 def random_columns(rng: np.random.Generator, factors: np.ndarray, width: int, noise: float) -> np.ndarray:
-    """Return ``width`` random linear maps of the factors ``[n, k]`` plus noise, of mean 0 and variance 1; more columns keep the first ones."""
+    """Return ``width`` random linear maps of the factors ``[n, k]`` plus noise.
+
+    Columns have mean 0 and variance 1; more columns keep the first ones.
+    """
     columns = np.empty((factors.shape[0], width))
     for j in range(width):
         column = factors @ rng.standard_normal(factors.shape[1])

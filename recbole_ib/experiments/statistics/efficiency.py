@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 
 from recbole_ib.experiments.results import Results, RunResult, number
 
-if TYPE_CHECKING:
-    import pandas as pd
+
+def _epoch_seconds(run: RunResult) -> float | None:
+    """Return the seconds of training, validation included, over the epochs trained."""
+    epochs = run.manifest["result"]["epochs"]
+    return run.manifest["seconds"]["train"] / epochs if epochs else None
+
 
 #: column -> what it reads from a run
 MEASURES = {
-    "seconds_epoch": lambda run: _epoch_seconds(run),
+    "seconds_epoch": _epoch_seconds,
     "seconds_train": lambda run: run.manifest["seconds"]["train"],
     "seconds_set_up": lambda run: run.manifest["seconds"]["set_up"],
     "seconds_test": lambda run: run.manifest["seconds"]["test"],
@@ -26,19 +29,12 @@ MEASURES = {
 CURVE_COLUMNS = ("entry", "seed", "epoch", "score", "seconds")
 
 
-def _epoch_seconds(run: RunResult) -> float | None:
-    """Return the seconds of training, validation included, over the epochs trained."""
-    epochs = run.manifest["result"]["epochs"]
-    return run.manifest["seconds"]["train"] / epochs if epochs else None
-
-
 def cost_table(results: Results) -> pd.DataFrame:
-    """Return cost.csv, a row per entry: the mean over the seeds of every measure, and its sample standard deviation (``_sd``).
+    """Return cost.csv: the mean over the seeds of every measure, a row per entry.
 
-    Epochs count from 1 here, ``best_epoch`` too. What a run did not measure, as memory of a GPU that was not there, is empty.
+    Columns in ``_sd`` are its sample standard deviation. Epochs count from 1 here, ``best_epoch`` too. What a
+    run did not measure, as memory of a GPU that was not there, is empty.
     """
-    import pandas as pd
-
     rows = []
     for name, runs in results.runs.items():
         row: dict = {"entry": name, "seeds": len(runs)}
@@ -52,9 +48,10 @@ def cost_table(results: Results) -> pd.DataFrame:
 
 
 def curve_table(results: Results) -> pd.DataFrame:
-    """Return curves.csv: the validation score after every evaluation of every run; epochs count from 1, seconds from the start of training."""
-    import pandas as pd
+    """Return curves.csv: the validation score after every evaluation of every run.
 
+    Epochs count from 1, seconds from the start of training.
+    """
     rows = [
         (name, run.seed, point["epoch"] + 1, number(point["score"]), number(point["seconds"]))
         for name, runs in results.runs.items()
@@ -65,9 +62,10 @@ def curve_table(results: Results) -> pd.DataFrame:
 
 
 def user_table(results: Results) -> pd.DataFrame | None:
-    """Return per_user.parquet: the users of every run under each other, after ``entry`` and ``seed``; ``None`` where no run kept them."""
-    import pandas as pd
+    """Return per_user.parquet: the users of every run, after ``entry`` and ``seed``.
 
+    The runs stand under each other; ``None`` where no run kept its users.
+    """
     tables = []
     for name, runs in results.runs.items():
         for run in runs:

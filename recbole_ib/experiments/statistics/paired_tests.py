@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-#: digits of a difference that count: sums in another order differ in the last ones, and would part equal ranks
+#: digits of a difference that count: sums in another order differ in the last ones, and would part equal
+#: ranks
 DECIMALS = 12
 
 
@@ -16,8 +17,8 @@ DECIMALS = 12
 class Paired:
     """A paired comparison; NaN where a value is undefined.
 
-    n: pairs; equal: pairs without a difference; difference: its mean; low, high: 95 % confidence interval of the mean; t, p_t: the
-    t-test; w, p_w: Wilcoxon's; d_z, rank_biserial: effect sizes.
+    n: pairs; equal: pairs without a difference; difference: its mean; low, high: 95 % confidence interval of
+    the mean; t, p_t: the t-test; w, p_w: Wilcoxon's; d_z, rank_biserial: effect sizes.
     """
 
     n: int
@@ -34,22 +35,26 @@ class Paired:
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> Paired:
-    """Compare the values of the same users under two models, two-sided.
+    r"""Compare the values of the same users under two models, two-sided.
 
-    With :math:`d_i = a_i - b_i` over n users, mean :math:`\\bar d` and standard deviation s (n - 1 in the denominator):
+    With :math:`d_i = a_i - b_i` over n users, mean :math:`\bar d` and standard deviation s (n - 1 in the
+    denominator):
 
-    - :math:`t = \\bar d / (s / \\sqrt n)` with n - 1 degrees of freedom;
-    - Wilcoxon's W is the smaller of W+ and W-, the sums of the ranks of :math:`|d_i|` over positive and negative differences; users
-      without a difference are left out first (``zero_method="wilcox"``), equal :math:`|d_i|` share their mean rank. Its p is exact where
-      scipy's ``auto`` takes it so (few users without ties), and the normal approximation otherwise;
-    - Cohen's :math:`d_z = \\bar d / s`;
-    - the matched-pairs rank-biserial correlation :math:`(W_+ - W_-) / (W_+ + W_-)`, over users WITH a difference.
+    - :math:`t = \bar d / (s / \sqrt n)` with n - 1 degrees of freedom;
+    - Wilcoxon's W is the smaller of W+ and W-, the sums of the ranks of :math:`|d_i|` over positive and
+      negative differences; users without a difference are left out first (``zero_method="wilcox"``), equal
+      :math:`|d_i|` share their mean rank. Its p is exact where scipy's ``auto`` takes it so (few users
+      without ties), and the normal approximation otherwise;
+    - Cohen's :math:`d_z = \bar d / s`;
+    - the matched-pairs rank-biserial correlation :math:`(W_+ - W_-) / (W_+ + W_-)`, over users WITH a
+      difference.
 
-    One user, or no difference at all, allows no test: everything but the means is NaN. A difference that is the same for every user
-    has no t and no d_z.
+    One user, or no difference at all, allows no test: everything but the means is NaN. A difference that is
+    the same for every user has no t and no d_z.
 
     Args:
-        a, b: ``[n_users]``, finite, in the same order of users.
+        a: the first model's values, ``[n_users]``, finite.
+        b: the second model's, in the same order of users.
     """
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"paired values must be two vectors of one length, got {a.shape} and {b.shape}")
@@ -73,9 +78,12 @@ def paired(a: np.ndarray, b: np.ndarray) -> Paired:
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return p values after Holm's step-down correction, which keeps the chance of any false finding among m tests below the level.
+    r"""Return p values after Holm's step-down correction.
 
-    For the sorted :math:`p_{(1)} \\le ... \\le p_{(m)}`: :math:`\\tilde p_{(i)} = \\max_{j \\le i} \\min(1, (m - j + 1)\\, p_{(j)})`.
+    It keeps the chance of any false finding among m tests below the level.
+
+    For the sorted :math:`p_{(1)} \le ... \le p_{(m)}`:
+    :math:`\tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1)\, p_{(j)})`.
 
     Args:
         p: ``[m]``; NaN stands for a test that could not be made: it stays NaN and does not count in m.
@@ -93,6 +101,9 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def effect_word(d_z: float) -> str:
-    """Return Cohen's words for the size of :math:`d_z`: below .2 very small, then small, from .5 medium, from .8 large."""
+    """Return Cohen's words for the size of :math:`d_z`.
+
+    Below .2 very small, then small, from .5 medium, from .8 large.
+    """
     size = abs(d_z)
     return "very small" if size < 0.2 else "small" if size < 0.5 else "medium" if size < 0.8 else "large"

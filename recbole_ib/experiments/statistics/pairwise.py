@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from recbole_ib.experiments.results import Results, RunResult
 from recbole_ib.experiments.statistics.paired_tests import Paired, holm, paired
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 #: below it a corrected p is called significant
 LEVEL = 0.05
 COLUMNS = (
-    "metric", "a", "b", "users", "users_left_out", "seeds", "mean_a", "mean_b", "mean_difference", "ci95_low", "ci95_high",
-    "t", "p_t", "p_t_holm", "users_equal", "wilcoxon_w", "p_wilcoxon", "p_wilcoxon_holm", "cohen_d_z", "rank_biserial", "not_tested",
+    "metric", "a", "b", "users", "users_left_out", "seeds", "mean_a", "mean_b", "mean_difference",
+    "ci95_low", "ci95_high", "t", "p_t", "p_t_holm", "users_equal", "wilcoxon_w", "p_wilcoxon",
+    "p_wilcoxon_holm", "cohen_d_z", "rank_biserial", "not_tested",
 )  # fmt: skip
 
 
 def compare_pairs(results: Results) -> pd.DataFrame:
-    """Return tests.csv: one row for each metric and pair ``a``, ``b`` of entries; the difference is that of a minus that of b.
+    """Return tests.csv: one row for each metric and pair ``a``, ``b`` of entries.
 
-    A pair shares the seeds for which both have a file of users and the same test set (by the manifests' digests), and of these the
-    users that both files have. ``users_left_out`` counts the users that are in one of the files alone. Holm's correction runs over
-    the pairs of one metric and one test. Where no test could be made, ``not_tested`` says why.
+    The difference is that of a minus that of b.
+
+    A pair shares the seeds for which both have a file of users and the same test set (by the manifests'
+    digests), and of these the users that both files have. ``users_left_out`` counts the users that are in one
+    of the files alone. Holm's correction runs over the pairs of one metric and one test. Where no test could
+    be made, ``not_tested`` says why.
     """
-    import pandas as pd
-
     pairs = [_Pair(results, a, b) for a, b in itertools.combinations(results.names, 2)]
     rows = []
     for metric in results.user_metrics:
@@ -72,15 +71,19 @@ class _Pair:
             why = "every user has the same value under both"
         elif not why and np.isnan(test.t):
             why = "the difference is the same for every user: no t-test"
-        means = {f"mean_{side}": float(v.mean()) if len(v) else float("nan") for side, v in zip("ab", values, strict=True)}
+        means = {
+            f"mean_{side}": float(v.mean()) if len(v) else float("nan")
+            for side, v in zip("ab", values, strict=True)
+        }
         counts = {"users_left_out": self.left_out, "seeds": len(self.shared)}
         return {"metric": metric, **self.names, **_named(test), **counts, **means, "not_tested": why}
 
 
 def _means(shared: list[tuple[RunResult, RunResult]]) -> tuple[list[pd.DataFrame], int]:
-    """Return, for each side, the means over the seeds of the users that both files of a seed have, and how many one file alone has."""
-    import pandas as pd
+    """Return, for each side, the means over the seeds of the users that both files of a seed have.
 
+    The third value is how many users one file alone has.
+    """
     tables: tuple[list, list] = ([], [])
     lost: set[str] = set()
     for pair in shared:
@@ -101,16 +104,20 @@ def split_digest(run: RunResult) -> str:
 
 def _named(test: Paired) -> dict:
     names = {
-        "n": "users", "equal": "users_equal", "difference": "mean_difference", "low": "ci95_low", "high": "ci95_high",
-        "w": "wilcoxon_w", "p_w": "p_wilcoxon", "d_z": "cohen_d_z",
+        "n": "users", "equal": "users_equal", "difference": "mean_difference", "low": "ci95_low",
+        "high": "ci95_high", "w": "wilcoxon_w", "p_w": "p_wilcoxon", "d_z": "cohen_d_z",
     }  # fmt: skip
     return {names.get(key, key): value for key, value in asdict(test).items()}
 
 
 def pair_row(tests: pd.DataFrame, metric: str, a: str, b: str) -> dict:
-    """Return the row of a pair as seen from ``a``: differences and effect sizes are of a minus b, whatever the order of the table."""
+    """Return the row of a pair as seen from ``a``.
+
+    Differences and effect sizes are of a minus b, whatever the order of the table.
+    """
     rows = tests[
-        (tests["metric"] == metric) & (((tests["a"] == a) & (tests["b"] == b)) | ((tests["a"] == b) & (tests["b"] == a)))
+        (tests["metric"] == metric)
+        & (((tests["a"] == a) & (tests["b"] == b)) | ((tests["a"] == b) & (tests["b"] == a)))
     ]
     row = rows.iloc[0].to_dict()
     if row["a"] == a:

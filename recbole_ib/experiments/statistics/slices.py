@@ -1,16 +1,15 @@
-"""Where a model is good: on popular, rare and nearly unseen items, and for users of little and much activity."""
+"""Where a model is good.
+
+On popular, rare and nearly unseen items, and for users of little and much activity.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 
 from recbole_ib.experiments.results import Results, RunResult
 from recbole_ib.training.per_user import COLD_AT_MOST, HEAD_SHARE
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 QUARTERS = ("least active quarter", "second quarter", "third quarter", "most active quarter")
 ITEMS = {
@@ -24,11 +23,10 @@ COLUMNS = ("of", "slice", "bounds", "metric", "entry", "mean", "sd", "seeds", "u
 def slice_table(results: Results) -> pd.DataFrame:
     """Return slices.csv: one row for each slice, metric and entry; columns :data:`COLUMNS`.
 
-    A run's value is the mean over its users that have one; ``mean`` and ``sd`` (n - 1; NaN for one seed) are over the seeds that have
-    such users, ``users_min`` and ``users_max`` the numbers of users there. ``bounds`` of users: training interactions, over all seeds.
+    A run's value is the mean over its users that have one; ``mean`` and ``sd`` (n - 1; NaN for one seed) are
+    over the seeds that have such users, ``users_min`` and ``users_max`` the numbers of users there.
+    ``bounds`` of users: training interactions, over all seeds.
     """
-    import pandas as pd
-
     rows = []
     for name, runs in results.runs.items():
         kept = [run for run in runs if run.users is not None]
@@ -38,7 +36,11 @@ def slice_table(results: Results) -> pd.DataFrame:
             rows.append(_row("items", part, ITEMS.get(part, part), metric, name, values))
         quarters = [quarters_of(run) for run in kept]
         for i, quarter in enumerate(QUARTERS):
-            members = [run.users.iloc[groups[i]] for run, groups in zip(kept, quarters, strict=True) if len(groups[i])]
+            members = [
+                run.users.iloc[groups[i]]
+                for run, groups in zip(kept, quarters, strict=True)
+                if len(groups[i])
+            ]
             bounds = _bounds(members)
             for metric in results.user_metrics:
                 values = [users[metric].to_numpy() for users in members if metric in users]
@@ -47,10 +49,12 @@ def slice_table(results: Results) -> pd.DataFrame:
 
 
 def quarters_of(run: RunResult) -> list[np.ndarray]:
-    """Return the rows of the users of each quarter by training interactions, fewest first, as equal in number as can be.
+    """Return the rows of the users of each quarter by training interactions.
 
-    Users with equally many training interactions may stand on both sides of a bound; they are ordered by their token, so every run of
-    one split has the same quarters.
+    The fewest come first; the quarters are as equal in number as can be.
+
+    Users with equally many training interactions may stand on both sides of a bound; they are ordered by
+    their token, so every run of one split has the same quarters.
     """
     order = np.lexsort((run.users["user_id"].to_numpy(dtype=str), run.users["n_train"].to_numpy()))
     return np.array_split(order, len(QUARTERS))
@@ -59,7 +63,10 @@ def quarters_of(run: RunResult) -> list[np.ndarray]:
 def _bounds(members: list[pd.DataFrame]) -> str:
     if not members:
         return ""
-    low, high = (int(limit) for limit in (min(m["n_train"].min() for m in members), max(m["n_train"].max() for m in members)))
+    low, high = (
+        int(limit)
+        for limit in (min(m["n_train"].min() for m in members), max(m["n_train"].max() for m in members))
+    )
     return f"{low} to {high} training interactions"
 
 
