@@ -181,7 +181,7 @@ class Late(LATTICE):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        assert len(self.ib) == 0
+        assert not hasattr(self, "ib")
         self.item_embedding = torch.nn.Embedding(self.n_items, 3)
         self.user_embedding = torch.nn.Embedding(self.n_users, 3)
         self.embedding_size = 3
