@@ -87,7 +87,7 @@ def _means(shared: list[tuple[RunResult, RunResult]]) -> tuple[list[pd.DataFrame
     tables: tuple[list, list] = ([], [])
     lost: set[str] = set()
     for pair in shared:
-        sides = [run.users.set_index("user_id") for run in pair]
+        sides = [run.users.set_index("user_id") for run in pair if run.users is not None]
         lost |= set(sides[0].index.symmetric_difference(sides[1].index))
         users = sides[0].index.intersection(sides[1].index)
         for table, side in zip(tables, sides, strict=True):
