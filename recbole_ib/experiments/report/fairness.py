@@ -242,7 +242,7 @@ def stopped_by_limit(run: RunResult) -> bool:
 
 
 def stopped_runs(results: Results) -> list[str]:
-    """Return a line for all entries whose runs their epoch limit stopped at the same seeds.
+    """Return a line for each epoch limit that stopped runs, with the entries and seeds.
 
     Such as ``A, B (every seed): stopped by its epoch limit of 300: could still rise.``
     """

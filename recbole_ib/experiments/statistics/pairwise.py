@@ -82,7 +82,7 @@ class _Pair:
 def _means(shared: list[tuple[RunResult, RunResult]]) -> tuple[list[pd.DataFrame], int]:
     """Return, for each side, the means over the seeds of the users that both files of a seed have.
 
-    The third value is how many users one file alone has.
+    The second value is how many users one file alone has.
     """
     tables: tuple[list, list] = ([], [])
     lost: set[str] = set()

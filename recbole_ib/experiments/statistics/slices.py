@@ -58,7 +58,7 @@ def quarters_of(run: RunResult) -> list[np.ndarray]:
     Users with equally many training interactions may stand on both sides of a bound; they are ordered by
     their token, so every run of one split has the same quarters.
     """
-    # asked of runs that keep their users alone
+    # only for runs that keep the values of their users
     users = cast("pd.DataFrame", run.users)
     order = np.lexsort((users["user_id"].to_numpy(dtype=str), users["n_train"].to_numpy()))
     return np.array_split(order, len(QUARTERS))
