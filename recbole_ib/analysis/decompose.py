@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from recbole.evaluator.register import metrics_dict
@@ -82,7 +83,7 @@ class TrainedModel:
         read_labels = sgfd.item_labels
         self._labels: Callable = lambda config, _dataset: read_labels(config, self.dataset)
         self.widths = {name: table.shape[1] for name, table in self.dataset.modalities.items()}
-        self.trainer = None
+        self.trainer: Any = None
 
     @property
     def modalities(self) -> list[str]:
@@ -140,7 +141,8 @@ def decompose(
     """
     if part not in PARTS:
         raise ConfigurationError(f"part is {part!r}; allowed: {', '.join(PARTS)}")
-    for name, value, least in (("repeats", repeats, 1), ("seed", seed, 0)):
+    numbers: dict[str, tuple[object, int]] = {"repeats": (repeats, 1), "seed": (seed, 0)}
+    for name, (value, least) in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigurationError(f"{name} must be a whole number of at least {least}, got {value!r}")
     with silenced():

@@ -204,7 +204,7 @@ class Decomposition:
         Raises:
             ConfigurationError: the file cannot be written.
         """
-        lines = [("quantity", "modality", "rest", "metric", "value", "sd", "share")]
+        lines: list[tuple] = [("quantity", "modality", "rest", "metric", "value", "sd", "share")]
         for row in self.rows:
             for metric, value in row.values.items():
                 lines.append(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.metrics import smaller_is_better
@@ -79,9 +79,9 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
     Raises:
         ConfigurationError: a file is missing, of another kind, or without a measurement.
     """
-    paths = [Path(p) for p in dict.fromkeys(map(str, paths))]
+    files = [Path(p) for p in dict.fromkeys(map(str, paths))]
     all_series = []
-    for path in paths:
+    for path in files:
         series: dict[str, dict[int, float]] = {}
         for record in sorted(read_diagnostics(path), key=lambda r: r.epoch):
             if math.isfinite(record.value):
@@ -93,7 +93,7 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
             )
         all_series.append(series)
     return [
-        Run(label, path, series) for label, path, series in zip(labels(paths), paths, all_series, strict=True)
+        Run(label, path, series) for label, path, series in zip(labels(files), files, all_series, strict=True)
     ]
 
 
@@ -259,7 +259,7 @@ def _draw_family(axes: Axes, family: str, names: Sequence[str], runs: Sequence[R
     handles = []
     for s, name in enumerate(shown):
         first, _, rest = name.partition("/")
-        style = {
+        style: dict[str, Any] = {
             "linestyle": LINES[s % len(LINES)] if several else "-",
             "marker": MARKERS[s % len(MARKERS)],
             "markersize": 3,
@@ -276,9 +276,10 @@ def _draw_family(axes: Axes, family: str, names: Sequence[str], runs: Sequence[R
             Line2D([], [], color="0.3" if several else COLORS[s % len(COLORS)], label=label, **style)
         )
     for r, run in enumerate(runs):
-        if run.best_epoch() is not None:
+        best = run.best_epoch()
+        if best is not None:
             axes.axvline(
-                run.best_epoch(),
+                best,
                 color=COLORS[r % len(COLORS)] if several else "0.6",
                 linewidth=0.6,
                 linestyle=":",
@@ -292,7 +293,8 @@ def _draw_family(axes: Axes, family: str, names: Sequence[str], runs: Sequence[R
     axes.set_xlabel("epochs (-1: before training; dotted: best validation)", fontsize=8)
     axes.set_ylabel(unit, fontsize=8)
     axes.tick_params(labelsize=7)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    locator: Any = axes.xaxis.get_major_locator()
+    locator.set_params(integer=True)
     axes.grid(linewidth=0.3)
     if handles and family != "valid":
         axes.legend(handles=handles, fontsize=6)

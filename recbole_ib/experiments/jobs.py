@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from logging import getLogger
 from pathlib import Path
+from typing import cast
 
 from recbole_ib.config.config import Config, absolute_paths, feature_files
 from recbole_ib.config.serialize import plain_value, quoted
@@ -145,7 +146,9 @@ def configured_job(
 
 def one_name(model: str, bottleneck: str | None = None) -> str:
     """Return a model's one name, whatever it was written as; that of a checkout's model is its whole text."""
-    return model if model.lower().startswith(MMREC_PREFIX) else resolve_model(model, bottleneck)
+    if model.lower().startswith(MMREC_PREFIX):
+        return model
+    return cast("str", resolve_model(model, bottleneck))
 
 
 def data_identity(config: Config) -> str:

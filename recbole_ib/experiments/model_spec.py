@@ -39,7 +39,7 @@ def parse_models(text: str) -> list[ModelSpec]:
         raise ConfigurationError(
             "no model is named: give --models=NAME,NAME, such as --models=VLATTICE,IBMRec,VBPR"
         )
-    model_specs = []
+    model_specs: list[ModelSpec] = []
     for word in words:
         if not word:
             raise ConfigurationError(f"--models={text}: an empty name between two commas")

@@ -139,16 +139,19 @@ def make_entry(model_spec: ModelSpec, options: Options, borrowed: str | None = N
         ConfigurationError: a setting that belongs to the whole comparison, or no search of this model where
             one is wanted.
     """
-    candidate, tuned, note, trials = model_spec.candidates[0], {}, "", None
+    candidate, note, trials = model_spec.candidates[0], "", None
+    tuned: dict = {}
     check_taken(candidate, f"model {model_spec.text!r}")
     if options.tuned is not None:
-        tuned, note, trials = read_tuned(options, model_spec.name, borrowed)
+        tuned, note, trials = read_tuned(options.tuned, options.dataset, model_spec.name, borrowed)
     settings = {**options.files, **tuned, **options.words, **candidate}
     settings.setdefault("split_seed", SPLIT_SEED)
     return Entry(model_spec.text, (), note, trials, model_spec.name, settings)
 
 
-def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tuple[dict, str, int | None]:
+def read_tuned(
+    folder: Path, dataset: str, name: str, borrowed: str | None = None
+) -> tuple[dict, str, int | None]:
     """Return the settings that a search found for a model.
 
     With them go the report's words for it, and how many trials it had.
@@ -160,13 +163,13 @@ def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tupl
     for model in dict.fromkeys(
         alias for wanted in (name, borrowed) if wanted for alias in (wanted, one_name(wanted))
     ):
-        file = options.tuned / model / "best.yaml"
+        file = folder / model / "best.yaml"
         if not file.is_file():
             continue
         settings = read_yaml(file)
-        if settings.get("dataset", options.dataset) != options.dataset:
+        if settings.get("dataset", dataset) != dataset:
             raise ConfigurationError(
-                f"{file} was tuned on {settings['dataset']!r}, this comparison is on {options.dataset!r}"
+                f"{file} was tuned on {settings['dataset']!r}, this comparison is on {dataset!r}"
             )
         searched = one_name(settings.get("model", model), settings.get("bottleneck"))
         if searched != one_name(model):
@@ -180,11 +183,11 @@ def read_tuned(options: Options, name: str, borrowed: str | None = None) -> tupl
                 count = sum(1 for _ in csv.DictReader(rows))
         searched_as = "" if model in (name, one_name(name)) else f" as {model}"
         return settings, f"tuned{searched_as}", count
-    available = sorted(path.parent.name for path in options.tuned.glob("*/best.yaml"))
+    available = sorted(path.parent.name for path in folder.glob("*/best.yaml"))
     raise ConfigurationError(
-        f"{options.tuned} holds no {name}/best.yaml.{nearest(name, available)} There: "
+        f"{folder} holds no {name}/best.yaml.{nearest(name, available)} There: "
         f"{', '.join(available) or 'none'}. Tune it: recbole-ib tune --model={name} "
-        f"--dataset={options.dataset} --out={options.tuned / name}"
+        f"--dataset={dataset} --out={folder / name}"
     )
 
 

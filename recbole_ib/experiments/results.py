@@ -79,7 +79,7 @@ class RunResult:
         return number(self.manifest["result"]["test"].get(metric))
 
 
-def number(value: object) -> float:
+def number(value: float | None) -> float:
     """Return a number of a manifest, NaN where it has none."""
     return float("nan") if value is None else float(value)
 
@@ -193,13 +193,14 @@ def _check_names(comparison: Comparison) -> None:
             f"the baseline {comparison.baseline!r} is none of the "
             f"models.{nearest(comparison.baseline, names)} They are {', '.join(names)}"
         )
-    for title, members in (comparison.groups or {}).items():
+    groups = comparison.groups or {}
+    for title, members in groups.items():
         for member in members:
             if member not in names:
                 raise ConfigurationError(
                     f"group {title!r} names {member!r}, which is none of the models.{nearest(member, names)}"
                 )
-            if sum(member in others for others in comparison.groups.values()) > 1:
+            if sum(member in others for others in groups.values()) > 1:
                 raise ConfigurationError(f"{member!r} stands in more than one group")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from recbole_ib.errors import first_few
 from recbole_ib.experiments.results import Results, RunResult
@@ -149,13 +150,21 @@ def _features(results: Results) -> list[str]:
     return texts
 
 
+def _setting(run: RunResult, key: str) -> str:
+    return _plain((run.manifest.get("config") or {}).get(key))
+
+
+def _recorded(run: RunResult, part: str, key: str) -> object:
+    return run.manifest[part].get(key)
+
+
 def _settings(results: Results, keys: Iterable[str], what: str) -> list[str]:
     texts = []
     for key in keys:
         texts += _differs(
             results,
             f"{what}: {key} differs",
-            lambda run, key=key: _plain((run.manifest.get("config") or {}).get(key)),
+            partial(_setting, key=key),
         )
     return texts
 
@@ -182,7 +191,7 @@ def _versions(results: Results) -> list[str]:
     texts = []
     for package in packages:
         texts += _differs(
-            results, f"Versions of {package} differ", lambda run, p=package: run.manifest["versions"].get(p)
+            results, f"Versions of {package} differ", partial(_recorded, part="versions", key=package)
         )
     return texts
 
@@ -198,7 +207,7 @@ def _machines(results: Results) -> list[str]:
         texts += _differs(
             results,
             f"Runs were made on different {title}, so seconds do not compare",
-            lambda run, k=key: run.manifest["machine"].get(k),
+            partial(_recorded, part="machine", key=key),
         )
     return texts
 
@@ -233,7 +242,7 @@ def stopped_by_limit(run: RunResult) -> bool:
 
 
 def stopped_runs(results: Results) -> list[str]:
-    """Return a line for all entries whose runs their epoch limit stopped at the same seeds.
+    """Return a line for each epoch limit that stopped runs, with the entries and seeds.
 
     Such as ``A, B (every seed): stopped by its epoch limit of 300: could still rise.``
     """

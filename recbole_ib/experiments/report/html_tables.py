@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recbole_ib.experiments.report.findings import Findings
 
 
-def cell(text: str, value: float | None = None, **more) -> dict:
+def cell(text: str, value: float | None = None, **more: object) -> dict:
     """Return a cell: ``value`` is what its column is sorted by (NaN last)."""
     key = None if value is None else "" if np.isnan(value) else repr(float(value))
     return {"text": text, "value": key, "mark": "", "sub": "", "entry": None, "left": False} | more
@@ -56,7 +56,7 @@ def main_table(findings: Findings) -> dict:
     head: list = ["Model", *(metric_title(m) for m in metrics.metrics)]
     if against:
         head.append((metric_title(metric), f"against {results.baseline}"))
-    parts = []
+    parts: list[dict] = []
     for title, names in grouped(results):
         rows = []
         for name in names:

@@ -136,7 +136,13 @@ def settings(results: Results) -> dict:
         cells = [cell(name, entry=name), cell(runs[0].manifest["model"], left=True)]
         cells += [cell(note, left=True, mark="words"), cell(trials), cell(text, left=True, mark="text")]
         rows.append(row(cells))
-    head = ["Entry", ("Model", "", True), ("How chosen", "", True), "Trials", ("Given", "", True)]
+    head: list[str | tuple] = [
+        "Entry",
+        ("Model", "", True),
+        ("How chosen", "", True),
+        "Trials",
+        ("Given", "", True),
+    ]
     configs = {name: _settings(runs, "config") for name, runs in results.runs.items()}
     keys = _distinct(key for config in configs.values() for key in config)
     shared = [key for key in keys if len({config.get(key) for config in configs.values()}) == 1]
@@ -223,5 +229,12 @@ def _features(results: Results) -> dict:
         cells += [cell(shape), cell(f"{feature['covered']:,}" if feature.get("covered") is not None else "-")]
         cells += [cell(str(feature.get("digest", "-"))[:16]), cell(", ".join(names), left=True, mark="text")]
         rows.append(row(cells))
-    head = ["Modality", ("Encoder", "", True), "Shape", "Items covered", "Digest", ("Read by", "", True)]
+    head: list[str | tuple] = [
+        "Modality",
+        ("Encoder", "", True),
+        "Shape",
+        "Items covered",
+        "Digest",
+        ("Read by", "", True),
+    ]
     return table("Features", head, rows)

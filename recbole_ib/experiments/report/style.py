@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from recbole_ib.experiments.results import Results
 from recbole_ib.utils.plotting import COLORS, MARKERS
@@ -65,7 +65,7 @@ def grouped(results: Results) -> list[tuple[str, list[str]]]:
     return [(title, names) for title, names in parts if names]
 
 
-def tidy(axes: Axes, grid: str) -> None:
+def tidy(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
     """Draw a light grid along ``grid`` (x, y or both), small tick labels and no frame above and right."""
     axes.grid(axis=grid, color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)

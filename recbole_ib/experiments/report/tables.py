@@ -63,7 +63,7 @@ def main_table(results: Results) -> Table:
         values = {name: results.values(name, metric) for name in results.names}
         means = {name: float(v.mean()) for name, v in values.items()}
         ranks, lead[metric] = _ranks(means, smaller_is_better(metric))
-        base = means.get(results.baseline, np.nan)
+        base = np.nan if results.baseline is None else means.get(results.baseline, np.nan)
         for name, v in values.items():
             change = np.nan if name == results.baseline else _ratio(means[name], base)
             sd = float(v.std(ddof=1)) if len(v) > 1 else np.nan

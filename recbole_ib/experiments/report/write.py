@@ -163,4 +163,8 @@ def _figures(findings: Findings) -> dict[str, tuple[Figure, str, str]]:
             ),
         ),
     }
-    return {name: figure for name, figure in figures.items() if figure[0] is not None}
+    return {
+        name: (figure, text, caption)
+        for name, (figure, text, caption) in figures.items()
+        if figure is not None
+    }

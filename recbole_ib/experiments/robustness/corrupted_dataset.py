@@ -68,9 +68,12 @@ def read_source(dataset: str, settings: dict | None = None) -> Source:
         )
     inside = UncheckedDataset(config)
     tokens = [str(t) for t in inside.field2id_token[inside.iid_field]]
-    modalities, errors = {}, []
+    modalities: dict[str, Modality] = {}
+    errors: list[str] = []
     for spec in specs:
-        modalities[spec.name], report = load_modality(spec, tokens)
+        modality, report = load_modality(spec, tokens)
+        if modality is not None:
+            modalities[spec.name] = modality
         errors += report.errors
     if errors:
         raise FeatureError("\n".join(errors))
@@ -188,7 +191,7 @@ def _corrupted_values(
     seed: int,
     keys: dict[str, float],
 ) -> np.ndarray:
-    usable = values.any(axis=1)
+    usable = np.asarray(values.any(axis=1))
     if kind == "features":
         return permuted_columns(
             values, usable, level, np.random.default_rng(_stream(seed, f"features {modality}"))
@@ -238,7 +241,9 @@ def _write_noise(target: Path, source: Source, tables: dict, level: float, seed:
     width = max(1, replaced_count(level, total))
     # as large as the other features, so that their scale alone does not hide or favor it
     deviation = np.sqrt(
-        np.concatenate([m.values[m.has_row].var(axis=0) for m in source.modalities.values()]).mean()
+        np.concatenate(
+            [m.values[m.has_row].var(axis=0) for m in source.modalities.values() if m.values is not None]
+        ).mean()
     )
     tokens = sorted(source.tokens[1:])
     write_features(

@@ -18,7 +18,7 @@ KINDS = ("features", "rows", "modality", "edges")
 NOISE_FACTORS, NOISE_CLUSTERS, NOISE_WITHIN = 16, 50, 0.1
 
 
-def check_level(kind: str, level: float) -> None:
+def check_level(kind: str, level: object) -> None:
     """Raise ConfigurationError for a kind of noise that there is not, or a level outside its range."""
     if kind not in KINDS:
         raise ConfigurationError(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
-from torch import nn
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.experiments.robustness.synthetic import read_truth
+from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.training.checkpoint import read_checkpoint
 from recbole_ib.training.restore import restore_run, run_config, silenced
 
@@ -110,7 +111,7 @@ def probe_rows(rows: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) 
     return measures
 
 
-def trained_model(checkpoint: str | Path) -> tuple[nn.Module, Dataset]:
+def trained_model(checkpoint: str | Path) -> tuple[MultimodalRecommender, Dataset]:
     """Return the model of a checkpoint of ours and its training data set.
 
     The model has its best weights and is in evaluation mode.
@@ -118,10 +119,10 @@ def trained_model(checkpoint: str | Path) -> tuple[nn.Module, Dataset]:
     state = read_checkpoint(checkpoint)
     with silenced():
         run = restore_run(checkpoint, state, run_config(state, checkpoint))
-        return run.network().eval(), run.train._dataset
+        return cast("MultimodalRecommender", run.network().eval()), run.train._dataset
 
 
-def item_tables(model: nn.Module) -> dict[str, np.ndarray]:
+def item_tables(model: MultimodalRecommender) -> dict[str, np.ndarray]:
     """Return the tables of rows that are probed, ``[n_items, d]``.
 
     ``latents``: all latents side by side, where a model has some; ``items``: the rows that it scores with.

@@ -184,8 +184,9 @@ def markdown(rows: Sequence[dict], model_specs: Sequence[ModelSpec], facts: Fact
     ]
     against = [c for c in model_specs if c.backbone is not None]
     if against:
-        compared = {c.text: plain_one(c, model_specs) for c in against}
-        present = [c for c in against if compared[c.text] is not None]
+        candidates = {c.text: plain_one(c, model_specs) for c in against}
+        compared = {text: other for text, other in candidates.items() if other is not None}
+        present = [c for c in against if c.text in compared]
         parts += [
             "## Change against the backbone at the same level",
             (
@@ -234,14 +235,16 @@ def plain_one(model_spec: ModelSpec, model_specs: Sequence[ModelSpec]) -> ModelS
     """
 
     def shared(other: ModelSpec) -> int:
-        fixed = set.intersection(*(set(map(repr, candidate.items())) for candidate in other.candidates))
-        return len(
-            fixed
-            & set.intersection(*(set(map(repr, candidate.items())) for candidate in model_spec.candidates))
-        )
+        return len(_fixed_settings(other) & _fixed_settings(model_spec))
 
     plain = [other for other in model_specs if other.name == model_spec.backbone]
     return max(plain, key=shared, default=None)
+
+
+def _fixed_settings(model_spec: ModelSpec) -> set[str]:
+    """Return the settings that all candidates of a model share, as text."""
+    first, *others = ({repr(item) for item in candidate.items()} for candidate in model_spec.candidates)
+    return first.intersection(*others)
 
 
 def _table(model_specs: Sequence[ModelSpec], facts: Facts, cell: Callable[[ModelSpec, float], str]) -> str:
@@ -288,18 +291,18 @@ def _probe(
     grid: Mapping[tuple[str, float], Cell | None], model_specs: Sequence[ModelSpec], facts: Facts
 ) -> list[str]:
     parts = []
-    measured = [(c, level) for c in model_specs for level in facts.levels if grid[c.text, level] is not None]
+    measured = [
+        (c, level, cell)
+        for c in model_specs
+        for level in facts.levels
+        if (cell := grid[c.text, level]) is not None
+    ]
     for rows, what in (("latents", "item latents"), ("items", "final item rows")):
-        columns = [
-            part
-            for part in PARTS
-            if any(_has(grid[c.text, level], f"{rows}_r2_{part}") for c, level in measured)
-        ]
+        columns = [part for part in PARTS if any(_has(cell, f"{rows}_r2_{part}") for _, _, cell in measured)]
         if not columns:
             continue
         lines = [f"| model | level | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
-        for c, level in measured:
-            cell = grid[c.text, level]
+        for c, level, cell in measured:
             if any(_has(cell, f"{rows}_r2_{part}") for part in columns):
                 pairs = [
                     tuple(cell.values(f"{rows}_{kind}_{part}").mean() for kind in ("r2", "share"))
@@ -356,13 +359,15 @@ def draw_curves(
     figure = new_figure(7.5, 5.2)
     axes = figure.subplots()
     for i, model_spec in enumerate(model_specs):
-        levels = [level for level in facts.levels if grid[model_spec.text, level] is not None]
-        values = [grid[model_spec.text, level].values(f"test_{metric}") for level in levels]
-        if levels:
+        chosen = [
+            (level, cell) for level in facts.levels if (cell := grid[model_spec.text, level]) is not None
+        ]
+        values = [cell.values(f"test_{metric}") for _, cell in chosen]
+        if chosen:
             spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
             means = [v.mean() for v in values]
             axes.errorbar(
-                levels,
+                [level for level, _ in chosen],
                 means,
                 yerr=spread,
                 label=model_spec.text,

@@ -11,6 +11,7 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import cast
 
 import torch
 from recbole.utils import get_model
@@ -83,9 +84,10 @@ class GridRun:
             "dataset": self.variant.dataset,
             "identity": self.identity,
         }
-        if not self.job.finished():
+        path = self.job.manifest()
+        if path is None or not self.job.finished():
             return {**row, "error": (self.job.error() or "no result")[:500]}
-        manifest = read_manifest(self.job.manifest())
+        manifest = read_manifest(path)
         result = manifest["result"]
         row |= {
             "error": "",
@@ -156,8 +158,10 @@ def write_variants(options: RobustnessOptions) -> list[Variant]:
     if options.kind == PLANTED:
         made_from = {key: value for key, value in asdict(options.spec).items() if key != "irrelevance"}
     else:
-        source = corrupted_dataset.read_source(options.dataset, options.settings)
-        made_from = {"dataset": options.dataset, "source": str(source.folder), "settings": options.settings}
+        # the options name a data set for every noise that is not planted
+        dataset = cast("str", options.dataset)
+        source = corrupted_dataset.read_source(dataset, options.settings)
+        made_from = {"dataset": dataset, "source": str(source.folder), "settings": options.settings}
         if options.kind == "edges":
             made_from["knn_k"] = widest_graph(options)
         digest = hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()[:6]
@@ -169,9 +173,7 @@ def write_variants(options: RobustnessOptions) -> list[Variant]:
                 name = planted_name(spec, seed)
                 write = partial(write_planted, base, spec, seed, name)
             else:
-                name = (
-                    f"{corrupted_dataset.corrupted_name(options.dataset, options.kind, level, seed)}-{digest}"
-                )
+                name = f"{corrupted_dataset.corrupted_name(dataset, options.kind, level, seed)}-{digest}"
                 search = options.settings.get("knn_search", "auto")
                 write = partial(
                     corrupted_dataset.write_corrupted,

@@ -11,6 +11,7 @@ import re
 import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -148,7 +149,7 @@ class Planted:
     preferences: np.ndarray  # float64 [n_users, relevant dimensions]
 
 
-def spec_from(settings: dict | None = None, **changes) -> PlantedSpec:
+def spec_from(settings: dict | None = None, **changes: Any) -> PlantedSpec:
     """Return a spec from plain settings, with a clear error for names that it lacks."""
     known = {field.name for field in fields(PlantedSpec)}
     values = {**(settings or {}), **changes}
@@ -240,13 +241,13 @@ def write_planted(folder: str | Path, spec: PlantedSpec, seed: int, name: str | 
         (target / f"{name}.yaml").write_text(
             head + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8"
         )
-        np.savez(
-            target / "truth.npz",
-            items=np.array(data.items),
-            users=np.array(data.users),
-            preferences=data.preferences,
+        truth: dict[str, Any] = {
+            "items": np.array(data.items),
+            "users": np.array(data.users),
+            "preferences": data.preferences,
             **data.factors,
-        )
+        }
+        np.savez(target / "truth.npz", **truth)
 
     return replace_folder(Path(folder), name, fill)
 

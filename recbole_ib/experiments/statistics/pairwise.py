@@ -82,12 +82,12 @@ class _Pair:
 def _means(shared: list[tuple[RunResult, RunResult]]) -> tuple[list[pd.DataFrame], int]:
     """Return, for each side, the means over the seeds of the users that both files of a seed have.
 
-    The third value is how many users one file alone has.
+    The second value is how many users one file alone has.
     """
     tables: tuple[list, list] = ([], [])
     lost: set[str] = set()
     for pair in shared:
-        sides = [run.users.set_index("user_id") for run in pair]
+        sides = [run.users.set_index("user_id") for run in pair if run.users is not None]
         lost |= set(sides[0].index.symmetric_difference(sides[1].index))
         users = sides[0].index.intersection(sides[1].index)
         for table, side in zip(tables, sides, strict=True):

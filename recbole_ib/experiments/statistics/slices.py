@@ -5,6 +5,8 @@ On popular, rare and nearly unseen items, and for users of little and much activ
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 
@@ -29,16 +31,16 @@ def slice_table(results: Results) -> pd.DataFrame:
     """
     rows = []
     for name, runs in results.runs.items():
-        kept = [run for run in runs if run.users is not None]
+        kept = [(run, run.users) for run in runs if run.users is not None]
         for column in results.slice_columns:
             metric, _, part = column.partition(":")
-            values = [run.users[column].to_numpy() for run in kept if column in run.users]
+            values = [users[column].to_numpy() for _, users in kept if column in users]
             rows.append(_row("items", part, ITEMS.get(part, part), metric, name, values))
-        quarters = [quarters_of(run) for run in kept]
+        quarters = [quarters_of(run) for run, _ in kept]
         for i, quarter in enumerate(QUARTERS):
             members = [
-                run.users.iloc[groups[i]]
-                for run, groups in zip(kept, quarters, strict=True)
+                users.iloc[groups[i]]
+                for (_, users), groups in zip(kept, quarters, strict=True)
                 if len(groups[i])
             ]
             bounds = _bounds(members)
@@ -56,7 +58,9 @@ def quarters_of(run: RunResult) -> list[np.ndarray]:
     Users with equally many training interactions may stand on both sides of a bound; they are ordered by
     their token, so every run of one split has the same quarters.
     """
-    order = np.lexsort((run.users["user_id"].to_numpy(dtype=str), run.users["n_train"].to_numpy()))
+    # only for runs that keep the values of their users
+    users = cast("pd.DataFrame", run.users)
+    order = np.lexsort((users["user_id"].to_numpy(dtype=str), users["n_train"].to_numpy()))
     return np.array_split(order, len(QUARTERS))
 
 
