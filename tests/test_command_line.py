@@ -23,6 +23,7 @@ from recbole_ib.training import run as training
 from recbole_ib.tuning.options import SCHEDULERS, SEARCHES, Options
 from recbole_ib_cli.common import WordError
 from recbole_ib_cli.main import COMMANDS, build_parser, main, read_words, subparsers
+from tests.support.processes import fresh_python
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -65,7 +66,8 @@ def test_help_the_version_and_misspelt_words_import_nothing_heavy(words, status,
 
 def test_importing_the_package_still_registers_its_models():
     script = "import recbole_ib; from recbole.utils import get_model; print(get_model('IBMRec').__name__)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    done = fresh_python("-c", script)
+    assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == "IBMRec"
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 
 from recbole_ib import deprecated
 from recbole_ib.cli import main as main_module
+from tests.support.processes import fresh_python
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -79,15 +77,12 @@ def test_names_that_never_were_are_absent():
 
 
 def test_todays_paths_warn_of_nothing():
-    script = "import recbole_ib, recbole_ib.cli.main, recbole_ib.cli.compare, recbole_ib.cli.tune, recbole_ib.cli.recommend\n"
+    script = "import warnings\nwarnings.filterwarnings('error', 'recbole_ib', DeprecationWarning)\n"
+    script += "import recbole_ib, recbole_ib.cli.main, recbole_ib.cli.compare, recbole_ib.cli.tune, recbole_ib.cli.recommend\n"
     script += "from recbole_ib import load, run_recbole_ib, tune\nfrom recbole_ib.config.config import Config\n"
     script += "import sys; from recbole_ib.deprecated import MODULES\n"
     script += "print([name for name in MODULES if 'recbole_ib.' + name in sys.modules])"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error:recbole_ib:DeprecationWarning", "-c", script],
-        capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
+    done = fresh_python("-c", script)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
 
 

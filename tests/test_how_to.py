@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from recbole_ib.model import bottleneck, registry
 from recbole_ib.model.layers import encoder
+from tests.support.processes import fresh_python
 
 ROOT = Path(__file__).resolve().parents[1]
 HOW_TO = ROOT / "docs" / "how-to"
@@ -104,7 +103,6 @@ def test_a_page_runs(page, write_page, monkeypatch, capsys):
 def test_a_command_in_a_process_of_its_own_finds_the_bottleneck(write_page):
     write_page("add-a-bottleneck")
     (words,) = command_lines("add-a-bottleneck")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
+    result = fresh_python(*words)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "VBPR+adversary on planted" in result.stdout

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import subprocess
-import sys
 
 import pytest
 from recbole.config import Config as RecBoleConfig
@@ -46,6 +44,7 @@ from recbole_ib.utils.validate import (
     refusal,
 )
 from recbole_ib.utils.yaml import read_yaml
+from tests.support.processes import fresh_python
 
 MODELS = list_models()
 OURS = ("fib", "gib", "mrdib")
@@ -55,8 +54,7 @@ OURS = ("fib", "gib", "mrdib")
 
 def test_the_files_of_the_repository_are_what_make_generate_writes():
     # in a process of its own, where no test has registered anything
-    words = [sys.executable, "-m", "recbole_ib.config.generate", "--check"]
-    run = subprocess.run(words, capture_output=True, text=True, cwd=generate.ROOT, timeout=120)
+    run = fresh_python("-m", "recbole_ib.config.generate", "--check", cwd=generate.ROOT)
     assert (run.stdout, run.returncode) == ("", 0), run.stderr
 
 
@@ -409,7 +407,7 @@ def test_the_class_of_the_page_works(tmp_path):
         "print({key: domain.args for key, domain in shipped_space(config).items()})\n"
         "Config(HingeVBPR, 'ml-100k', argv=['--hinge=cubed'])\n"
     )
-    run = subprocess.run([sys.executable, "run.py"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    run = fresh_python("run.py", cwd=tmp_path)
     values, space = run.stdout.splitlines()
     assert values == "[0.2, 'squared', 0.1, 64]"
     assert "'hinge_margin': (0.01, 1.0)" in space
