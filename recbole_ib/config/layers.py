@@ -87,7 +87,7 @@ def _backbone_of(model_class: type, dataset: str, below: dict, external: dict) -
     """Return the class that the settings name as a wrapper's ``backbone``."""
     above = {**model_defaults(model_class), **our_yaml(f"dataset/{dataset}")}
     folder = dataset_folder_yaml(dataset, {**below, **above, **external})
-    return backbone_class(str({**above, **folder, **external}.get("backbone")))
+    return backbone_class({**above, **folder, **external}.get("backbone"))
 
 
 def dataset_folder_yaml(dataset: str, settings: dict) -> dict:

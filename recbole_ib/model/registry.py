@@ -125,7 +125,7 @@ def is_wrapper(model_class: type) -> bool:
     return inspect.isclass(model_class) and issubclass(model_class, BackboneWrapper)
 
 
-def backbone_class(name: str) -> type:
+def backbone_class(name: object) -> type:
     """Return the class of a model that a wrapper may hold: one of ours, no wrapper, without a bottleneck.
 
     Raises:
@@ -140,7 +140,7 @@ def backbone_class(name: str) -> type:
         raise ConfigurationError(
             f"there is no backbone {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}"
         )
-    return _registered[name]
+    return _registered[str(name)]
 
 
 def resolve_model(model: str | type | None, bottleneck: Any) -> str | type | None:

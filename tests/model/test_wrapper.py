@@ -101,7 +101,7 @@ def test_a_plain_copy_of_the_settings_keeps_the_backbone():
         ("LightGCN", "Did you mean VLightGCN"),
         ("IBMRec", "no backbone 'IBMRec'"),
         ("SGFD", "no backbone 'SGFD'"),
-        ("none", "no backbone 'None'"),
+        ("none", "no backbone None"),
     ],
 )
 def test_a_wrong_backbone_names_the_right_ones(name, message):
