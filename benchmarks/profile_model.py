@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-from benchmarks import shapes, workers
+from benchmarks import driver, shapes, workers
 
 #: methods of our models that a phase's forward calls, none inside another; what it does besides is "losses and the rest"
 PARTS = ("training_latents", "encode", "item_graph", "refine", "apply_item_graph")
@@ -155,7 +155,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     path = shapes.make(given.shape, given.data)
-    spec = {**workers.options(path, given.shape, threads=given.threads), **workers.Contestant("", "ours", given.model)._asdict()}
+    spec = {**driver.options(path, given.shape, threads=given.threads), **driver.Contestant("", "ours", given.model)._asdict()}
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:  # RecBole writes its folders into the working directory
         os.chdir(folder)

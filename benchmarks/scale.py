@@ -18,10 +18,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-from benchmarks import shapes, speed, workers
-from benchmarks.workers import Contestant, Measured
+from benchmarks import driver, shapes, speed
+from benchmarks.driver import Contestant, Measured
 
-#: what is fitted and drawn: attribute of :class:`benchmarks.workers.Measured` -> its title
+#: what is fitted and drawn: attribute of :class:`benchmarks.driver.Measured` -> its title
 COSTS = {
     "epoch": "seconds an epoch",
     "startup": "start-up seconds",
@@ -173,11 +173,11 @@ def main() -> None:
     for size in given.sizes:
         shape = f"series-{size}"
         path = shapes.make(shape, given.data)
-        memory = given.memory_gb or workers.memory_share(1)
+        memory = given.memory_gb or driver.memory_share(1)
         print(shape, flush=True)
         measured[shape] = {}
         for model in given.models:
-            shared = workers.options(
+            shared = driver.options(
                 path,
                 shape,
                 threads=given.threads,
@@ -189,7 +189,7 @@ def main() -> None:
             settings = {"train_batch_size": given.batch, **settings_of(model, given.set)}
             contestant = Contestant(model, "ours", model, settings=settings)
             evaluations = 1 if given.evaluation_batches else 0
-            found = workers.run_group(
+            found = driver.run_group(
                 [contestant], shared, given.turns, given.batches, evaluations, evaluation_batches=given.evaluation_batches
             )
             measured[shape].update(found)

@@ -25,8 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, installed or not
 
-from benchmarks import shapes, workers
-from benchmarks.workers import Contestant, Measured
+from benchmarks import driver, shapes, workers
+from benchmarks.driver import Contestant, Measured
 
 PLAIN, OURS, AMP, AGAINST = " (RecBole, plain)", " (RecBole, our command)", " (amp)", " (other checkout)"
 #: libraries that are measured where they are installed: name -> kind, model, module
@@ -49,7 +49,7 @@ def contestants_of(
 
     amp: our models once more with mixed precision, each beside its own float32 self. against: each model beside itself in another checkout.
     """
-    backbones = workers.catalog()
+    backbones = driver.catalog()
     names = list(backbones) if models == ["all"] else models
     found, absent = [], []
     for name in dict.fromkeys([reference, *names]):
@@ -108,8 +108,8 @@ def merge(results: list[dict[str, Measured]], reference: str) -> dict[str, Measu
     merged: dict[str, Measured] = {}
     for group in results:
         for name, found in group.items():
-            found.ratio = workers.ratio(found, group.get(reference))
-            found.partner_ratio = workers.ratio(found, group.get(found.contestant.partner))
+            found.ratio = driver.ratio(found, group.get(reference))
+            found.partner_ratio = driver.ratio(found, group.get(found.contestant.partner))
             if name not in merged:
                 merged[name] = found
                 continue
@@ -322,14 +322,14 @@ def main() -> None:
     measured = {}
     for shape in given.shapes:
         path = shapes.make(shape, given.data)
-        memory = workers.memory_share(given.alive)
-        shared = workers.options(
+        memory = driver.memory_share(given.alive)
+        shared = driver.options(
             path, shape, threads=given.threads, device=given.device, budget=given.budget_seconds, memory_gb=memory
         )
         results = []
         for position, group in enumerate(groups(contestants, given.alive), start=1):
             print(f"{shape}, group {position}: {', '.join(c.name for c in group)}", flush=True)
-            results.append(workers.run_group(group, shared, given.turns, given.batches, given.evaluations))
+            results.append(driver.run_group(group, shared, given.turns, given.batches, given.evaluations))
         measured[shape] = merge(results, given.reference)
         # written after every shape: a long run that is stopped leaves what it has
         given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks import profile_model, scale, shapes, speed, workers
+from benchmarks import driver, profile_model, scale, shapes, speed, workers
+from benchmarks.driver import Contestant, Measured
 from benchmarks.shapes import Shape
-from benchmarks.workers import Contestant, Measured
 
 TINY = Shape("tiny", 120, 90, 1000, {"image": 12, "text": 8})
 SMALL = {"train_batch_size": 128, "knn_k": 5}
@@ -25,7 +25,7 @@ def tiny(tmp_path_factory):
 def impossible(tiny):
     """A contestant that cannot be built; asked in this process, the answer is the one that a worker gives."""
     contestant, answers = Contestant(IMPOSSIBLE, "ours", IMPOSSIBLE, "VBPR", SMALL), io.StringIO()
-    spec = {**workers.options(tiny, "tiny"), **contestant._asdict()}
+    spec = {**driver.options(tiny, "tiny"), **contestant._asdict()}
     workers.serve([json.dumps({"command": "build", "spec": spec})], answers)
     return Measured(contestant, json.loads(answers.getvalue())["error"])
 
@@ -37,7 +37,7 @@ def measured(tiny, impossible):
         Contestant("VBPR", "ours", "VBPR", settings=SMALL),
         Contestant("IBMRec", "ours", "IBMRec", "VLATTICE", SMALL),
     ]
-    results = workers.run_group(contestants, workers.options(tiny, "tiny"), turns=2, batches=2, evaluations=1, report=str)
+    results = driver.run_group(contestants, driver.options(tiny, "tiny"), turns=2, batches=2, evaluations=1, report=str)
     return speed.merge([{**results, IMPOSSIBLE: impossible}], "VBPR")
 
 
@@ -94,7 +94,7 @@ def test_active_users_and_a_small_catalog_still_give_distinct_pairs():
 @pytest.mark.slow
 def test_plain_recbole_runs_with_compat_alone(tiny):
     contestant = Contestant("BPR", "plain", "BPR", settings={"train_batch_size": 128})
-    found = workers.run_group([contestant], workers.options(tiny, "tiny"), 1, 2, 1, report=str)["BPR"]
+    found = driver.run_group([contestant], driver.options(tiny, "tiny"), 1, 2, 1, report=str)["BPR"]
     assert found.error is None
     assert found.epoch > 0
 
@@ -127,8 +127,8 @@ def test_an_impossible_contestant_is_a_row_with_its_error(measured):
 
 
 def test_what_exceeds_its_budget_is_an_error(tiny):
-    results = workers.run_group(
-        [Contestant("VBPR", "ours", "VBPR")], workers.options(tiny, "tiny", budget=0.01), 1, 1, 0, report=str
+    results = driver.run_group(
+        [Contestant("VBPR", "ours", "VBPR")], driver.options(tiny, "tiny", budget=0.01), 1, 1, 0, report=str
     )
     assert results["VBPR"].error == "over the budget of 0.01 s (build)"
 
@@ -160,7 +160,7 @@ def test_an_epoch_is_extrapolated_from_a_turn():
     found = Measured(Contestant("a", "ours", "A"), n_batches=10, turns=[turn])
     assert found.epoch == 25.0
     twice = Measured(Contestant("b", "ours", "B"), n_batches=20, turns=[turn])
-    assert workers.ratio(twice, found) == 45 / 25
+    assert driver.ratio(twice, found) == 45 / 25
 
 
 def test_few_batches_end_after_their_limit():
@@ -202,7 +202,7 @@ def test_an_evaluation_is_extrapolated_from_its_first_batches(batches, ranked):
 
 def test_an_evaluation_of_a_few_batches_ranks_all_items(tiny):
     settings = {**SMALL, "eval_batch_size": 91 * 10}
-    run = workers.RecBoleRun({**workers.options(tiny, "tiny"), **Contestant("", "ours", "BPR", settings=settings)._asdict()})
+    run = workers.RecBoleRun({**driver.options(tiny, "tiny"), **Contestant("", "ours", "BPR", settings=settings)._asdict()})
     users, original = [], run.trainer.eval_collector.eval_batch_collect
 
     def collect(scores, *rest):
@@ -216,7 +216,7 @@ def test_an_evaluation_of_a_few_batches_ranks_all_items(tiny):
 
 
 def test_ours_evaluates_with_its_own_default_batch(tiny):
-    spec = {**workers.options(tiny, "tiny"), **Contestant("", "ours", "BPR", settings=SMALL)._asdict()}
+    spec = {**driver.options(tiny, "tiny"), **Contestant("", "ours", "BPR", settings=SMALL)._asdict()}
     assert "eval_batch_size" not in workers.RecBoleRun(spec).config.external_config_dict
 
 
@@ -294,15 +294,15 @@ def test_a_wrong_setting_is_refused_at_once(capsys, option, setting, message):
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
 def test_the_environment_reaches_the_worker(tiny, monkeypatch):
-    given, started = {}, workers.subprocess.Popen
+    given, started = {}, driver.subprocess.Popen
 
     def start(*args, env, **options):
         given.update(env)
         return started(*args, env=env, **options)
 
-    monkeypatch.setattr(workers.subprocess, "Popen", start)
-    options = workers.options(tiny, "tiny", environment={"RECBOLE_IB_DEFAULT_MALLOC": "1", "OMP_NUM_THREADS": "3"})
-    workers.Worker(Contestant("BPR", "ours", "BPR"), options).end()
+    monkeypatch.setattr(driver.subprocess, "Popen", start)
+    options = driver.options(tiny, "tiny", environment={"RECBOLE_IB_DEFAULT_MALLOC": "1", "OMP_NUM_THREADS": "3"})
+    driver.Worker(Contestant("BPR", "ours", "BPR"), options).end()
     assert (given["RECBOLE_IB_DEFAULT_MALLOC"], given["OMP_NUM_THREADS"]) == ("1", "3")
 
 
@@ -349,7 +349,7 @@ def test_scale_from_the_command_line_to_the_table(tmp_path, monkeypatch):
 
 
 def test_the_profile_names_the_parts(tiny):
-    spec = {**workers.options(tiny, "tiny"), **Contestant("", "ours", "IBMRec", settings=SMALL)._asdict()}
+    spec = {**driver.options(tiny, "tiny"), **Contestant("", "ours", "IBMRec", settings=SMALL)._asdict()}
     training, evaluation, operators, n = profile_model.profile(workers.RecBoleRun(spec), 2)
     assert n == 2
     for name in (

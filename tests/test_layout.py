@@ -20,3 +20,9 @@ def test_a_module_is_short_and_imports_no_private_name_of_another(path):
         for alias in node.names
     ]
     assert [name for name in imported if name.startswith("_") and not name.startswith("__")] == []
+
+
+def test_no_file_of_the_tests_or_the_benchmarks_is_long():
+    files = [path for name in ("tests", "benchmarks") for path in (ROOT / name).rglob("*.py")]
+    assert len(files) > 100
+    assert [path.relative_to(ROOT).as_posix() for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []

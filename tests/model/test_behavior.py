@@ -168,7 +168,7 @@ def test_any_number_of_modalities_by_any_name(build, name, count, tmp_path):
     pairs, modalities, _, _ = planted(30, 20)
     made = {f"sense_{i}": np.roll(modalities["visual"], i, axis=0) for i in range(count)}
     path = write_dataset(tmp_path / "data", "other", pairs, made)
-    # the redundancy of one modality with itself is refused, tests/model/test_mrdib.py
+    # the redundancy of one modality with itself is refused, tests/model/bottlenecks/test_mrdib.py
     alone = {"redundancy_weight": 0.0} if count == 1 else {}
     config, model, train, valid, test = build(name, dataset="other", data_path=str(path), epochs=1, **alone)
     trainer = fit(config, model, train, valid)
