@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.layers.feature_table import HalfTable
 from recbole_ib.model.losses import total
@@ -113,9 +114,23 @@ ENCODERS: dict[str, type[ModalityEncoder]] = {}
 
 
 def register_encoder(name: str) -> Callable[[AnyEncoder], AnyEncoder]:
-    """Make an encoder known as a value of the key ``feature_encoder``; a decorator of its class."""
+    """Make an encoder known as a value of the key ``feature_encoder``; a decorator of its class.
+
+    Raises:
+        ConfigurationError: no subclass of :class:`ModalityEncoder`, or the name of another one.
+    """
 
     def register(encoder: AnyEncoder) -> AnyEncoder:
+        if not (isinstance(encoder, type) and issubclass(encoder, ModalityEncoder)):
+            raise ConfigurationError(
+                f"an encoder is a subclass of recbole_ib.ModalityEncoder, got {encoder!r}"
+            )
+        known = ENCODERS.get(name, encoder)
+        # a module that is run again, as in a notebook, registers its own class again
+        if (known.__module__, known.__qualname__) != (encoder.__module__, encoder.__qualname__):
+            raise ConfigurationError(
+                f"feature_encoder: {name} is {known.__module__}.{known.__qualname__}; take another name"
+            )
         ENCODERS[name] = encoder
         return encoder
 

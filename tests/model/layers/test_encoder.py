@@ -330,7 +330,8 @@ def test_a_third_encoder_by_its_registered_name(build, monkeypatch):
             return {m: z.square() for m, z in super().forward(items).items()}
 
     before = dict(ENCODERS)
-    monkeypatch.setitem(ENCODERS, "squared", None)
+    monkeypatch.setitem(ENCODERS, "squared", None)  # taken away again behind the test
+    del ENCODERS["squared"]
     assert register_encoder("squared")(Squared) is Squared
     assert {**before, "squared": Squared} == ENCODERS
     config, model, train, valid, _ = build("VLightGCN", feature_encoder="squared", epochs=1)
@@ -344,3 +345,20 @@ def test_a_third_encoder_by_its_registered_name(build, monkeypatch):
     assert torch.isfinite(scores_of(model, config, torch.arange(1, 9))).all()
     with pytest.raises(ConfigurationError, match="feature_encoder is 'cubed'; allowed: linear, mlp, squared"):
         build("VLightGCN", feature_encoder="cubed")
+
+
+@pytest.mark.parametrize("wrong", [dict, "linear", torch.nn.Linear])
+def test_what_is_no_encoder_is_refused(wrong):
+    with pytest.raises(ConfigurationError, match="an encoder is a subclass of recbole_ib.ModalityEncoder, got"):
+        register_encoder("wrong")(wrong)
+    assert "wrong" not in ENCODERS
+
+
+def test_the_name_of_another_encoder_is_refused_and_the_same_class_is_not():
+    class Mine(LinearEncoder):
+        """A class that would take the place of LinearEncoder."""
+
+    with pytest.raises(ConfigurationError, match=r"feature_encoder: linear is .*LinearEncoder; take another name"):
+        register_encoder("linear")(Mine)
+    assert register_encoder("linear")(LinearEncoder) is LinearEncoder
+    assert ENCODERS["linear"] is LinearEncoder
