@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -121,7 +122,7 @@ def register_encoder(name: str) -> Callable[[AnyEncoder], AnyEncoder]:
     """
 
     def register(encoder: AnyEncoder) -> AnyEncoder:
-        if not (isinstance(encoder, type) and issubclass(encoder, ModalityEncoder)):
+        if not inspect.isclass(encoder) or not issubclass(encoder, ModalityEncoder):
             raise ConfigurationError(
                 f"an encoder is a subclass of recbole_ib.ModalityEncoder, got {encoder!r}"
             )

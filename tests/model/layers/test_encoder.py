@@ -349,7 +349,7 @@ def test_a_third_encoder_by_its_registered_name(build, monkeypatch):
 
 @pytest.mark.parametrize("wrong", [dict, "linear", torch.nn.Linear])
 def test_what_is_no_encoder_is_refused(wrong):
-    with pytest.raises(ConfigurationError, match="an encoder is a subclass of recbole_ib.ModalityEncoder, got"):
+    with pytest.raises(ConfigurationError, match=r"an encoder is a subclass of recbole_ib\.ModalityEncoder, got"):
         register_encoder("wrong")(wrong)
     assert "wrong" not in ENCODERS
 
