@@ -122,7 +122,8 @@ def register_encoder(name: str) -> Callable[[AnyEncoder], AnyEncoder]:
     """
 
     def register(encoder: AnyEncoder) -> AnyEncoder:
-        if not inspect.isclass(encoder) or not issubclass(encoder, ModalityEncoder):
+        candidate: object = encoder
+        if not inspect.isclass(candidate) or not issubclass(candidate, ModalityEncoder):
             raise ConfigurationError(
                 f"an encoder is a subclass of recbole_ib.ModalityEncoder, got {encoder!r}"
             )
