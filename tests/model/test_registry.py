@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import sys
-from pathlib import Path
 
 import pytest
 import recbole.data.dataset
@@ -26,7 +25,6 @@ from recbole_ib.patches.install import register_all
 from recbole_ib.training.invrl_trainer import InvRLTrainer
 from recbole_ib.training.trainer import MultimodalTrainer
 
-ROOT = Path(__file__).resolve().parents[2]
 RECBOLE_PACKAGES = [
     recbole.model.general_recommender,
     recbole.model.context_aware_recommender,
