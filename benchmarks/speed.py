@@ -1,9 +1,8 @@
 """Seconds of a training epoch and of an evaluation, start-up and peak memory: our models, RecBole's, and other libraries'.
 
     python benchmarks/speed.py [--shapes baby sports clothing] [--models all|NAME ...] [--peers auto|none] [--threads 1] [--turns 5]
-        [--batches 8] [--evaluations 2] [--amp] [--against CHECKOUT] [--budget-seconds 600] [--device cpu|cuda] [--data FOLDER] [--out
-results/speed.md]
-        [--csv FILE]
+        [--batches 8] [--evaluations 2] [--amp] [--against CHECKOUT] [--budget-seconds 600] [--device cpu|cuda] [--data FOLDER]
+        [--out results/speed.md] [--csv FILE]
 
 Every contestant runs in a process of its own (workers.py says what is timed); a few processes live at a time, always with the reference
 among them, and take turns of a few batches. Writes a markdown table, a csv file and a picture beside them.
