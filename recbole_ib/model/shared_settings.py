@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recbole_ib.model.layers.encoder import ENCODERS
+from recbole_ib.model.layers.feature_scaling import ROWS, SCALING_WORD
 from recbole_ib.model.settings import Override, Search, Setting
 from recbole_ib.utils.validate import (
     AnyOf,
@@ -77,7 +78,10 @@ STATIC_WEIGHT = Setting(
     "static_weight", 0.9, "lambda, the share of the raw features' graph", Number(least=0, most=1)
 )
 NORMALIZE_FEATURES = Setting(
-    "normalize_features", True, "scale feature rows to length 1 before the projection", Bool()
+    "normalize_features",
+    ROWS,
+    "rows: to length 1 before the projection; columns: each standardized before that",
+    SCALING_WORD,
 )
 CL_TEMPERATURE = Setting("cl_temperature", 0.2, "temperature of the contrast", Number(above=0))
 

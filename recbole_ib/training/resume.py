@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from recbole.config import Config
 
 from recbole_ib.config.serialize import plain_config
 from recbole_ib.errors import CheckpointError
+from recbole_ib.model.layers.feature_scaling import scaling_word
 from recbole_ib.training.checkpoint import read_checkpoint
 from recbole_ib.training.distributed import ProcessGroup, SingleProcess
 
@@ -28,6 +30,9 @@ LATER_KEYS = {
     "encoder_hidden_size": 64,
 }
 
+#: settings whose values have several spellings, and what makes one of them
+ONE_SPELLING = {"normalize_features": scaling_word}
+
 
 def check_same_settings(resume_file: str, old: dict, config: Config) -> None:
     """Check that a checkpoint's run had the settings of this one.
@@ -46,7 +51,7 @@ def check_same_settings(resume_file: str, old: dict, config: Config) -> None:
     differing = [
         f"{k}: {old.get(k)!r} then, {new.get(k)!r} now"
         for k in sorted({*old, *new} - FREE_KEYS)
-        if old.get(k) != new.get(k)
+        if _spelled(k, old.get(k)) != _spelled(k, new.get(k))
     ]
     if differing:
         raise CheckpointError(
@@ -54,6 +59,10 @@ def check_same_settings(resume_file: str, old: dict, config: Config) -> None:
             f"{'; '.join(differing)}. "
             f"These may change: {', '.join(sorted(FREE_KEYS))}"
         )
+
+
+def _spelled(key: str, value: Any) -> Any:
+    return ONE_SPELLING[key](value) if key in ONE_SPELLING else value
 
 
 def read_resumable(path: str, config: Config, processes: SingleProcess | ProcessGroup) -> tuple[dict, str]:

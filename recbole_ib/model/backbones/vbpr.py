@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.layers.encoder import ConcatEncoder, ModalityEncoder, make_encoder
+from recbole_ib.model.layers.feature_scaling import NONE, feature_scaling
 from recbole_ib.model.layers.id_tables import id_tables, reset_tables
 from recbole_ib.model.losses import bpr, unsquared_batch_norms
 from recbole_ib.model.settings import Declaration, Search, Setting
@@ -47,7 +48,7 @@ class VBPR(MultimodalRecommender):
                 2.0, 1.0, 0.1, 0.01, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"
             ),
         ),
-        NORMALIZE_FEATURES.but(default=False),
+        NORMALIZE_FEATURES.but(default=NONE),
         searched_rate("around the default"),
     )
 
@@ -59,8 +60,8 @@ class VBPR(MultimodalRecommender):
     def __init__(self, config: Any, dataset: Any):
         super().__init__(config, dataset)
         features = {m: dataset.modalities[m] for m in self.modalities}
-        normalize, width = bool(config["normalize_features"]), self.embedding_size
-        self.encoder = make_encoder(config, lambda size: ConcatEncoder(features, size, normalize), width)
+        scaling, width = feature_scaling(config, dataset), self.embedding_size
+        self.encoder = make_encoder(config, lambda size: ConcatEncoder(features, size, scaling), width)
         self.user_embedding, self.item_embedding = id_tables(self.n_users, self.n_items, width, 2 * width)
         self.reset_parameters()
 

@@ -12,6 +12,7 @@ from recbole_ib.graph import mean_propagation
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import training_adjacency
 from recbole_ib.model.layers.encoder import LinearEncoder, ModalityEncoder, make_encoder
+from recbole_ib.model.layers.feature_scaling import feature_scaling
 from recbole_ib.model.layers.id_tables import id_tables, reset_tables
 from recbole_ib.model.settings import Declaration, Search, Setting
 from recbole_ib.model.shared_settings import (
@@ -64,8 +65,8 @@ class VLightGCN(MultimodalRecommender):
         self.init_std = float(config["init_std"])
         width = self.embedding_size
         self.adjacency = training_adjacency(dataset, "sym")
-        features, normalize = dataset.modalities, bool(config["normalize_features"])
-        self.encoder = make_encoder(config, lambda size: LinearEncoder(features, size, normalize), width)
+        features, scaling = dataset.modalities, feature_scaling(config, dataset)
+        self.encoder = make_encoder(config, lambda size: LinearEncoder(features, size, scaling), width)
         self.user_embedding, self.item_embedding = id_tables(self.n_users, self.n_items, width)
         self.user_preference = nn.Embedding(self.n_users, len(self.modalities) * width)
         self.reset_parameters()

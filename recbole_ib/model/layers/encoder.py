@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.graphs import any_feature
+from recbole_ib.model.layers.feature_scaling import FeatureScaling
 from recbole_ib.model.layers.feature_table import HalfTable
 from recbole_ib.model.losses import total
 from recbole_ib.model.settings import Setting
@@ -161,12 +162,12 @@ class LinearEncoder(ModalityEncoder):
     """Z^k = M^k W_k + b_k, one linear layer per modality (IBMRec Eq. 21; T_m or G_m in the other papers).
 
     Args:
-        features: name -> ``[n_items, d_k]``, or several such tables, which are put side by side; constants
-            stay out of the state dict. Tables in float16 that are not trained stay as they are, see
-            :class:`HalfTable`; the trained ones are float32.
+        features: name -> ``[n_items, d_k]``, or several such tables, which are put side by side, in a list
+            or by modality; constants stay out of the state dict. Tables in float16 that are not trained stay
+            as they are, see :class:`HalfTable`; the trained ones are float32.
         out_dim: d.
-        normalize: scale feature rows to length 1 first, so that no extractor's scale drowns the id
-            embeddings.
+        normalize: scale feature rows first, so that no extractor's scale drowns the id embeddings: True for
+            rows of length 1, or :func:`recbole_ib.model.layers.feature_scaling.feature_scaling`.
         tuned: train the feature tables too.
         init: of W_k: ``xavier_normal``, ``xavier_uniform``, or ``default``, torch's for a linear layer.
         zero_bias: start b_k at zero; otherwise as torch's linear layers do.
@@ -174,9 +175,9 @@ class LinearEncoder(ModalityEncoder):
 
     def __init__(
         self,
-        features: Mapping[str, Tensor | Sequence[Tensor]],
+        features: Mapping[str, Tensor | Sequence[Tensor] | Mapping[str, Tensor]],
         out_dim: int,
-        normalize: bool = False,
+        normalize: bool | FeatureScaling = False,
         tuned: bool = False,
         init: str = "xavier_normal",
         zero_bias: bool = True,
@@ -188,17 +189,16 @@ class LinearEncoder(ModalityEncoder):
         self._fetched: tuple[Tensor, dict[tuple[str, torch.dtype], Tensor]] | None = None
         #: by name, a constant table, its version, and its copy in bfloat16
         self._copies: dict[str, tuple[Tensor, int, Tensor]] = {}
-        widths = {}
+        widths, scaling = {}, FeatureScaling.of(normalize)
         for name, tables in features.items():
-            parts = [tables] if isinstance(tables, Tensor) else list(tables)
-            widths[name] = sum(part.shape[1] for part in parts)
-            if not tuned and all(part.dtype == torch.float16 for part in parts):
-                self.add_module(f"features_{name}", HalfTable(parts, normalize))
-                continue
-            table = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-            table = table.float() if table.dtype == torch.float16 else table
-            table = (F.normalize(table, dim=1) if normalize else table).float()
-            if tuned:
+            parts = {name: tables} if isinstance(tables, Tensor) else tables
+            if not isinstance(parts, Mapping):
+                parts = {f"{name}_{i}": part for i, part in enumerate(parts)}
+            widths[name] = sum(part.shape[1] for part in parts.values())
+            table = scaling.table(parts, tuned)
+            if isinstance(table, HalfTable):
+                self.add_module(f"features_{name}", table)
+            elif tuned:
                 self.register_parameter(f"features_{name}", nn.Parameter(table.clone()))
             else:
                 self.register_buffer(f"features_{name}", table, persistent=False)
@@ -292,13 +292,15 @@ class ConcatEncoder(LinearEncoder):
     Args:
         features: modality -> ``[n_items, d_m]``.
         out_dim: d.
-        normalize: scale the rows of the whole to length 1 first.
+        normalize: scale the rows of the whole first, as in :class:`LinearEncoder`.
     """
 
     LATENT = "content"
 
-    def __init__(self, features: Mapping[str, Tensor], out_dim: int, normalize: bool = False):
-        super().__init__({self.LATENT: list(features.values())}, out_dim, normalize)
+    def __init__(
+        self, features: Mapping[str, Tensor], out_dim: int, normalize: bool | FeatureScaling = False
+    ):
+        super().__init__({self.LATENT: features}, out_dim, normalize)
         self.columns = {m: table.shape[1] for m, table in features.items()}
 
     def masks(self, dataset: Any) -> dict[str, Tensor]:

@@ -21,11 +21,12 @@ class HalfTable(nn.Module):
     Args:
         parts: float16 ``[n, d_p]``, side by side; constants stay out of the state dict.
         normalize: scale the rows of the whole to length 1, in float32.
+        columns: per part, what scales its columns before: (rows, items) -> rows.
     """
 
-    def __init__(self, parts: Sequence[Tensor], normalize: bool):
+    def __init__(self, parts: Sequence[Tensor], normalize: bool, columns: Sequence[nn.Module] = ()):
         super().__init__()
-        self.n_parts, self.normalize = len(parts), normalize
+        self.n_parts, self.normalize, self.columns = len(parts), normalize, nn.ModuleList(columns)
         for i, part in enumerate(parts):
             self.register_buffer(f"part_{i}", part, persistent=False)
 
@@ -37,7 +38,7 @@ class HalfTable(nn.Module):
     def forward(self, items: Tensor | None = None) -> Tensor:
         """Return the rows of the given items, float32 ``[b, d]``, or of all."""
         parts = self.parts if items is None else [F.embedding(items, part) for part in self.parts]
-        return self._float(parts)
+        return self._float(parts, items)
 
     def through(self, layer: nn.Module) -> Tensor:
         """Return ``layer`` of all rows, ``[n, out]``, block by block.
@@ -53,8 +54,11 @@ class HalfTable(nn.Module):
         )
 
     def _block(self, layer: nn.Module, rows: slice) -> Tensor:
-        return layer(self._float([part[rows] for part in self.parts]))
+        return layer(self._float([part[rows] for part in self.parts], rows))
 
-    def _float(self, parts: list[Tensor]) -> Tensor:
-        rows = torch.cat([part.float() for part in parts], dim=1) if len(parts) > 1 else parts[0].float()
+    def _float(self, parts: list[Tensor], items: Tensor | slice | None) -> Tensor:
+        parts = [part.float() for part in parts]
+        if self.columns:
+            parts = [scale(part, items) for scale, part in zip(self.columns, parts, strict=True)]
+        rows = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         return F.normalize(rows, dim=1) if self.normalize else rows

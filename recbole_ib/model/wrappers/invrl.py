@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.layers.encoder import ModalityEncoder
+from recbole_ib.model.layers.feature_scaling import refuse_columns
 from recbole_ib.model.losses import total
 from recbole_ib.model.settings import Declaration, Search, Setting
 from recbole_ib.model.shared_settings import backbone_setting
@@ -128,6 +129,7 @@ class InvRL(BackboneWrapper):
             "mask_epochs",
         ):
             int(config[key])
+        refuse_columns(config, "InvRL")
         super().__init__(config, dataset)
         self._config, self._dataset = config, dataset
         n_features = sum(table.shape[1] for table in dataset.modalities.values())
