@@ -104,12 +104,18 @@ def recbole_models() -> tuple[str, ...]:
 
     The sources are parsed and not imported, which would take seconds and optional packages.
     """
-    folder, names = Path(recbole.__file__).parent, set[str]()
-    for path in (folder / "model").glob("*_recommender/*.py"):
+    names = set[str]()
+    for path in _recbole_sources():
         tree = ast.parse(path.read_bytes())
         classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
         names.update(name for name in classes if name.lower() == path.stem)
     return tuple(sorted(names))
+
+
+@cache
+def _recbole_sources() -> tuple[Path, ...]:
+    """Return RecBole's model files; each is named after its model, in lower case."""
+    return tuple((Path(recbole.__file__).parent / "model").glob("*_recommender/*.py"))
 
 
 def is_multimodal(model_class: type) -> TypeGuard[type[MultimodalRecommender]]:
@@ -194,8 +200,7 @@ def resolve_model(model: str | type | None, bottleneck: Any) -> str | type | Non
 
 def bottlenecks_of(model: str, model_class: type) -> tuple[str, ...]:
     """Return the bottlenecks of a resolved name and its class: those of the class, or those in the name."""
-    own = tuple(getattr(model_class, "bottlenecks", ()))
-    return own or (parse_bottlenecks(model.partition(PLUS)[2]) if model in _aliases else ())
+    return tuple(getattr(model_class, "bottlenecks", ())) or parse_bottlenecks(model.partition(PLUS)[2])
 
 
 def _check_takes(backbone: type, names: tuple[str, ...]) -> type[MultimodalRecommender]:
@@ -251,14 +256,11 @@ _aliases: dict[str, type] = {}
 
 
 def register_model(model_class: type) -> type:
-    """Register a model class with RecBole by its name, as every model of the catalog is.
-
-    Usable as a decorator.
+    """Register a model class with RecBole by its name, as every model of the catalog is; a decorator, too.
 
     ``recbole.utils.get_model``, ``Config``, ``run_recbole``, ``run_recboles``, ``load_data_and_model``,
-    ``objective_function`` and ``HyperTuning`` all look a model up by name; afterwards they find this
-    class. A subclass of :class:`recbole_ib.model.base.MultimodalRecommender` gets our data set and
-    trainer too.
+    ``objective_function`` and ``HyperTuning`` look a model up by name and then find this class. A subclass of
+    :class:`recbole_ib.model.base.MultimodalRecommender` gets our data set and trainer too.
 
     Raises:
         ConfigurationError: no recommender class, or a name that RecBole, the catalog or another class has.
@@ -313,11 +315,12 @@ def ensure_known(model_class: type) -> None:
 
 
 def _check_free(name: str, model_class: type) -> None:
-    """Names are compared in lower case, as RecBole's module names are.
+    """Raise ConfigurationError for a name that another model has, where capitals do not count.
 
     A module may register its own class again.
     """
-    owners = {other.lower(): "recbole" for other in recbole_models()}
+    # by the names of the files alone: parsing them would slow down every `import recbole_ib`
+    owners = {path.stem: "recbole" for path in _recbole_sources()}
     owners.update({entry.name.lower(): f"recbole_ib.model.{entry.module}" for entry in CATALOG.values()})
     owners.update({other.lower(): cls.__module__ for other, cls in _registered.items()})
     exact = name in CATALOG or name in _registered or name.lower() not in owners

@@ -13,6 +13,7 @@ from recbole_ib.config.config import Config
 from recbole_ib.config.declared import model_defaults
 from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.model import registry
 from recbole_ib.model.backbones.freedom import FREEDOM
 from recbole_ib.model.backbones.lattice import LATTICE
 from recbole_ib.model.base import MultimodalRecommender
@@ -137,6 +138,12 @@ def test_a_combination_is_the_backbones_class_under_a_name_and_no_backbone():
     assert LATTICE.bottlenecks == bottlenecks_of("LATTICE", LATTICE) == ()
     with pytest.raises(ConfigurationError, match=r"there is no backbone 'LATTICE\+fib'"):
         backbone_class("LATTICE+fib")
+
+
+def test_the_bottlenecks_in_a_name_need_no_resolved_model(monkeypatch):
+    monkeypatch.setattr(registry, "_aliases", {})
+    assert bottlenecks_of("LATTICE+gib+fib", LATTICE) == ("fib", "gib")
+    assert bottlenecks_of("mmrec:FREEDOM", LATTICE) == ()
 
 
 class Own(LATTICE):

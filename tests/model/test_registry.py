@@ -121,6 +121,11 @@ def test_recboles_models_are_not_shadowed(name):
     assert trainer.__module__.startswith("recbole.")
 
 
+def test_the_files_names_tell_all_names_that_are_taken():
+    stems = {path.stem for path in registry._recbole_sources()}
+    assert {name.lower() for name in {*recbole_models(), *RECBOLE_CLASSES}} == stems - {"__init__"}
+
+
 def test_no_name_of_the_catalog_is_recboles():
     lower = {name.lower() for name in recbole_models()}
     assert not lower & {name.lower() for name in list_models()}

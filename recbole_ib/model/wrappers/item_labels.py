@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from recbole.utils import FeatureType
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
@@ -104,6 +103,8 @@ def cluster_labels(dataset: Any, n_classes: int, seed: int) -> Tensor:
     points = torch.cat(
         [F.normalize(table[items].float(), dim=1) for table in dataset.modalities.values()], dim=1
     )
+    from sklearn.cluster import KMeans
+
     # several threads add up a cluster's center in any order, and two runs with one seed would differ
     with threadpool_limits(limits=1):
         clusters = KMeans(k, n_init=1, random_state=seed).fit_predict(points.numpy())
