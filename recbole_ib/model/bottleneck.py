@@ -9,6 +9,7 @@ them; a user's own one joins by :func:`register_bottleneck` and is then a name l
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from recbole.data.interaction import Interaction
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.model.settings import Declaration
 from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph, Phase
+from recbole_ib.utils.classes import full_name, same_class
 
 #: between the backbone's name and those of its bottlenecks
 PLUS = "+"
@@ -119,15 +121,10 @@ def register_bottleneck(bottleneck: AnyBottleneck) -> AnyBottleneck:
             f"{bottleneck.__name__}.name is {name!r}; a bottleneck's name is a word of small letters, digits "
             "and _, such as fib"
         )
-    other = BOTTLENECKS.get(name)
-    # a module that is run again, as in a notebook, registers its own class again
-    if other is not None and (other.__module__, other.__qualname__) != (
-        bottleneck.__module__,
-        bottleneck.__qualname__,
-    ):
+    other = BOTTLENECKS.get(name, bottleneck)
+    if not same_class(other, bottleneck):
         raise ConfigurationError(
-            f"the name {name!r} is that of {other.__module__}.{other.__qualname__}; rename "
-            f"{bottleneck.__name__}"
+            f"the name {name!r} is that of {full_name(other)}; rename {bottleneck.__name__}"
         )
     BOTTLENECKS[name] = bottleneck
     return bottleneck
@@ -172,11 +169,6 @@ def backbone_of(model_class: type) -> type:
     return next(cls for cls in model_class.__mro__ if not getattr(cls, "bottlenecks", ()))
 
 
-def bottleneck_settings(name: str) -> tuple[Declaration, ...]:
-    """Return the declared settings of a registered bottleneck."""
-    return BOTTLENECKS[name].settings
-
-
 class Composed(type):
     """Metaclass that attaches the bottlenecks when the last ``__init__`` of a model has returned.
 
@@ -206,6 +198,7 @@ def batch_subset_of(model: Backbone, interaction: Interaction) -> BatchSubset:
     return subset if any(b.reads_every_latent for b in bottlenecks) else subset._replace(graph_items=None)
 
 
+@cache
 def restates_subset(model_class: type) -> bool:
     """Return whether ``batch_subset`` is defined at or below every method whose reads it describes."""
     readers = ("latents", "encode", "item_graph", "apply_item_graph", "ranking_losses", "calculate_loss")

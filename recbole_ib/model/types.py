@@ -86,13 +86,14 @@ class Outputs(NamedTuple):
 
 
 class BatchSubset(NamedTuple):
-    """The rows that the losses of a batch read, each as sorted distinct ids; ``None``: all.
+    """The rows that the losses of a batch read; ``None``: all.
 
     Attributes:
-        latents: items whose latents are read.
-        items: items whose encoded rows and outputs are read.
-        nodes: nodes (users, then items) whose outputs are read; the other outputs may be NaN.
-        graph_items: items whose row of the item graph is read.
+        latents: items whose latents are read, sorted and distinct.
+        items: items whose encoded rows and outputs are read, sorted and distinct.
+        nodes: nodes (users, then items) whose outputs are read, sorted and distinct; the other outputs may be
+            NaN.
+        graph_items: items whose row of the item graph is read, in any order, also several times.
     """
 
     latents: Tensor | None = None
@@ -188,7 +189,7 @@ def item_graph_subset(num_layers: int, *items: Tensor) -> BatchSubset:
 
     In a one-layer item graph each of them reads its own row.
     """
-    return BatchSubset(graph_items=distinct(*items)) if num_layers == 1 else BatchSubset()
+    return BatchSubset(graph_items=torch.cat(items)) if num_layers == 1 else BatchSubset()
 
 
 def batch_nodes(n_users: int, users: Tensor, *items: Tensor) -> Tensor:

@@ -73,8 +73,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         ) from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, LookupError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint ({error})") from None
-    if isinstance(state, dict) and state.get("format") == FIRST_FORMAT:
-        state = upgraded(state)
+    state = upgraded(state)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(
@@ -84,8 +83,10 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     return state
 
 
-def upgraded(state: dict) -> dict:
-    """Return the state of a checkpoint of version 0.1.0 as this version writes it."""
+def upgraded(state: Any) -> Any:
+    """Return what version 0.1.0 wrote as this version writes it, and anything else as it is."""
+    if not isinstance(state, dict) or state.get("format") != FIRST_FORMAT:
+        return state
     return {**state, "format": FORMAT, "state_dict": renamed_state(state["state_dict"])}
 
 
@@ -129,8 +130,7 @@ def restore_random_state(state: dict, generator: torch.Generator | None) -> None
 
 def _for_recbole(checkpoint: Any) -> Any:
     """Give a checkpoint of ours the form of RecBole's: a Config under the key ``config``."""
-    if isinstance(checkpoint, dict) and checkpoint.get("format") == FIRST_FORMAT:
-        checkpoint = upgraded(checkpoint)
+    checkpoint = upgraded(checkpoint)
     if isinstance(checkpoint, dict) and checkpoint.get("format") == FORMAT:
         return {**checkpoint, "config": config_from_plain(checkpoint["config"])}
     return checkpoint

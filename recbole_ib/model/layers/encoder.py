@@ -17,6 +17,7 @@ from recbole_ib.model.layers.feature_table import HalfTable
 from recbole_ib.model.losses import total
 from recbole_ib.model.settings import Setting
 from recbole_ib.ops.linear import Linear, linear, reads_bfloat16
+from recbole_ib.utils.classes import full_name, same_class
 from recbole_ib.utils.validate import Integer
 
 
@@ -129,11 +130,8 @@ def register_encoder(name: str) -> Callable[[AnyEncoder], AnyEncoder]:
                 f"an encoder is a subclass of recbole_ib.ModalityEncoder, got {encoder!r}"
             )
         known = ENCODERS.get(name, encoder)
-        # a module that is run again, as in a notebook, registers its own class again
-        if (known.__module__, known.__qualname__) != (encoder.__module__, encoder.__qualname__):
-            raise ConfigurationError(
-                f"feature_encoder: {name} is {known.__module__}.{known.__qualname__}; take another name"
-            )
+        if not same_class(known, encoder):
+            raise ConfigurationError(f"feature_encoder: {name} is {full_name(known)}; take another name")
         ENCODERS[name] = encoder
         return encoder
 
