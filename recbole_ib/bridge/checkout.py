@@ -140,7 +140,7 @@ class Checkout:
     def explain(self, error: BaseException, what: str) -> str:
         """Return one message for an error of the checkout's code.
 
-        It says what failed, where in the checkout, and what to install if anything.
+        It names what failed, where in the checkout, and what to install if anything.
         """
         frames = [
             f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(self.src)
@@ -244,7 +244,7 @@ class CheckoutModel:
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """Every key that the checkout knows for this model: of its yaml files, and read in its source."""
+        """Every key of this model in the checkout: of its yaml files, and read in its source."""
         shared = [_keys_read(file) for file in (self.checkout.src / "common").glob("*.py")]
         return self.reads.union({*self.checkout.yaml("overall")}, self.settings, *shared) - {
             "hyper_parameters"

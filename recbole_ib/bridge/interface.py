@@ -25,7 +25,7 @@ USER_NEIGHBORS = 200
 
 
 class ModelConfig(dict):
-    """Settings as MMRec models read them: ``config[key]`` is None for a key that nobody set."""
+    """Settings as MMRec models read them: ``config[key]`` is None for a key that is not set."""
 
     def __missing__(self, key: Any) -> Any:
         return None
@@ -134,7 +134,7 @@ class TrainingInteractions:
 def choose_modalities(names: list[str], setting: object) -> dict[str, str]:
     """Return which of the data set's modalities are MMRec's ``vision`` and ``text``.
 
-    Such as ``{vision: image, text: text}``.
+    For example ``{vision: image, text: text}``.
 
     Args:
         names: the data set's modalities.

@@ -12,7 +12,7 @@ from recbole_ib.experiments.options import joined, make_entry, read_options
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Train what is missing and write the report; 1 where a training failed."""
+    """Train what is missing, write the report and return the exit status, 1 where a training failed."""
     options = read_options(args)
     model_specs = parse_models(joined(args.models))
     for model_spec in model_specs:
@@ -27,9 +27,9 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def ablate(args: argparse.Namespace) -> int:
-    """Train the variants of a model where they are missing and write the report.
+    """Train what is missing of a model's variants, write the report and return the exit status.
 
-    1 where a training failed.
+    It is 1 where a training failed.
     """
     options = read_options(args)
     (whole, *others) = parse_models(args.model)

@@ -91,7 +91,7 @@ def read_users(path: str | Path) -> list[tuple[int, str]]:
 def known_users(
     recommender: Recommender, lines: Sequence[tuple[int, str]], path: str | Path, skip: bool
 ) -> list[str]:
-    """The users of :func:`read_users` who are in the data set.
+    """Return the users of :func:`read_users` who are in the data set.
 
     The others are an error, or with ``skip`` left out with a message.
 
@@ -113,7 +113,7 @@ def known_users(
             f"{text}.{hint} Its filtering may have left them out; --skip-unknown goes on without them"
         )
     if len(unknown) == len(tokens):
-        raise ConfigurationError(f"{text}: nobody is left to recommend to")
+        raise ConfigurationError(f"{text}: no user is left to recommend to")
     print(f"recbole-ib: {text}; left out", file=sys.stderr)
     out = set(unknown)
     return [token for at, token in enumerate(tokens) if at not in out]

@@ -14,11 +14,10 @@ from recbole_ib.utils.yaml import load_yaml
 
 
 def parse_value(text: str) -> Any:
-    """A value of the command line.
+    """Return a value of the command line.
 
-    a Python literal, a yaml list or mapping, true/false/none, or the text itself.
-
-    RecBole passes such values through ``eval``; here nothing is evaluated.
+    It is a Python literal, a yaml list or mapping, true, false or none, or the text itself. RecBole passes
+    such values through ``eval``; here nothing is evaluated.
     """
     try:
         value = ast.literal_eval(text)
@@ -38,7 +37,7 @@ def parse_value(text: str) -> Any:
 
 
 def parse_arguments(argv: Sequence[str]) -> dict:
-    """``--key=value`` words to a dict; the value may hold further ``=``.
+    """Return the settings of ``--key=value`` words; a value may hold further ``=``.
 
     Raises:
         ConfigurationError: a word of another form, or a key given twice with different values.

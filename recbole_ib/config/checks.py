@@ -56,7 +56,7 @@ def class_keys(model_class: type, model: str = "") -> set[str]:
 
 
 def check_keys(config: RecBoleConfig, external: dict) -> None:
-    """Check that somebody reads every setting, and that it has a value which its declaration allows.
+    """Check that every setting is read, and has a value that its declaration allows.
 
     A user's own model class that declares no ``settings`` may read any key: a key that nothing else reads
     is a warning then.

@@ -1,4 +1,4 @@
-"""Configuration: RecBole's, with our yaml in RecBole's order, and with no key that nobody reads.
+"""Configuration: RecBole's, with our yaml in RecBole's order, and with no key that nothing reads.
 
 Precedence: command line > ``config_dict`` > config files > data set yaml > model yaml > overall.yaml.
 RecBole's own defaults lie below ours. For RecBole's own general models our overall and data set defaults hold
@@ -140,9 +140,9 @@ class Config(RecBoleConfig):
             self.final_config_dict["feature_fingerprint"] = _fingerprint(self)
 
     def _limit_pairs(self) -> None:
-        """Our ``eval_batch_size`` fits one matrix of scores.
+        """Lower our ``eval_batch_size``, which fits one matrix of scores, where a model scores pair by pair.
 
-        A model that scores pair by pair holds many numbers a pair.
+        Such a model holds many numbers per pair.
         """
         by_pairs = self.model_class.full_sort_predict is AbstractRecommender.full_sort_predict
         modes = set(self.final_config_dict["eval_args"]["mode"].values())

@@ -27,10 +27,9 @@ def _of_bottleneck(name: str) -> tuple[Declaration, ...]:
 def model_settings(model_class: type, bottlenecks: Sequence[str] | None = None) -> dict[str, Setting]:
     """Return every setting that a model class reads, by key.
 
-    Backbone < its bottlenecks < the named combination.
-
-    A class of RecBole's, which declares nothing, has none. A wrapper has its own; those of its backbone are
-    :func:`run_settings`'.
+    The bottlenecks' settings win over the backbone's, and those of a named combination over both. A class of
+    RecBole's, which declares nothing, has none. A wrapper has its own; :func:`run_settings` adds those of its
+    backbone.
 
     Args:
         model_class: the model.
@@ -83,7 +82,7 @@ def declared_keys() -> frozenset[str]:
 
 
 def undeclared_classes(model_class: type) -> list[type]:
-    """Return the classes of a user's model that say nothing of their settings: what these read is unknown."""
+    """Return the classes of a user's model that declare no settings: which keys these read is unknown."""
     if hasattr(model_class, "bridged_keys"):
         return []
     own = [cls for cls in model_class.__mro__ if cls.__module__.split(".")[0] not in OTHERS]
@@ -93,7 +92,7 @@ def undeclared_classes(model_class: type) -> list[type]:
 def model_space(model_class: type, bottlenecks: Sequence[str] | None = None) -> dict[str, Search]:
     """Return what a search tries for a model class, with its own or the given bottlenecks.
 
-    Of a wrapper, its own part.
+    For a wrapper that is its own part, without its backbone's.
     """
     return space_of(model_settings(model_class, bottlenecks), getattr(model_class, "search_order", ()))
 

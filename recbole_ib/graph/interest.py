@@ -21,11 +21,10 @@ def attractive_items(
 
     The attraction S_a is the product over the modalities of their cosines.
 
-    An item that lacks a modality attracts nobody and is attracted by nobody; so is the padding row 0.
+    An item that lacks a modality attracts no other and is attracted by none; so is the padding row 0.
 
     Returns:
-        rows, cols: int64 ``[n_edges]``; values: float32 ``[n_edges]``; an item itself is not among its
-            binary.
+        rows, cols: int64 ``[n_edges]``; values: float32 ``[n_edges]``; an item itself is not among its own.
 
     Example:
         >>> features = {"text": torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])}

@@ -72,10 +72,10 @@ def cosine_knn(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find every row's k most similar rows by cosine, itself among them (LATTICE; IBMRec Eq. 8-9).
 
-    Works in row blocks, so memory is linear in the number of rows. The graph is directed: i may
-    choose j without being chosen. A row that is not valid (padding, no feature, all zero) chooses itself with
-    weight 1 and nobody chooses it; the padding row 0 has no edge at all. The same features give the same
-    graph, with every ``search``.
+    Works in row blocks, so memory is linear in the number of rows. The graph is directed: i may choose j
+    without being chosen. A row that is not valid (padding, no feature, all zero) chooses itself with weight 1
+    and no other row chooses it; the padding row 0 has no edge at all. The same features give the same graph,
+    with every ``search``.
 
     Args:
         features: float ``[n, d]``; row 0 is the padding item.

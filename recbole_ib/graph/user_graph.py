@@ -20,7 +20,7 @@ def user_co_occurrence(interactions: sp.sparray | sp.spmatrix, k: int) -> sp.csr
 
     The counts are R R^T without its diagonal, made in blocks of rows: neither the whole product nor anything
     dense is ever held. Ties go to the smaller id; a user who shares no item, as the padding user 0, has no
-    neighbor and is nobody's.
+    neighbor and is none.
 
     Args:
         interactions: R, sparse ``[n_users, n_items]``; repeated pairs count once, stored zeros count not at

@@ -198,10 +198,7 @@ class Recommender:
 
     @torch.no_grad()
     def _scores(self, users: Tensor) -> Tensor:
-        """Return scores of all items, padding included, for user ids ``[n]``: a new float ``[n, n_items]``.
-
-        Float ``[n, n_items]``, a tensor of the caller's own.
-        """
+        """Return scores of all items and padding for user ids ``[n]``: float ``[n, n_items]``, a copy."""
         batch = Interaction({self.user_field: users}).to(self.config["device"])
         n_items = len(self.item_tokens) + 1
         try:
@@ -270,9 +267,7 @@ class Recommender:
     ) -> pd.DataFrame:
         """Make the table of parts (positions of the first column, values, positions of items).
 
-        -inf is no row.
-
-        A value of -inf is no row.
+        A value of -inf gives no row.
         """
         columns: dict[str, list[np.ndarray]] = {first: [], second: [], "rank": [], "score": []}
         for of, values, items in parts:

@@ -1,6 +1,4 @@
-"""Information bottlenecks as modules that any backbone holds.
-
-The contract, the registry, and how they are attached.
+"""Information bottlenecks as modules that any backbone holds: contract, registry, attachment.
 
 ``bottlenecks = ("fib", "gib")`` in a class, or ``--bottleneck=fib,gib`` on the command line, attaches
 them; a user's own one joins by :func:`register_bottleneck` and is then a name like the others.
@@ -27,9 +25,7 @@ LATENTS, ITEM_GRAPH = "latents", "item_graph"
 
 
 class Bottleneck(nn.Module):
-    """Base of the bottlenecks.
-
-    What is squeezed between a backbone's parts, and the loss terms and steps that go with it.
+    """Base of the bottlenecks: what is squeezed between a backbone's parts, with its loss terms and steps.
 
     A model calls the hooks in the order in which one training step needs them. Every hook has a default that
     changes nothing.
@@ -87,10 +83,7 @@ class Bottleneck(nn.Module):
         return {}
 
     def phases(self, model: Backbone, phases: list[Phase]) -> list[Phase]:
-        """Return the optimizer steps of every batch, given those so far.
-
-        With steps of its own before or after.
-        """
+        """Return the optimizer steps of every batch: those so far, with its own before or after them."""
         return phases
 
     def diagnostics(self, model: Backbone, items: Tensor) -> dict[str, Tensor]:
@@ -105,7 +98,7 @@ BOTTLENECKS: dict[str, type[Bottleneck]] = {}
 def register_bottleneck(bottleneck: AnyBottleneck) -> AnyBottleneck:
     """Register a bottleneck under its ``name``, for the key ``bottleneck`` and names such as ``VBPR+mine``.
 
-    A decorator of its class, too.
+    Usable as a decorator of the class.
 
     Raises:
         ConfigurationError: no subclass of :class:`Bottleneck`, no usable name, or the name of another one.
@@ -172,7 +165,7 @@ def backbone_of(model_class: type) -> type:
 class Composed(type):
     """Metaclass that attaches the bottlenecks when the last ``__init__`` of a model has returned.
 
-    So no backbone has to call for them.
+    No backbone has to attach them itself.
     """
 
     def __call__(cls, config: Any, dataset: Any) -> Any:

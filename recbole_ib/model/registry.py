@@ -119,10 +119,7 @@ def _recbole_sources() -> tuple[Path, ...]:
 
 
 def is_multimodal(model_class: type) -> TypeGuard[type[MultimodalRecommender]]:
-    """Return whether our trainer trains a class.
-
-    A model of the catalog, or a user's own subclass of our base.
-    """
+    """Return whether our trainer trains a class: a model of the catalog, or another subclass of our base."""
     return inspect.isclass(model_class) and issubclass(model_class, MultimodalRecommender)
 
 
@@ -256,7 +253,7 @@ _aliases: dict[str, type] = {}
 
 
 def register_model(model_class: type) -> type:
-    """Register a model class with RecBole by its name, as every model of the catalog is; a decorator, too.
+    """Register a model class with RecBole by its name; usable as a decorator.
 
     ``recbole.utils.get_model``, ``Config``, ``run_recbole``, ``run_recboles``, ``load_data_and_model``,
     ``objective_function`` and ``HyperTuning`` look a model up by name and then find this class. A subclass of

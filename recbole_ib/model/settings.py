@@ -70,7 +70,7 @@ class Search:
 class Setting:
     """One key that a model reads.
 
-    key: its name in yaml files and on the command line. default: its value where nobody sets it. doc: its
+    key: its name in yaml files and on the command line. default: its value where nothing sets it. doc: its
     meaning. kind: its values, see :mod:`recbole_ib.utils.validate`. source: where the default, or another
     usual value, comes from. search: what ``recbole-ib tune`` tries; ``None`` for a key that it leaves alone.
     symbol: the paper's, beside the name at the axes of pictures. general: the key belongs to every run, and
@@ -95,7 +95,7 @@ class Setting:
 class Override:
     """Another default, meaning or search of a key that is declared already.
 
-    ``Override("project_above", default=0)``.
+    For example ``Override("project_above", default=0)``.
     """
 
     key: str
@@ -133,8 +133,8 @@ def compose(
         general: settings of every run, which an :class:`Override` may change without a declaration below it.
 
     Raises:
-        ConfigurationError: a change of a key that nobody declares, a key declared twice in one class,
-            or a default of another kind.
+        ConfigurationError: a change of a key that no class declares, a key declared twice in one
+            class, or a default of another kind.
     """
     known = {setting.key: setting for setting in general}
     composed: dict[str, Setting] = {}
@@ -226,9 +226,9 @@ def settings_of(
 
 
 def space_of(settings: Mapping[str, Setting], order: Sequence[str] = ()) -> dict[str, Search]:
-    """Return what a search tries.
+    """Return what a search tries, key -> values.
 
-    Key -> values, first the keys of ``order``, then the others as they are declared.
+    The keys of ``order`` come first, then the others as they are declared.
     """
     searched = {key: setting.search for key, setting in settings.items() if setting.search is not None}
     return {

@@ -207,8 +207,8 @@ def split_nodes(
         n_users: the number of users, which are the first nodes.
         n_items: the number of items.
         nodes: the node of each row; ``None``: the rows are those of all nodes. Every other row becomes NaN,
-            not 0: a loss that reads a row that was not computed is not finite, and training stops with that
-            word.
+            not 0: a loss that reads a row that was not computed is not finite, and training stops with
+            that message.
     """
     if nodes is not None:
         empty = outputs.new_full((n_users + n_items, outputs.shape[1]), torch.nan)
@@ -220,7 +220,7 @@ def split_nodes(
 class Backbone(Protocol):
     """What a bottleneck reads of the model that holds it.
 
-    RecBole's names, and those of :class:`recbole_ib.model.base.MultimodalRecommender`.
+    The names are RecBole's and those of :class:`recbole_ib.model.base.MultimodalRecommender`.
     """
 
     USER_ID: str

@@ -54,7 +54,7 @@ def is_mixed() -> bool:
 def mixed(enabled: bool = True, device: torch.device | str = "cpu") -> Iterator[None]:
     """Round what matrix products read to bfloat16 inside the block, and sum in float32.
 
-    Where the hardware can, and where it pays.
+    It does so where the hardware can, and where it pays.
 
     On a CPU these are the products of :func:`linear`. On a GPU they are all of float32, by torch's
     ``set_float32_matmul_precision("medium")`` (in practice TF32), which every block, nested ones too, leaves

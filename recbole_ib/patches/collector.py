@@ -56,8 +56,6 @@ class RankingCollector(Collector):
 def hits(top: Tensor, positive_u: Tensor, positive_i: Tensor, n_items: int) -> Tensor:
     """Return which of the ranked items are positives, and how many positives a user has.
 
-    int64 ``[n_users, k + 1]``.
-
     Args:
         top: ranked items, int64 ``[n_users, k]``.
         positive_u: the user's row of every positive, int64 ``[n]``, in any order.

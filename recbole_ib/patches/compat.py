@@ -2,7 +2,7 @@
 
 One :class:`Patch` a difference: its cause, whether the installed versions need it, and what it does.
 ``apply`` installs the needed ones; it runs when ``recbole_ib`` is imported, before any RecBole module is
-used. No other file of this package knows an incompatibility.
+used. No other file of this package deals with an incompatibility.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ _checkpoint_readers: list[Callable[[dict], dict]] = []
 def set_checkpoint_reader(reader: Callable[[dict], dict]) -> None:
     """Pass every checkpoint that RecBole's quick start loads through ``reader``.
 
-    It gives it RecBole's form.
+    ``reader`` returns it in RecBole's form.
     """
     _checkpoint_readers[:] = [reader]
 
 
 def _identity(path: str | Path) -> tuple[str, tuple[int, int, int]] | None:
-    """Return a file and what tells whether it was replaced: inode, size, time of change."""
+    """Return a file and what changes when it is replaced: inode, size, time of change."""
     try:
         stat = Path(path).stat()
     except (OSError, TypeError):

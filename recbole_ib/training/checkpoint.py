@@ -33,7 +33,7 @@ def checkpoint_path(folder: str | Path, model: str, dataset: str) -> Path:
 def last_path(best: str | Path) -> Path:
     """Return the path of the last epoch's file, beside the best epoch's.
 
-    What an interrupted run continues from.
+    An interrupted run continues from it.
     """
     best = Path(best)
     return best.with_name(f"{best.stem}-last{best.suffix}")

@@ -236,9 +236,7 @@ class Diagnostics:
             return {name: float(value) for name, value in measures.items()}
 
     def dependence(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return HSIC of every latent with the features it is made of and with the id embeddings.
-
-        Plain and normalized.
+        """Return HSIC, plain and normalized, of every latent with its features and with the id embeddings.
 
         Args:
             latents: name -> ``[n_items, d]``.

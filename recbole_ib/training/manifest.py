@@ -38,8 +38,8 @@ class RunRecord:
         self.started = datetime.now(timezone.utc)
         self.seconds: dict[str, float] = {}
         self.curve: list[dict] = []
-        #: was it this process that trained? Otherwise its memory tells nothing, and ``epochs`` says how many
-        #: were trained elsewhere
+        #: whether this process trained; otherwise its memory means nothing, and ``epochs`` is how many were
+        #: trained elsewhere
         self.trained_here, self.epochs = True, 0
         self._since = time.perf_counter()
         forget_peak()
@@ -91,7 +91,7 @@ def write_records(run: Any, record: RunRecord, result: dict) -> dict[str, str | 
         with atomic_write(users) as scratch:
             table.to_parquet(scratch, index=False)
     epochs = getattr(trainer, "train_loss_dict", {})
-    # ours knows the part before an interruption too
+    # that of our trainer has the part before an interruption too
     curve, before = getattr(trainer, "curve", ()) or record.curve, getattr(trainer, "seconds_before", 0.0)
     manifest = {
         "format": FORMAT,

@@ -29,8 +29,8 @@ from recbole_ib.training.manifest import read_manifest
 from recbole_ib.training.run import split_seed
 
 #: settings of the training run that would write files or speak to a server, and those by which RecBole would
-#: unpickle a data set or loaders that lie beside the checkpoint: reading a checkpoint runs nobody's code. An
-#: empty value would mean RecBole's own file names
+#: unpickle a data set or loaders that lie beside the checkpoint: reading a checkpoint runs no code that lies
+#: there. An empty value would mean RecBole's own file names
 QUIET = {
     "log_wandb": False,
     "save_dataset": False,
@@ -61,8 +61,8 @@ def read_checkpoint_any(checkpoint: str | Path) -> dict:
     """Return what a checkpoint holds, of our models or RecBole's own; its ``config`` as plain settings.
 
     Raises:
-        CheckpointError: no such file, damaged, no checkpoint, or one of RecBole's own models that nobody has
-            said to trust.
+        CheckpointError: no such file, damaged, no checkpoint, or one of RecBole's own models that the
+            caller does not trust.
     """
     try:
         return read_checkpoint(checkpoint)
@@ -184,7 +184,7 @@ def restore_run(checkpoint: str | Path, state: dict, config: Config) -> TrainedR
     Raises:
         CheckpointError: the data are not there, cannot be read, or are not those of the run, as the
             checkpoint and the manifest beside it tell. Without its manifest a checkpoint of one of RecBole's
-            own models tells nothing but the numbers of users and items.
+            own models holds nothing of them but the numbers of users and items.
         ConfigurationError: there is no such data set.
     """
     check_dataset_name(config)

@@ -39,9 +39,9 @@ def run_recbole_ib(
     saved: bool = True,
     argv: Sequence[str] = (),
 ) -> dict:
-    """Train a model on a data set and test its best epoch.
+    """Train a model on a data set and test its best epoch, as RecBole's quick start does.
 
-    RecBole's quick start, for our models and RecBole's own.
+    The model is one of ours or one of RecBole's own.
 
     Args:
         model: a name of the catalog or of RecBole, or a model class (ours, RecBole's or the caller's own).
@@ -71,9 +71,9 @@ def run_recbole_ib(
 
 @dataclass
 class RunSetup:
-    """What a run trains with.
+    """What a run trains with: settings, the whole data set, its three loaders, and the trainer.
 
-    Settings, the whole data set, its three loaders, and the trainer, whose ``model`` is the network.
+    The network is the trainer's ``model``.
     """
 
     config: Config
@@ -90,9 +90,8 @@ def prepare(config: Config, dataset: Dataset | None = None) -> RunSetup:
     Args:
         config: of the run.
         dataset: what ``recbole.data.create_dataset`` gives for these settings, to be used instead of loading
-            it again. It is split in
-            place: every run needs a copy of its own. The run's numbers are those of one that loads the data
-                itself.
+            it again. It is split in place: every run needs a copy of its own. The run's numbers are those of
+            one that loads the data itself.
 
     Raises:
         RecBoleIBError: settings, features or a checkpoint that training must not start with.
@@ -129,7 +128,7 @@ def prepare(config: Config, dataset: Dataset | None = None) -> RunSetup:
 
 
 def split_seed(config: Config) -> int:
-    """The seed of the random split: the key ``split_seed``, or the run's own ``seed``."""
+    """Return the seed of the random split: the key ``split_seed``, or the run's own ``seed``."""
     chosen = config["split_seed"]
     if chosen is None:
         return config["seed"]
@@ -198,19 +197,19 @@ def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup) -
 def fit(
     run: RunSetup, saved: bool = True, callback: Callable[[int, float], None] | None = None
 ) -> tuple[float, dict | None]:
-    """Train; the best validation score and the metrics of its epoch.
+    """Train, and return the best validation score and the metrics of its epoch.
 
-    ``callback(epoch, score)`` hears of every evaluation.
+    ``callback(epoch, score)`` is called after every evaluation.
     """
     arguments = {"saved": saved, "show_progress": run.config["show_progress"]}
-    # RecBole's trainer of decision trees tells nobody of its evaluations
+    # RecBole's trainer of decision trees takes no callback
     if callback is not None and "callback_fn" in inspect.signature(run.trainer.fit).parameters:
         arguments["callback_fn"] = callback
     return run.trainer.fit(run.train_data, run.valid_data, **arguments)
 
 
 def _check_cut_offs(config: Config, dataset: Dataset) -> None:
-    """Torch would refuse it after the first epoch."""
+    """Raise ConfigurationError for a topk above the number of items, before the first evaluation fails."""
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) > dataset.item_num:
         raise ConfigurationError(
             f"topk asks for the best {max(config['topk'])} items, and the data set {config['dataset']!r} has "
@@ -241,10 +240,7 @@ def _resume(trainer: AbstractTrainer, config: Config) -> None:
 
 
 def _interrupted(run: RunSetup, saved: bool) -> TrainingInterrupted:
-    """Return the error with the file that ``resume_checkpoint`` goes on with.
-
-    The last epoch's, or the best.
-    """
+    """Return the error with the file that ``resume_checkpoint`` goes on with: the last epoch or the best."""
     if not is_multimodal(run.config.model_class):
         return TrainingInterrupted(
             f"{run.config['model']} is RecBole's own model, whose training cannot be resumed"
@@ -263,7 +259,7 @@ def _floats(result: Any) -> dict[str, float] | None:
 
 
 def format_result(result: dict) -> str:
-    """The result of a run as a table: one line a metric, validation (best epoch) beside test."""
+    """Return the result of a run as a table: one line per metric, validation (best epoch) beside test."""
     valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
     names = list(dict.fromkeys([*valid, *test]))
     width = max(len("metric"), *(len(n) for n in names)) if names else len("metric")

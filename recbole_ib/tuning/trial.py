@@ -231,7 +231,7 @@ class Record:
             self.best_score, self.best_epoch = score, epoch
 
     def report(self) -> dict:
-        """What Ray is told: ``epoch`` counts from 1, as schedulers count."""
+        """Return what is reported to Ray: ``epoch`` counts from 1, as schedulers count."""
         last = self.curve[-1]["score"] if self.curve else math.nan
         return {"epoch": self.epochs, "score": last, "best_score": self.best_score, "seconds": self.seconds}
 

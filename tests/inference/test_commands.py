@@ -82,7 +82,7 @@ def test_unknown_users_of_a_file_are_named_by_line(vbpr, tmp_path, capsys):
     assert list(pd.read_csv(out)["user_id"]) == ["u1", "u1", "u2", "u2"]
     users.write_text("x\n")
     assert main.main([*words, "--skip-unknown"]) == 1
-    assert "nobody is left" in capsys.readouterr().err
+    assert "no user is left" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def draw_bars(results: Results) -> Figure:
     """Draw the metric of every entry with one standard deviation over the seeds.
 
-    As bars from zero, and closer, with a dot for each seed.
+    The left panel has bars from zero, the right one is closer, with a dot per seed.
     """
     metric, style_of = results.comparison.metric, styles(results.names)
     places, headings, height = _places(results)

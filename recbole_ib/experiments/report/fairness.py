@@ -22,7 +22,7 @@ PARTS = {"train": "training", "valid": "validation", "test": "test"}
 def unequal_conditions(results: Results) -> list[str]:
     """Return what a reader must take into account before comparing the numbers.
 
-    Empty where all entries were run alike.
+    Nothing is returned where all entries were run alike.
     """
     checks = (_within, _trials, _seeds, _data, _features, _measuring, _budget, _versions, _machines, _users)
     return [text for check in checks for text in check(results)]
@@ -244,7 +244,7 @@ def stopped_by_limit(run: RunResult) -> bool:
 def stopped_runs(results: Results) -> list[str]:
     """Return a line for each epoch limit that stopped runs, with the entries and seeds.
 
-    Such as ``A, B (every seed): stopped by its epoch limit of 300: could still rise.``
+    For example ``A, B (every seed): stopped by its epoch limit of 300: could still rise.``
     """
     entries: dict[str, list[str]] = {}
     for name, runs in results.runs.items():

@@ -42,7 +42,7 @@ def replaced_count(level: float, n: int) -> int:
 def cycle(order: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the first ``count`` of an order, and for each of them another one of them to take from.
 
-    Nothing where there is no other.
+    Both are empty where there is no other.
     """
     chosen = order[:count] if count > 1 else order[:0]
     return chosen, np.roll(chosen, -1)

@@ -38,10 +38,9 @@ from recbole_ib.utils.validate import Integer, Number, OneOf
 class LATTICE(MultimodalRecommender):
     """LATTICE (Zhang et al., ACM MM 2021, "Mining Latent Structures for Multimedia Recommendation").
 
-    Item graph S = (1 - lam) normalize(sum_m a_m kNN(F_m W_m + b_m)) + lam sum_m a_m
-    normalize(kNN(F_m)); H = S^n Q on the id embeddings, content enters
-    through S alone; y = LightGCN(Q) + H / ||H||, x = LightGCN(P); loss BPR + reg_weight
-    (|x|^2 + |y+|^2 + |y-|^2) / (2B) on the final rows.
+    Item graph S = (1 - lam) normalize(sum_m a_m kNN(F_m W_m + b_m)) + lam sum_m a_m normalize(kNN(F_m));
+    H = S^n Q on the id embeddings, content enters through S alone; y = LightGCN(Q) + H / ||H||,
+    x = LightGCN(P); loss BPR + reg_weight (|x|^2 + |y+|^2 + |y-|^2) / (2B) on the final rows.
 
     Yaml: ``embedding_size``, ``feature_dim`` (width of F_m W_m), ``n_layers``, ``n_item_layers`` n,
     ``knn_k``, ``static_weight`` lam, ``modality_weights`` a, ``item_graph`` (``learned``: as published;

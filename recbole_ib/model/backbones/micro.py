@@ -57,8 +57,8 @@ class MICRO(LATTICE):
     """MICRO (Zhang et al., IEEE TKDE 2022, "Latent Structure Mining with Contrastive Modality Fusion").
 
     S_m = (1 - lam) normalize(kNN(F_m W_m + b_m)) + lam normalize(kNN(F_m)), one graph per modality;
-    H_m = S_m^n Q; h_i = sum_m alpha_im h_im with attention
-    alpha; x = LightGCN(P), y = LightGCN(Q) + h / ||h||; loss
+    H_m = S_m^n Q; h_i = sum_m alpha_im h_im with attention alpha; x = LightGCN(P),
+    y = LightGCN(Q) + h / ||h||; loss
 
         BPR + reg_weight |final rows of the batch|^2 / (2B) + cl_weight sum_m contrast(H_m, h),
 
@@ -66,8 +66,7 @@ class MICRO(LATTICE):
     first batch of an epoch, with gradient, and once per evaluation.
 
     Yaml: those of LATTICE without ``modality_weights``; ``cl_weight`` beta, ``cl_temperature``, ``cl_items``
-    (``all``: as published;
-    ``batch``: the batch's distinct positive items, a cheaper variant of ours).
+    (``all``: as published; ``batch``: the batch's distinct positive items, a cheaper variant of ours).
     """
 
     settings: ClassVar[tuple[Declaration, ...]] = (
@@ -143,7 +142,7 @@ class MICRO(LATTICE):
         if self.cl_weight:
             rows = dict(batch.outputs.views)
             fused = rows.pop(FUSED)
-            # row 0 is padding: an all-zero row would count as everybody's negative
+            # row 0 is padding: an all-zero row would count as a negative of every item
             items = torch.arange(1, self.n_items, device=fused.device)
             if self.contrast_items == "batch":
                 items = batch.items

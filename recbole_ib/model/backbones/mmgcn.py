@@ -80,8 +80,9 @@ class WideEncoder(LinearEncoder):
 
 
 class GraphLayer(nn.Module):
-    """h = lrelu(A x W1), x' = lrelu(x W2 + b2) + E; ``concat``: lrelu([h; x'] W3 + b3), ``sum``.
+    """One layer of a modality's network.
 
+    h = lrelu(A x W1), x' = lrelu(x W2 + b2) + E; ``concat``: lrelu([h; x'] W3 + b3), ``sum``:
     lrelu(h W3 + b3 + x').
 
     Shapes: x ``[n, in_dim]``, ids E ``[n, out_dim]`` -> ``[n, out_dim]``, or some ``rows`` of that.
@@ -110,7 +111,7 @@ class GraphLayer(nn.Module):
         else:  # A (x W1) = (A x) W1
             around, x, ids = (F.embedding(rows, table) for table in (adjacency(x), x, ids))
             h = self.neighbors(around)
-        # in place: these are tables of all nodes, and nobody else has them
+        # in place: these are tables of all nodes, and nothing else reads them
         h = F.leaky_relu_(h)
         own = F.leaky_relu_(self.own(x)) + ids
         if self.combine == "sum":

@@ -16,7 +16,7 @@ BLOCK_NUMBERS = 1 << 24
 class HalfTable(nn.Module):
     """A constant table ``[n, d]`` that stays in float16, memory-mapped by its data set.
 
-    float32 rows of it on demand.
+    ``forward`` returns rows of it in float32.
 
     Args:
         parts: float16 ``[n, d_p]``, side by side; constants stay out of the state dict.

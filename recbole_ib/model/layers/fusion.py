@@ -34,12 +34,9 @@ class ViewAttention(nn.Module):
 
 
 class BehaviorGate(nn.Module):
-    """Q_m = Q * sigmoid(T_m A_m + c_m).
+    """Q_m = Q * sigmoid(T_m A_m + c_m): the id embeddings, gated by each modality's features (MGCN Eq. 2).
 
-    The id embeddings, element by element, as far as modality m speaks of them (MGCN Eq. 2).
-
-    ``forward``: Q ``[n_items, d]`` and modality -> T_m ``[n_items, d]``; returns
-    modality -> ``[n_items, d]``.
+    ``forward``: Q ``[n_items, d]`` and modality -> T_m ``[n_items, d]``; returns modality -> Q_m, likewise.
     """
 
     def __init__(self, modalities: list[str], width: int):
@@ -57,10 +54,7 @@ def user_item_block(adjacency: sp.csr_array, n_users: int) -> SparseMatrix:
 
 
 def collect_for_users(block: SparseMatrix, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """E_m = [R I_m ; I_m] for every view I_m ``[N, d]``.
-
-    ``[U + N, d]`` each, with one product for all of them.
-    """
+    """Return E_m = [R I_m ; I_m], ``[U + N, d]``, for every view I_m ``[N, d]``, with one product for all."""
     names = list(views)
     width = views[names[0]].shape[1]
     users = block(torch.cat([views[m] for m in names], dim=1)).split(width, dim=1)

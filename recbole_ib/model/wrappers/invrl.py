@@ -160,9 +160,9 @@ class InvRL(BackboneWrapper):
             return self.build_backbone(self._config, self._dataset, mask).to(self.mask.device)
 
     def rebuilt(self, backbone: MultimodalRecommender, mask: Tensor) -> MultimodalRecommender:
-        """What depends on the mask, its item graphs, anew.
+        """Return a backbone on another mask, with item graphs built anew and the parameters of ``backbone``.
 
-        ``backbone``'s parameters, the same objects, in it.
+        The parameters are the same objects.
         """
         fresh = self.fresh_backbone(mask)
         adopt_parameters(fresh, backbone)
@@ -350,7 +350,7 @@ def one_item_graph(backbone: MultimodalRecommender) -> Iterator[None]:
 def fill_environments(labels: Tensor, n_environments: int) -> Tensor:
     """Give every environment without an interaction a random half of the largest one's.
 
-    Labels ``[n_interactions]``.
+    ``labels`` are ``[n_interactions]``, and so is what is returned.
     """
     labels = labels.clone()
     for e in range(n_environments):

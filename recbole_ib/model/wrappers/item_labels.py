@@ -72,7 +72,7 @@ def field_values(dataset: Any, field: object, position: int) -> Tensor:
 
 
 def merge_small_classes(values: Tensor, minimum: int = MIN_ITEMS) -> Tensor:
-    """Numbers > 0, ``[n_items]``, to labels 0 .. C-1.
+    """Return labels 0 .. C-1 of numbers > 0, ``[n_items]``.
 
     Classes of fewer than ``minimum`` items become one, 0 and row 0 become -1.
     """
@@ -86,9 +86,9 @@ def merge_small_classes(values: Tensor, minimum: int = MIN_ITEMS) -> Tensor:
 
 
 def cluster_labels(dataset: Any, n_classes: int, seed: int) -> Tensor:
-    """k-means on [F_1 / |F_1| ; .. ; F_M / |F_M|] of the items that have a feature.
+    """Return the k-means clusters of [F_1 / |F_1| ; .. ; F_M / |F_M|] of the items that have a feature.
 
-    At most one cluster for ten items.
+    There is at most one cluster per ten items.
     """
     known = any_feature(dataset)
     known[0] = False

@@ -256,7 +256,7 @@ class Teacher(nn.Module):
 def teacher_widths(features: int, out: int) -> list[int]:
     """Return the widths from the features to ``out``.
 
-    Divided by four while the result is larger (4096, 1024, 256, 64).
+    Each is a quarter of the one before while that is larger than ``out`` (4096, 1024, 256, 64).
     """
     widths = [features]
     while widths[-1] // 4 > out:
