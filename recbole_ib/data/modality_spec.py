@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -50,6 +51,22 @@ class Modality:
     item_graph: sp.csr_array | None = None  # float32 [n_items, n_items]
 
 
+class RowScales(NamedTuple):
+    """Lengths of a modality's rows, and how far these point one way.
+
+    Attributes:
+        median: of the lengths.
+        least: of the lengths.
+        most: of the lengths.
+        cosine: mean cosine of two different rows, over all pairs; NaN with a single row.
+    """
+
+    median: float
+    least: float
+    most: float
+    cosine: float
+
+
 @dataclass
 class ModalityReport:
     """Result of the checks of one modality; training refuses where ``errors`` is not empty."""
@@ -64,6 +81,7 @@ class ModalityReport:
     zero_rows: int = 0
     duplicate_rows: int = 0
     graph_edges: int | None = None
+    scales: RowScales | None = None  # of the items' own rows, where `recbole-ib check` has measured them
 
 
 def parse_modalities(entries: object, base: Path, only: object = None) -> list[ModalitySpec]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,11 +14,19 @@ from recbole.utils import init_seed
 
 from recbole_ib.config.argv import parse_arguments
 from recbole_ib.config.config import Config
+from recbole_ib.config.declared import run_settings
 from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.data.features import load_modality
-from recbole_ib.data.modality_spec import ModalityReport
+from recbole_ib.data.modality_spec import ModalityReport, ModalitySpec, RowScales
+from recbole_ib.data.row_scales import row_scales
 from recbole_ib.errors import FeatureError
+from recbole_ib.model.bottleneck import PLUS
+from recbole_ib.model.layers.feature_scaling import COLUMNS, NONE, ROWS, scaling_word
 from recbole_ib.model.registry import CATALOG
+
+#: unusual are: median row lengths of two modalities whose ratio is larger, one outside of these bounds, and
+#: rows whose mean cosine is larger
+FAR_APART, USUAL_LENGTHS, ONE_WAY = 10.0, (0.1, 10.0), 0.5
 
 
 @dataclass
@@ -34,6 +43,7 @@ class DatasetReport:
     modalities: list[ModalityReport]
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """Return the report as lines for a reader."""
@@ -62,12 +72,15 @@ class DatasetReport:
                     f"{report.zero_rows}, "
                     f"duplicate rows {report.duplicate_rows}"
                 )
+                if report.scales is not None:
+                    lines.append(f"  {scales_text(report.scales)}")
                 if report.graph_edges is not None:
                     lines.append(f"  item graph: {report.graph_edges} edges, {spec.item_graph_file}")
             lines += [f"  warning: {text}" for text in report.warnings]
             lines += [f"  ERROR: {text}" for text in report.errors]
         if not self.modalities:
             lines.append("no modality is named: RecBole's own models run, multimodal ones do not")
+        lines += [f"note: {text}" for text in self.notes]
         lines += [f"warning: {text}" for text in self.warnings]
         lines += [
             f"ERROR: {text}" for text in self.errors if not any(text in r.errors for r in self.modalities)
@@ -93,7 +106,8 @@ def check_dataset(
 ) -> DatasetReport:
     """Build a data set as training would, with all feature files checked and reported.
 
-    Args: as of :func:`recbole_ib.training.run.run_recbole_ib`; the model does not matter.
+    Args: as of :func:`recbole_ib.training.run.run_recbole_ib`; of the model, the notes on scales alone read
+    ``normalize_features``.
 
     Returns:
         A :class:`DatasetReport`.
@@ -103,7 +117,9 @@ def check_dataset(
         FeatureError: interactions that RecBole cannot load.
     """
     given = {**(config_dict or {}), **parse_arguments(argv)}
-    model = given["model"] if given.get("model") in CATALOG else "VLATTICE"
+    # bottlenecks on a model do not change how it reads features
+    named = str(given.get("model")).split(PLUS)[0]
+    model = named if named in CATALOG else "VLATTICE"
     config = Config(model, None, config_file_list, config_dict, argv=argv)
     specs = MultimodalDataset.modality_specs(config)
     logger = logging.getLogger()
@@ -118,7 +134,7 @@ def check_dataset(
         logger.setLevel(level)
     tokens = [str(t) for t in dataset.field2id_token[dataset.iid_field]]
     dtype = MultimodalDataset.feature_dtype(config)
-    reports = [load_modality(spec, tokens, with_duplicates=True, dtype=dtype)[1] for spec in specs]
+    reports = [_modality_report(spec, tokens, dtype) for spec in specs]
     built = _split(dataset)
     parts = dict(zip(("train", "valid", "test"), built, strict=True))
     items = {name: np.unique(part.inter_feat[dataset.iid_field].numpy()) for name, part in parts.items()}
@@ -140,7 +156,57 @@ def check_dataset(
         modalities=reports,
         errors=errors,
         warnings=[f"the {name} split is empty" for name in ("valid", "test") if len(parts[name]) == 0],
+        notes=scale_notes(
+            {report.spec.name: report.scales for report in reports if report.scales is not None},
+            _scaling(config, known=model == named or "normalize_features" in given),
+        ),
     )
+
+
+def _modality_report(spec: ModalitySpec, tokens: Sequence[str], dtype: str) -> ModalityReport:
+    modality, report = load_modality(spec, tokens, with_duplicates=True, dtype=dtype)
+    if modality is not None and modality.values is not None:
+        report.scales = row_scales(modality.values, modality.has_row)
+    return report
+
+
+def _scaling(config: Config, known: bool) -> str | None:
+    """Return what ``normalize_features`` is; ``None`` where no model is named, or one without the key."""
+    has_key = known and "normalize_features" in run_settings(config.model_class, config)
+    return scaling_word(config["normalize_features"]) if has_key else None
+
+
+def scales_text(scales: RowScales) -> str:
+    """Return lengths and directions of a modality's rows, in one line."""
+    text = f"row lengths {scales.median:.3g} (median), {scales.least:.3g} to {scales.most:.3g}"
+    return text if math.isnan(scales.cosine) else f"{text}; mean cosine of two rows {scales.cosine:.2f}"
+
+
+def scale_notes(scales: Mapping[str, RowScales], scaling: str | None) -> list[str]:
+    """Return what is unusual about the scales of the modalities and can be helped.
+
+    Args:
+        scales: by modality.
+        scaling: the value of ``normalize_features``; ``None``: it is not known.
+    """
+    notes = []
+    medians = {name: found.median for name, found in scales.items()}
+    ends = min(medians.values(), default=1.0), max(medians.values(), default=1.0)
+    if scaling in (None, NONE) and (
+        ends[1] > FAR_APART * ends[0] or ends[0] < USUAL_LENGTHS[0] or ends[1] > USUAL_LENGTHS[1]
+    ):
+        listed = ", ".join(f"{name} {median:.3g}" for name, median in medians.items())
+        notes.append(
+            f"median row lengths are {listed}; normalize_features: {NONE} reads them as they are, {ROWS} or "
+            f"{COLUMNS} scales them"
+        )
+    one_way = [f"{name} ({found.cosine:.2f})" for name, found in scales.items() if found.cosine > ONE_WAY]
+    if one_way and scaling != COLUMNS:
+        notes.append(
+            f"rows point one way, by the mean cosine of two of them: {', '.join(one_way)}; "
+            f"normalize_features: {COLUMNS} (VBPR, VLightGCN, VLATTICE) centers them"
+        )
+    return notes
 
 
 def _split(dataset: Dataset) -> list[Dataset]:
