@@ -122,6 +122,12 @@ GENERAL_SETTINGS: tuple[Setting, ...] = (
     _general(
         "stopping_step", 10, "evaluations without a better valid_metric before training stops", Integer()
     ),
+    _general(
+        "stopping_batches",
+        1000,
+        "training batches without a better valid_metric before training stops; 0: stopping_step alone",
+        Integer(),
+    ),
     _general("sampling", "recbole", "where training batches are made", Anything("recbole | device")),
     _general("learning_rate", 0.001, "of the optimizer", Number()),
     _general("enable_amp", False, "products of features read bfloat16", Bool()),

@@ -41,6 +41,8 @@ class RunRecord:
         #: whether this process trained; otherwise its memory means nothing, and ``epochs`` is how many were
         #: trained elsewhere
         self.trained_here, self.epochs = True, 0
+        #: ``patience``, ``epochs``, a search's ``scheduler``, or None: training/patience.py
+        self.ended: str | None = None
         self._since = time.perf_counter()
         forget_peak()
         if torch.cuda.is_available():
@@ -121,6 +123,8 @@ def write_records(run: Any, record: RunRecord, result: dict) -> dict[str, str | 
             "valid_metric": str(config["valid_metric"]).lower(),
             "best_epoch": _best_epoch(curve, result["valid_score_bigger"]),
             "epochs": len(epochs) or record.epochs,
+            "ended": record.ended,
+            "patience": getattr(trainer, "stopping_step", None),
             "valid": result["best_valid_result"],
             "test": result["test_result"],
         },

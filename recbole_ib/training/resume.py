@@ -15,10 +15,10 @@ from recbole_ib.training.distributed import ProcessGroup, SingleProcess
 
 #: settings that a resumed run may change without becoming another run
 FREE_KEYS = {
-    "epochs", "stopping_step", "state", "show_progress", "checkpoint_dir", "data_path", "config_files",
-    "save_last", "eval_batch_size", "log_wandb", "wandb_project", "save_dataset", "dataset_save_path",
-    "gpu_id", "protocol", "metrics", "topk", "diagnostics", "diagnostics_items", "diagnostics_users",
-    "kernel_memory", "per_user",
+    "epochs", "stopping_step", "stopping_batches", "state", "show_progress", "checkpoint_dir", "data_path",
+    "config_files", "save_last", "eval_batch_size", "log_wandb", "wandb_project", "save_dataset",
+    "dataset_save_path", "gpu_id", "protocol", "metrics", "topk", "diagnostics", "diagnostics_items",
+    "diagnostics_users", "kernel_memory", "per_user",
 }  # fmt: skip
 
 #: settings that came after the first checkpoints, and what those ran with
@@ -28,6 +28,7 @@ LATER_KEYS = {
     "sampling": "recbole",
     "feature_encoder": "linear",
     "encoder_hidden_size": 64,
+    "stopping_batches": 0,
 }
 
 #: settings whose values have several spellings, and what makes one of them

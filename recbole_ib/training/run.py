@@ -27,6 +27,7 @@ from recbole_ib.training.checkpoint import checkpoint_path, last_path
 from recbole_ib.training.diagnostics import why_unavailable
 from recbole_ib.training.distributed import ProcessGroup, SingleProcess
 from recbole_ib.training.manifest import RunRecord, write_records
+from recbole_ib.training.patience import cut_warning, how_it_ended, set_patience
 from recbole_ib.training.per_user import check_per_user
 from recbole_ib.utils.malloc import tune_malloc
 
@@ -120,6 +121,9 @@ def prepare(config: Config, dataset: Dataset | None = None) -> RunSetup:
         trainer.saved_model_file = str(
             checkpoint_path(config["checkpoint_dir"], config["model"], config["dataset"])
         )
+    if not is_multimodal(config.model_class):
+        # our own trainer does it in fit, under RecBole's entry points too
+        set_patience(trainer, train_data)
     if applicable(config):
         install_fast_kernels(network, trainer)
     if config["resume_checkpoint"]:
@@ -168,6 +172,10 @@ def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup) -
     record.begin_training()
     try:
         best_valid_score, best_valid_result = fit(run, saved=saved, callback=record.evaluated)
+        record.ended = how_it_ended(trainer, getattr(trainer, "cur_step", 0))
+        cut = cut_warning(trainer) if record.ended == "epochs" and processes.first else None
+        if cut:
+            logger.warning(cut)
         record.begin_test()
         test_result = trainer.evaluate(
             run.test_data, load_best_model=saved, show_progress=config["show_progress"]

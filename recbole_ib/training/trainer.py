@@ -43,6 +43,7 @@ from recbole_ib.training.diagnostics import (
     diagnostics_path,
     diagnostics_settings,
 )
+from recbole_ib.training.patience import set_patience
 from recbole_ib.training.resume import read_resumable
 from recbole_ib.training.step import named_losses, not_finite
 
@@ -67,23 +68,20 @@ class MultimodalTrainer(Trainer):
         if not config["single_spec"]:
             raise ConfigurationError(
                 f"nproc > 1 is refused for {config['model']}: {RECBOLES_MODE}. Train in one process, or let "
-                "torchrun start "
-                f"several: {COMMAND}"
+                f"torchrun start several: {COMMAND}"
             )
         self.processes = distributed.current()
         if launched() and self.processes.size == 1:
             raise ConfigurationError(
                 "torchrun started several processes, and this entry point would let each of them train a "
-                "whole run of its own; "
-                f"call run_recbole_ib, or: {COMMAND}"
+                f"whole run of its own; call run_recbole_ib, or: {COMMAND}"
             )
         if self.processes.size > 1:
             distributed.check_model(config["model"], type(model))
         if config["enable_scaler"]:
             raise ConfigurationError(
                 f"enable_scaler is refused for {config['model']}: enable_amp multiplies in bfloat16, which "
-                "has float32's range of "
-                "exponents, so there is nothing to scale; leave it False"
+                "has float32's range of exponents, so there is nothing to scale; leave it False"
             )
         super().__init__(config, model)
         if self.enable_amp and not has_bfloat16(torch.device(self.device)):
@@ -247,12 +245,12 @@ class MultimodalTrainer(Trainer):
         self._train_data = train_data
         self._data_digest = data_digest(train_data, valid_data)
         state, self._resumed = self._resumed, None
+        set_patience(self, train_data, resumed=None if state is None else state["config"])
         if state is not None:
             if state["data_digest"] != self._data_digest:
                 raise CheckpointError(
                     "the checkpoint's run saw other training or validation interactions or other features "
-                    "than this one does; with "
-                    "these data it would not continue to its numbers"
+                    "than this one does; with these data it would not continue to its numbers"
                 )
             restore_random_state(state["random_state"], train_data.generator)
             stopped = self.cur_step > self.stopping_step

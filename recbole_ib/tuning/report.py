@@ -15,6 +15,7 @@ from recbole.config import Config
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.registry import is_multimodal
 from recbole_ib.training.manifest import RunRecord, versions, write_records
+from recbole_ib.training.patience import how_it_ended, patience_of
 from recbole_ib.training.run import prepare
 from recbole_ib.tuning import trials_table
 from recbole_ib.tuning.options import Options
@@ -171,6 +172,9 @@ def test_winner(job: Job, record: Record, source: Path, target: Path) -> tuple[d
         history.end_test()
     history.trained_here, history.curve, history.epochs = False, record.curve, record.epochs
     history.seconds["train"] = record.seconds
+    setup.trainer.stopping_step = patience_of(setup.trainer, setup.train_data)
+    waited = sum(point["epoch"] > (record.best_epoch or 0) for point in record.curve)
+    history.ended = "scheduler" if record.status == "stopped" else how_it_ended(setup.trainer, waited)
     result = {
         "checkpoint": str(target),
         "best_valid_score": record.best_score,

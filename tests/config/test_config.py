@@ -61,6 +61,7 @@ def test_defaults_recbole_are_recboles_settings(model):
 def test_recboles_general_models_run_on_our_data_and_metrics():
     ours, theirs = Config("IBMRec", "ml-100k"), Config("BPR", "ml-100k")
     evaluation = ("metrics", "topk", "valid_metric", "stopping_step", "epochs", "eval_batch_size", "eval_args")
+    assert theirs["stopping_batches"] == ours["stopping_batches"] == 1000
     for key in (*evaluation, "val_interval", "user_inter_num_interval", "item_inter_num_interval", "load_col"):
         assert theirs[key] == ours[key], key
     assert theirs["valid_metric"] == "Recall@20"

@@ -150,7 +150,7 @@ def test_the_class_of_the_page_works(tmp_path):
 
 
 #: read by the trainer, the loaders or RecBole, in every run
-ELSEWHERE = {"learning_rate", "learning_rate_decay", "stopping_step", "train_neg_sample_args", "weight_decay"}
+ELSEWHERE = {"learning_rate", "learning_rate_decay", "stopping_step", "stopping_batches", "train_neg_sample_args", "weight_decay"}
 #: settings with which a branch reads more, by model
 BRANCHES = {
     "VLATTICE": {"item_graph": "learned"},

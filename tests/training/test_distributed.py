@@ -239,7 +239,7 @@ SETTINGS = {
 }  # fmt: skip
 RUNS = {
     "FREEDOM": {"model": "FREEDOM", "epochs": 4},
-    "VBPR": {"model": "VBPR", "epochs": 30, "stopping_step": 1},
+    "VBPR": {"model": "VBPR", "epochs": 30, "stopping_step": 1, "stopping_batches": 0},
     "device": {"model": "VBPR", "epochs": 3, "sampling": "device"},
     "sampled": {
         "model": "VBPR",

@@ -106,6 +106,8 @@ def test_asha_stops_what_falls_behind(settings, tmp_path):
     manifest = read_manifest(out / "best.json")
     assert manifest["result"]["test"] == found.test_result
     assert manifest["result"]["epochs"] == len(manifest["curve"]) == 6
+    assert manifest["result"]["ended"] == "epochs"
+    assert manifest["result"]["patience"] > 300, "a set with few batches an epoch"
     assert manifest["memory"]["peak_bytes"] is None  # the trial's process is gone
 
 

@@ -7,10 +7,11 @@ from functools import partial
 
 from recbole_ib.errors import first_few
 from recbole_ib.experiments.results import Results, RunResult
+from recbole_ib.training.resume import LATER_KEYS
 
 #: settings that decide what a metric means, and how long a model may train
 MEASURING = ("protocol", "metrics", "topk", "eval_args", "repeatable", "defaults")
-BUDGET = ("epochs", "stopping_step", "eval_step", "valid_metric")
+BUDGET = ("epochs", "stopping_step", "stopping_batches", "eval_step", "valid_metric")
 #: settings that differ from run to run by nature, name places of a machine, or say what is printed
 RUN_SETTINGS = {
     "seed", "split_seed", "model", "dataset", "checkpoint_dir", "data_path", "feature_path", "mmrec_path",
@@ -151,7 +152,8 @@ def _features(results: Results) -> list[str]:
 
 
 def _setting(run: RunResult, key: str) -> str:
-    return _plain((run.manifest.get("config") or {}).get(key))
+    # a setting that came later: what runs before it had
+    return _plain((run.manifest.get("config") or {}).get(key, LATER_KEYS.get(key)))
 
 
 def _recorded(run: RunResult, part: str, key: str) -> object:
@@ -232,6 +234,9 @@ def stopped_by_limit(run: RunResult) -> bool:
     More epochs could have raised it.
     """
     limit, result = (run.manifest.get("config") or {}).get("epochs"), run.manifest["result"]
+    if "ended" in result:
+        return result["ended"] == "epochs" and result["best_epoch"] is not None
+    # an older manifest
     last = run.manifest["curve"][-1]["epoch"] if run.manifest.get("curve") else result["epochs"] - 1
     if not isinstance(limit, int) or result["epochs"] < limit or result["best_epoch"] is None:
         return False

@@ -74,7 +74,7 @@ def facts(results: Results) -> list[dict]:
     ]
     config = first.get("config") or {}
     patience = (
-        f"at most {config['epochs']} epochs, patience {config['stopping_step']}"
+        f"at most {config['epochs']} epochs, patience {config['stopping_step']}{_batches(config)}"
         if "stopping_step" in config
         else ""
     )
@@ -83,6 +83,11 @@ def facts(results: Results) -> list[dict]:
     protocol = config.get("protocol")
     rows.append(("Ranking", f"all items, protocol {protocol}" if protocol else "all items", ""))
     return [{"name": name, "value": value, "more": more} for name, value, more in rows]
+
+
+def _batches(config: dict) -> str:
+    batches = config.get("stopping_batches")
+    return f" evaluations and {batches:,} batches" if batches else ""
 
 
 def _split(results: Results) -> str:

@@ -34,6 +34,7 @@ OTHER = {
     "metrics": (Made("B", config={"topk": [5, 20]}), r"topk differs \(10, 20: A; 5, 20: B\)"),
     "epochs": (Made("B", config={"epochs": 1000}), r"training budgets differ: epochs differs \(300: A; 1000: B\)"),
     "patience": (Made("B", config={"stopping_step": 50}), r"stopping_step differs"),
+    "batches": (Made("B", config={"stopping_batches": 1000}), r"stopping_batches differs \(0: A; 1000: B\)"),
 }  # fmt: skip
 
 
@@ -118,5 +119,15 @@ def test_a_run_that_reached_its_limit_before_its_patience_ended_is_named(patienc
     (path,) = entry.manifests
     manifest = json.loads(path.read_text())
     manifest["result"]["best_epoch"] = 20
+    path.write_text(json.dumps(manifest))
+    assert bool(stopped_runs(read_results(comparison_of([entry])))) is named
+
+
+@pytest.mark.parametrize(("ended", "named"), [("epochs", True), ("patience", False), ("scheduler", False), (None, False)])
+def test_what_ended_a_run_stands_in_its_manifest(ended, named, tmp_path):
+    entry = make_entry(tmp_path, Made("A", epochs=25, config={"epochs": 25}), [0], 30)
+    (path,) = entry.manifests
+    manifest = json.loads(path.read_text())
+    manifest["result"]["ended"] = ended
     path.write_text(json.dumps(manifest))
     assert bool(stopped_runs(read_results(comparison_of([entry])))) is named
