@@ -96,7 +96,7 @@ class LATTICE(MultimodalRecommender):
             width = int(config["feature_dim"])
             features, tuned = dataset.modalities, is_tuned(config)
             self.encoder = make_encoder(
-                config, lambda size: LinearEncoder(features, size, tuned=tuned, init="xavier_uniform"), width
+                config, lambda size: LinearEncoder(features, size, tuned=tuned, init="default"), width
             )
         self.reset_parameters()
 

@@ -108,7 +108,13 @@ class SLMRec(MultimodalRecommender):
         self.fusion = config["fusion"]
         self.adjacency = training_adjacency(dataset, "sym")
         features = dataset.modalities
-        self.encoder = make_encoder(config, lambda size: LinearEncoder(features, size, normalize=True), width)
+        self.encoder = make_encoder(
+            config,
+            lambda size: LinearEncoder(
+                features, size, normalize=True, init="xavier_uniform", zero_bias=False
+            ),
+            width,
+        )
         self.user_embedding, self.item_embedding = id_tables(self.n_users, self.n_items, width)
         self.branches = [ID, *self.modalities]
         if self.fusion == "concat":
@@ -126,11 +132,11 @@ class SLMRec(MultimodalRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw ids, encoder and all linear layers anew."""
+        """Draw ids, encoder and all linear layers anew: weights Xavier uniform, biases as torch does."""
         reset_tables(self.user_embedding, self.item_embedding)
         for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
+            layer.reset_parameters()
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:
         """Return the fused branches; ``views``: their layer-0 item rows, and ``branches``, their outputs."""

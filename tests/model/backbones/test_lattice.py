@@ -24,6 +24,15 @@ def test_content_enters_through_the_graph_alone(build):
     assert model()[1].shape[1] == model.embedding_size
 
 
+@pytest.mark.parametrize("name", ["LATTICE", "MICRO"])
+def test_the_transforms_start_as_a_linear_layer_of_torchs(build, name):
+    _, model, _, _, _ = build(name, feature_dim=400)
+    for layer in model.encoder.linear.values():
+        bound = layer.in_features**-0.5
+        for part in (layer.weight, layer.bias):
+            assert 0.98 * bound < float(part.abs().max()) <= bound
+
+
 def test_static_weight_one_gives_the_frozen_graph(build):
     _, frozen, _, _, _ = build("LATTICE", item_graph="frozen")
     _, learned, _, _, _ = build("LATTICE", item_graph="learned", static_weight=1.0)

@@ -87,6 +87,17 @@ def test_the_last_stage_halves_the_width(make, count):
         assert all(layer.bias is not None for layer in layers.values())
 
 
+@pytest.mark.parametrize("settings", [{}, {"feature_encoder": "mlp"}])
+def test_weights_start_xavier_uniform_and_biases_as_torchs(make, settings):
+    model, _, _ = make(2, embedding_size=64, **settings)
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert len(layers) == 2 + 2 * len(settings) + 2 + 4
+    for layer in layers:
+        xavier = (6 / (layer.in_features + layer.out_features)) ** 0.5
+        assert 0.9 * xavier < float(layer.weight.detach().abs().max()) <= xavier
+        assert 0.8 < float(layer.bias.detach().abs().max()) * layer.in_features**0.5 <= 1
+
+
 def test_dot_products_of_the_stages_are_not_normalized(make):
     model, _, batch = make(2)
     before = float(by_name(model.calculate_loss(batch))["fac"])
