@@ -31,10 +31,11 @@ class DualGNN(MultimodalRecommender):
     "DualGNN: Dual Graph Neural Network for Multimedia Recommendation".
 
     For every modality m, g = W2 lrelu(W1 f), x0 = norm([T_m; g]), x_m = sum of the layers 0..L of A x0, A the
-    symmetrically normalized training graph. Users: y_u = sum_m w_um x_m[u] with trained w, then
-    x_u = y_u + sum_k s_uk y_k over the ``user_knn`` users that share most training items with u, s their
-    softmax or 1/k (:mod:`recbole_ib.graph.user_graph`). Items: sum_m x_m[i]. Score <x_u, y_i>; loss -mean
-    log2 sigmoid(s_ui - s_uj) + reg_weight (sum_m mean T_m[u]^2 + mean w^2). No id embeddings.
+    symmetrically normalized training graph. Users: y_u = sum_m w_um x_m[u] with trained w, as the authors'
+    release has it (MMRec's port has w_u1 (x_1 + x_2) + w_u2 x_2), then x_u = y_u + sum_k s_uk y_k over the
+    ``user_knn`` users that share most training items with u, s their softmax or 1/k
+    (:mod:`recbole_ib.graph.user_graph`). Items: sum_m x_m[i]. Score <x_u, y_i>; loss -mean log2
+    sigmoid(s_ui - s_uj) + reg_weight (sum_m mean T_m[u]^2 + mean w^2). No id embeddings.
 
     Yaml: ``embedding_size``, ``hidden_dim`` of W1, ``n_layers`` L, ``user_knn``, ``user_aggregation``,
     ``reg_weight``.

@@ -39,7 +39,7 @@ class SGFD(BackboneWrapper):
     Yaml: ``backbone`` and its keys; ``ce_weight``, ``kd_weight``, ``sgfd_temperature`` T, ``sgfd_labels``,
     ``n_classes``, ``label_position`` (see :func:`recbole_ib.model.wrappers.item_labels.item_labels`),
     ``teacher_activation``, ``detach_teacher`` (the distillation terms train the students alone),
-    ``legacy_softmax`` (class = CE of p(h_m) taken for logits, as released).
+    ``legacy_softmax`` (class = CE of softmax(C_m h_m) taken for logits, without T, as released).
     """
 
     settings: ClassVar[tuple[Declaration, ...]] = (
@@ -97,7 +97,7 @@ class SGFD(BackboneWrapper):
         Setting(
             "legacy_softmax",
             False,
-            "True: the class term reads softmaxed outputs as logits, as released",
+            "True: the class term reads softmaxed outputs, without T, as logits, as released",
             Bool(),
         ),
     )
@@ -150,8 +150,9 @@ class SGFD(BackboneWrapper):
         terms: dict[str, Any] = dict.fromkeys(("class", "response", "feature"), 0.0)
         for m, h in teacher.items():
             logits = self.teacher.classifier[m](h)
+            classes = F.softmax(logits, dim=1) if self.legacy_softmax else logits
+            terms["class"] += cross_entropy(classes, labels) / len(teacher)
             p = F.softmax(logits / self.temperature, dim=1)
-            terms["class"] += cross_entropy(p if self.legacy_softmax else logits, labels) / len(teacher)
             if self.detach_teacher:
                 p = p.detach()
             target = h.detach() if self.detach_teacher else h

@@ -146,7 +146,7 @@ def naive(model, items, legacy):
         classify = model.teacher.classifier[m]
         for b in labeled:
             logits = classify(teacher[m][b])
-            logits = torch.softmax(logits / t, 0) if legacy else logits
+            logits = torch.softmax(logits, 0) if legacy else logits
             out["class"] += -torch.log_softmax(logits, 0)[model.labels[items[b]]] / len(labeled) / len(names)
         p, q = (torch.softmax(classify(x[m]) / t, 1) for x in (teacher, student))
         out["response"] += (p - q).abs().sum() / p.numel() / len(names)
