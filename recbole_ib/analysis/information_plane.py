@@ -36,6 +36,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "hsic_ids": ("HSIC(Z, ids)", "HSIC"),
     "information": ("Information between modalities", "nats (Gaussian estimate)"),
     "share": ("Share in the score", "share of the score's variance"),
+    "gradient": ("Gradients of the loss terms", "norm, over that of bpr"),
+    "gradient_norm": ("Gradient of bpr", "norm"),
     "valid": ("Validation", "metric"),
     "loss": ("Loss terms", "sum over the batches"),
 }
@@ -284,7 +286,7 @@ def _draw_family(axes: Axes, family: str, names: Sequence[str], runs: Sequence[R
                 linewidth=0.6,
                 linestyle=":",
             )
-    if family == "loss":
+    if family in ("loss", "gradient"):
         # terms differ by orders of magnitude, and a critic's may be negative
         axes.set_yscale("symlog", linthresh=1e-3)
         if all(v >= 0 for run in runs for n in shown for v in run.series.get(n, {}).values()):

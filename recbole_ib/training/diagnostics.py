@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from recbole.config import Config
-from recbole.data.dataset import Dataset
+from recbole.data.dataloader import AbstractDataLoader
 from torch import Tensor, nn
 
 from recbole_ib.bottleneck.alignment import alignment, mean_row, median_rbf_kernel, sample_ids, variance_share
@@ -25,6 +25,7 @@ from recbole_ib.errors import ConfigurationError, first_few
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.registry import is_multimodal
+from recbole_ib.training.gradient_shares import GradientShares
 from recbole_ib.utils.validate import integer
 
 COLUMNS = ("epoch", "name", "value")
@@ -204,12 +205,13 @@ class Diagnostics:
 
     Args:
         model: one of ours.
-        dataset: its training data.
+        train_data: its training batches.
         sizes: how many items with a feature, and users with an interaction, are drawn.
     """
 
-    def __init__(self, model: MultimodalRecommender, dataset: Dataset, sizes: Settings):
-        self.model = model
+    def __init__(self, model: MultimodalRecommender, train_data: AbstractDataLoader, sizes: Settings):
+        self.model, dataset = model, train_data._dataset
+        self.gradients = GradientShares(model, train_data, SAMPLE_SEED)
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
         # row 0 is padding
         item, user = any_feature(dataset).cpu().clone(), torch.zeros(model.n_users, dtype=torch.bool)
@@ -224,8 +226,13 @@ class Diagnostics:
         self._masks = {name: mask.to(device) & self._any for name, mask in self._masks.items()}
         self._kernels: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def measure(self) -> dict[str, float]:
-        """Return every measure by its name, see docs/diagnostics.md; nothing of the model changes."""
+    def measure(self, epoch: int = 0) -> dict[str, float]:
+        """Return every measure by its name, see docs/diagnostics.md; nothing of the model changes.
+
+        Args:
+            epoch: the next one, whose first batch the gradients are of.
+        """
+        gradients = self.gradients.measure(epoch)
         with evaluation_mode(self.model):
             latents = self.model.training_latents()
             parts, fuse = self.parts(latents) if latents else ({}, dict)
@@ -233,7 +240,7 @@ class Diagnostics:
             bottlenecks: Iterable[Any] = self.model.ib.values()
             for bottleneck in bottlenecks:
                 measures.update(bottleneck.diagnostics(self.model, self.items))
-            return {name: float(value) for name, value in measures.items()}
+            return {**{name: float(value) for name, value in measures.items()}, **gradients}
 
     def dependence(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return HSIC, plain and normalized, of every latent with its features and with the id embeddings.

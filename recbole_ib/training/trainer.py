@@ -278,7 +278,7 @@ class MultimodalTrainer(Trainer):
         if self._diagnostics_settings is None or self._train_data is None or not self.processes.first:
             return
         first = self.start_epoch if resumed else BEFORE_TRAINING
-        measures = Diagnostics(self.model, self._train_data._dataset, self._diagnostics_settings)
+        measures = Diagnostics(self.model, self._train_data, self._diagnostics_settings)
         self._diagnostics = measures, DiagnosticsFile(diagnostics_path(self.saved_model_file), first)
         self.logger.info(set_color("Information diagnostics", "blue") + f": {self._diagnostics[1].path}")
         if first == BEFORE_TRAINING:
@@ -289,7 +289,7 @@ class MultimodalTrainer(Trainer):
         if self._diagnostics is None:
             return
         measures, file = self._diagnostics
-        values, trained = measures.measure(), dict[str, float]()
+        values, trained = measures.measure(epoch + 1), dict[str, float]()
         for name, value in values.items():
             # characters that tensorboard would replace with a message for each
             self.tensorboard.add_scalar("Information/" + re.sub(r"[^-/\w.]", "_", name), value, epoch)

@@ -32,7 +32,7 @@ def measured(trainer):
 
 
 def looker(model, train, items=40, users=20):
-    return Diagnostics(model, train._dataset, Settings(items, users))
+    return Diagnostics(model, train, Settings(items, users))
 
 
 def naive_kernel(x):

@@ -102,12 +102,13 @@ def test_every_model_can_be_measured(build, name):
 
 
 @pytest.mark.parametrize("name", ["LATTICE", "MICRO"])
-def test_a_model_without_latents_records_losses_and_metric(build, name):
+def test_a_model_without_latents_records_losses_metric_and_gradients(build, name):
     trainer, _ = run(build, name, 1, item_graph="frozen", diagnostics=True)
     found = measured(trainer)
-    assert {n.split("/")[0] for n in found[0]} == {"loss", "valid"}
-    # the initial point has neither
-    assert -1 not in found
+    gradients = {"gradient", "gradient_norm"}
+    assert {n.split("/")[0] for n in found[0]} == {"loss", "valid", *gradients}
+    # the initial point has neither loss nor metric
+    assert {n.split("/")[0] for n in found[-1]} == gradients
 
 
 def test_the_file_holds_what_a_recomputation_gives(build):
@@ -121,7 +122,7 @@ def test_the_file_holds_what_a_recomputation_gives(build):
     _, model, train, _, _ = build("IBMRec")
     state = torch.load(trainer.saved_model_file, weights_only=True)
     model.load_state_dict(state["state_dict"])
-    again = Diagnostics(model, train._dataset, Settings(40, 20)).measure()
+    again = Diagnostics(model, train, Settings(40, 20)).measure()
     assert {n for e, n in found if e == state["epoch"] and n.split("/")[0] not in ("loss", "valid")} == set(again)
     for name, value in again.items():
         assert found[state["epoch"], name] == pytest.approx(value, rel=1e-6, abs=1e-9)
@@ -286,6 +287,8 @@ def test_the_module_names_what_it_writes():
         "share",
         "valid",
         "loss",
+        "gradient",
+        "gradient_norm",
         "kl",
         "gate",
     ):
