@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from recbole_ib.bottleneck import conditional_contrast, contrastive, two_view_contrast
+from recbole_ib.bottleneck.contrastive import KnownPositives, inclusion_log_probability, known_positives
 
 
 def test_equals_the_naive_loop():
@@ -139,7 +140,7 @@ def test_the_fused_contrast_is_the_cross_entropy(scale, numbers, monkeypatch):
     positives = torch.tensor([0, 4, 4, 2, 1, 0, 3])
 
     def fused(x, y):
-        return contrastive._SoftmaxContrast.apply(x * scale, y, positives, 0.3)
+        return contrastive._SoftmaxContrast.apply(x * scale, y, contrastive._Logits(positives, 0.3, None, None, None))
 
     def plain(x, y):
         return F.cross_entropy(x * scale @ y.T / 0.3, positives)
@@ -151,3 +152,89 @@ def test_the_fused_contrast_is_the_cross_entropy(scale, numbers, monkeypatch):
     if scale == 1.0:
         assert torch.autograd.gradcheck(fused, (x, y))
         assert torch.autograd.gradgradcheck(fused, (x, y))
+
+
+def made_pairs(dtype=torch.float):
+    """Five pairs over four items of nine, whose users know some of them, and what conditions the logits."""
+    torch.manual_seed(0)
+    likes = {0: [1, 4, 8], 1: [4], 2: [0, 2, 3, 5]}
+    counts = torch.tensor([len(v) for v in likes.values()])
+    interactions = KnownPositives(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), torch.tensor(sum(likes.values(), [])))
+    users, items = torch.tensor([0, 1, 2, 0, 2]), torch.tensor([1, 3, 4, 5])
+    positives = torch.tensor([0, 2, 3, 2, 1])
+    rows = [torch.randn(n, 3, dtype=dtype) for n in (5, 4)]
+    condition = tuple(torch.randn(n, 2, dtype=dtype) for n in (5, 4))
+    left_out = known_positives(interactions, users, items, n_items=9)
+    return likes, users, items, positives, rows, left_out, torch.randn(4, dtype=dtype), condition
+
+
+def test_every_part_of_the_logits_equals_the_naive_loop(monkeypatch):
+    likes, users, items, positives, (c, z), left_out, offsets, (p, q) = made_pairs(torch.double)
+    total = 0.0
+    for a, user in enumerate(users.tolist()):
+        own = int(positives[a])
+        score = [
+            float(torch.cosine_similarity(c[a], z[j], dim=0)) / 0.3 - float(offsets[j]) + float(p[a] @ q[j]) for j in range(4)
+        ]
+        below = [score[j] for j, item in enumerate(items.tolist()) if j == own or item not in likes[user]]
+        total -= score[own] - math.log(sum(map(math.exp, below)))
+    assert sum(len(likes[u]) for u in users.tolist()) > left_out.columns.numel() > 5
+    given = {"left_out": left_out, "offsets": offsets, "condition": (p, q)}
+    assert float(conditional_contrast(c, z, positives, 0.3, **given)) == pytest.approx(total / 5, rel=1e-9)
+    # rows at a time: the value must not depend on it
+    monkeypatch.setattr(contrastive, "row_blocks", lambda n, rows: [slice(i, min(i + 2, len(rows))) for i in range(0, len(rows), 2)])
+    assert float(conditional_contrast(c, z, positives, 0.3, **given)) == pytest.approx(total / 5, rel=1e-9)
+
+
+def test_gradient_of_every_part_of_the_logits():
+    *_, positives, rows, left_out, offsets, condition = made_pairs(torch.double)
+    leaves = [x.requires_grad_() for x in rows]
+
+    def loss(c, z):
+        return conditional_contrast(c, z, positives, 0.3, left_out=left_out, offsets=offsets, condition=condition)
+
+    assert torch.autograd.gradcheck(loss, leaves)
+    assert torch.autograd.gradgradcheck(loss, leaves)
+
+
+def test_the_condition_takes_no_gradient_and_what_it_explains_needs_no_content():
+    """Where the ids already choose the item, the content's gradient is gone: content explains what ids do not."""
+    users, items = (torch.randn(n, 3, requires_grad=True) for n in (4, 4))
+    positives, ids = torch.arange(4), torch.eye(4, requires_grad=True)
+    norms = []
+    for strength in (0.0, 3.0, 30.0):
+        users.grad = None
+        conditional_contrast(users, items, positives, 0.5, condition=(strength * ids, ids)).backward()
+        norms.append(float(users.grad.norm()))
+    assert norms[0] > norms[1] > norms[2] > -1 and norms[2] < 1e-6
+    assert ids.grad is None
+
+
+def test_inclusion_probability_is_that_of_drawn_batches():
+    counts, batch = torch.tensor([1.0, 4.0, 15.0, 0.0]), 6
+    torch.manual_seed(0)
+    drawn = torch.multinomial(counts, 20_000 * batch, replacement=True).view(-1, batch)
+    found = torch.stack([(drawn == item).any(dim=1).double().mean() for item in range(3)])
+    expected = inclusion_log_probability(counts, batch).exp()
+    torch.testing.assert_close(found.float(), expected[:3], atol=0.01, rtol=0.0)
+    rare = inclusion_log_probability(torch.tensor([1.0, 1e12]), 3)[0]
+    assert float(rare.exp()) == pytest.approx(3e-12, rel=1e-5)
+
+
+def test_corrected_batches_estimate_the_softmax_over_all_items():
+    """Horvitz-Thompson: the mean of the batches' denominators is that of all items, with popular items seen more often."""
+    torch.manual_seed(0)
+    counts, batch, temperature = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]), 4, 0.5
+    items, user = torch.randn(5, 3, dtype=torch.double), torch.randn(1, 3, dtype=torch.double)
+    scores = torch.cosine_similarity(items, user) / temperature
+    offsets = inclusion_log_probability(counts, batch).double()
+    found = {"corrected": [], "plain": []}
+    for drawn in torch.multinomial(counts, 4000 * batch, replacement=True).view(-1, batch):
+        distinct, positives = torch.unique(drawn, return_inverse=True)
+        for name, given in (("corrected", offsets[distinct]), ("plain", None)):
+            loss = conditional_contrast(user.expand(batch, -1), items[distinct], positives, temperature, offsets=given)
+            own = scores[drawn] - (offsets[drawn] if given is not None else 0.0)
+            found[name].append(float((loss + own.mean()).exp()))
+    whole = float(scores.exp().sum())
+    assert sum(found["corrected"]) / 4000 == pytest.approx(whole, rel=0.05)
+    assert sum(found["plain"]) / 4000 < 0.8 * whole
