@@ -6,10 +6,10 @@ HSIC, edge gate, feature and graph bottlenecks, contrast, rate and redundancy.
 from recbole_ib.bottleneck.contrastive import conditional_contrast, two_view_contrast
 from recbole_ib.bottleneck.critics import CLUB, MINE
 from recbole_ib.bottleneck.disentangle import REDUNDANCY_ESTIMATORS, Redundancy, UniqueDecoders
-from recbole_ib.bottleneck.feature import FeatureBottleneck, FeatureKernels
+from recbole_ib.bottleneck.feature import FeatureBottleneck, FeatureKernels, median_sigma2
 from recbole_ib.bottleneck.gate import ConcreteEdgeGate, gate_statistics
 from recbole_ib.bottleneck.graph import GraphBottleneck
-from recbole_ib.bottleneck.hsic import hsic, rbf_hsic
+from recbole_ib.bottleneck.hsic import hsic, rbf_hsic, unbiased_hsic
 from recbole_ib.bottleneck.kernels import ConstantKernel, center, rbf_kernel
 from recbole_ib.bottleneck.mutual_information import (
     club_bound,
@@ -40,8 +40,10 @@ __all__ = [
     "gaussian_kl",
     "hsic",
     "infonce_bound",
+    "median_sigma2",
     "rbf_hsic",
     "rbf_kernel",
     "reparameterize",
     "two_view_contrast",
+    "unbiased_hsic",
 ]

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from recbole_ib.bottleneck import FeatureBottleneck, hsic, rbf_kernel
+from recbole_ib.bottleneck import FeatureBottleneck, hsic, median_sigma2, rbf_hsic, rbf_kernel
 
 
 def test_is_the_sum_over_modalities():
@@ -65,3 +67,24 @@ def test_removes_planted_irrelevant_structure_and_keeps_what_the_task_needs(seed
     assert share[1.0] < 0.5 * share[0.0]
     assert dependence[1.0] < 0.6 * dependence[0.0]
     assert accuracy[1.0] == accuracy[0.0] == 1.0
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "normalized"])
+def test_every_modality_has_its_own_width_and_the_chosen_estimate(estimator):
+    torch.manual_seed(0)
+    features = {"a": torch.randn(9, 5), "b": torch.randn(7, 4)}
+    latents = {"a": torch.randn(9, 6), "b": torch.randn(7, 6)}
+    sigma2 = {"a": 0.2, "b": 0.9}
+    expected = sum(rbf_hsic(latents[m], features[m], sigma2=sigma2[m], estimator=estimator) for m in features)
+    torch.testing.assert_close(FeatureBottleneck(sigma2, estimator)(latents, features), expected)
+    few = {m: z[:3].requires_grad_() for m, z in latents.items()}
+    assert float(FeatureBottleneck(sigma2, estimator)(few, {m: x[:3] for m, x in features.items()})) == 0.0
+
+
+def test_median_sigma2_makes_the_median_entry_exp_minus_one():
+    torch.manual_seed(0)
+    x = torch.randn(41, 6) + 2.0
+    kernel = rbf_kernel(x, median_sigma2(x))
+    entries = kernel[~torch.eye(41, dtype=torch.bool)]
+    assert float(entries.median()) == pytest.approx(math.exp(-1), rel=1e-3)
+    assert median_sigma2(torch.ones(4, 3)) == 1.0

@@ -1,7 +1,9 @@
+import itertools
+
 import pytest
 import torch
 
-from recbole_ib.bottleneck import center, hsic, rbf_hsic, rbf_kernel
+from recbole_ib.bottleneck import center, hsic, rbf_hsic, rbf_kernel, unbiased_hsic
 from tests.support.formulas import naive_hsic, naive_kernel
 
 
@@ -176,3 +178,81 @@ def test_a_kernel_may_have_another_precision(pair):
     expected = rbf_hsic(x, sigma2=0.3, kernel_y=kernel)
     assert float(rbf_hsic(x, sigma2=0.3, kernel_y=kernel.float())) == pytest.approx(float(expected), rel=1e-5)
     assert float(rbf_hsic(x.float(), sigma2=0.3, kernel_y=kernel)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def naive_unbiased(k, other):
+    """The estimate as sums over distinct indices (Song et al. 2012, Theorem 2), in plain loops."""
+    n, pairs, triples, fours = len(k), 0.0, 0.0, 0.0
+    for i, j, q, r in itertools.product(range(n), repeat=4):
+        if len({i, j, q, r}) == 4:
+            fours += k[i, j] * other[q, r]
+        if r == 0 and len({i, j, q}) == 3:
+            triples += k[i, j] * other[i, q]
+        if r == q == 0 and i != j:
+            pairs += k[i, j] * other[i, j]
+    return pairs / (n * (n - 1)) + fours / (n * (n - 1) * (n - 2) * (n - 3)) - 2 * triples / (n * (n - 1) * (n - 2))
+
+
+def test_unbiased_equals_the_sums_over_distinct_indices(pair):
+    x, y = pair[0][:6], pair[1][:6]
+    kernels = [rbf_kernel(rows, 0.4) for rows in (x, y)]
+    expected = naive_unbiased(*(k.numpy() for k in kernels))
+    assert float(unbiased_hsic(*kernels)) == pytest.approx(expected, rel=1e-9)
+    assert float(rbf_hsic(x, y, sigma2=0.4, estimator="unbiased")) == pytest.approx(expected, rel=1e-9)
+    assert float(rbf_hsic(x, sigma2=0.4, kernel_y=kernels[1], estimator="unbiased")) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "normalized"])
+def test_closed_form_gradients_of_the_other_estimators(pair, estimator, monkeypatch):
+    x, y = (t.clone().requires_grad_() for t in pair)
+    monkeypatch.setattr("recbole_ib.bottleneck.kernels.BLOCK_NUMBERS", 13 * 4)  # blocks of four rows
+    assert torch.autograd.gradcheck(lambda a, b: rbf_hsic(a, b, sigma2=0.3, estimator=estimator), (x, y))
+    kernel = rbf_kernel(pair[1], 0.3)
+    assert torch.autograd.gradcheck(lambda a: rbf_hsic(a, sigma2=0.3, kernel_y=kernel, estimator=estimator), (x,))
+    assert torch.autograd.gradgradcheck(lambda a: rbf_hsic(a, sigma2=0.3, kernel_y=kernel, estimator=estimator), (x,))
+
+
+@pytest.mark.parametrize("sigma2", [0.15, 1.0])
+def test_means_over_independent_rows(sigma2):
+    """Zero for the unbiased estimates whatever the kernel's width; the biased one is as large as its bias."""
+    torch.manual_seed(0)
+    found = {name: [] for name in ("biased", "unbiased", "normalized")}
+    for _ in range(200):
+        x, y = torch.randn(30, 6, dtype=torch.double), torch.randn(30, 9, dtype=torch.double)
+        for name, values in found.items():
+            values.append(float(rbf_hsic(x, y, sigma2=sigma2, estimator=name)))
+    means = {name: sum(values) / len(values) for name, values in found.items()}
+    errors = {name: torch.tensor(values).std() / 200**0.5 for name, values in found.items()}
+    assert abs(means["unbiased"]) < 3 * errors["unbiased"]
+    assert abs(means["normalized"]) < 3 * errors["normalized"]
+    assert means["biased"] > 20 * errors["biased"]
+
+
+@pytest.mark.parametrize("sigma2", [0.15, 1.0])
+def test_normalized_is_one_for_equal_rows_and_does_not_depend_on_scale(pair, sigma2):
+    x, y = pair
+    assert float(rbf_hsic(x, 2.0 * x, sigma2=sigma2, estimator="normalized")) == pytest.approx(1.0)
+    kernel = rbf_kernel(x, sigma2)
+    assert float(rbf_hsic(x, sigma2=sigma2, kernel_y=kernel, estimator="normalized")) == pytest.approx(1.0)
+    value = rbf_hsic(x, y, sigma2=sigma2, estimator="normalized")
+    torch.testing.assert_close(rbf_hsic(5.0 * x, y, sigma2=sigma2, estimator="normalized"), value)
+    torch.testing.assert_close(rbf_hsic(x, sigma2=sigma2, kernel_y=7.0 * rbf_kernel(y, sigma2), estimator="normalized"), value)
+
+
+def test_rows_that_are_all_alike_have_no_normalized_dependence():
+    x, y = torch.ones(6, 3, dtype=torch.double, requires_grad=True), torch.randn(6, 4, dtype=torch.double)
+    value = rbf_hsic(x, y, sigma2=0.5, estimator="normalized")
+    value.backward()
+    assert float(value.detach()) == pytest.approx(0.0, abs=1e-3)
+    assert bool(torch.isfinite(x.grad).all())
+
+
+def test_unknown_estimators_and_too_few_rows():
+    x = torch.randn(3, 2)
+    with pytest.raises(ValueError, match="biased, unbiased, normalized"):
+        rbf_hsic(x, x, sigma2=0.5, estimator="exact")
+    for estimator in ("unbiased", "normalized"):
+        with pytest.raises(ValueError, match="at least 4 rows"):
+            rbf_hsic(x, x, sigma2=0.5, estimator=estimator)
+    with pytest.raises(ValueError, match="at least 4 rows"):
+        unbiased_hsic(torch.eye(3), torch.eye(3))
