@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from recbole_ib.graph.propagation import EdgeGraph, EdgeStructure
+from recbole_ib.graph.propagation import EdgeStructure
 
 #: edges whose hidden layer is computed at once on a CPU thread: 1 MiB at 64 columns
 EDGES_A_BLOCK = 4096
@@ -89,35 +89,41 @@ class ConcreteEdgeGate(nn.Module):
 
         A relaxed draw in training mode, sigmoid(logit) in evaluation mode.
         """
-        logits = self.logits(nodes, structure)
+        return self.of_logits(self.logits(nodes, structure))
+
+    def of_logits(self, logits: Tensor) -> Tensor:
+        """Return rho of the edges' logits, ``[n_edges]``."""
         if self.training:
-            noise = torch.rand_like(logits).clamp_(self.NOISE_MARGIN, 1.0 - self.NOISE_MARGIN)
-            logits = (logits + torch.logit(noise)) / self.temperature
+            logits = self.drawn(logits) / self.temperature
         return (torch.sigmoid(logits) + self.bias).clamp(max=1.0)
+
+    def drawn(self, logits: Tensor) -> Tensor:
+        """Return logit + log e - log(1 - e), e ~ U(0, 1); in evaluation mode the logits."""
+        if not self.training:
+            return logits
+        noise = torch.rand_like(logits).clamp_(self.NOISE_MARGIN, 1.0 - self.NOISE_MARGIN)
+        return logits + torch.logit(noise)
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows: temperature, bias and start."""
         return f"temperature={self.temperature}, bias={self.bias}, start={self.start}"
 
 
-def gate_statistics(original: EdgeGraph, refined: EdgeGraph) -> dict[str, Tensor]:
-    """Return scalars of the gates rho = S' / S over the edges of S.
+def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
+    """Return scalars of the gates rho ``[n_edges]``.
 
     Returns:
         ``mean``; ``closed`` and ``open``, the shares of edges below :data:`CLOSED` and above :data:`OPEN`;
         ``entropy`` in nats.
 
     Example:
-        >>> structure = EdgeStructure(torch.tensor([0, 1]), torch.tensor([1, 0]), n_nodes=2)
-        >>> graph = EdgeGraph(structure, torch.ones(2))
-        >>> statistics = gate_statistics(graph, graph.masked(torch.tensor([0.05, 0.5])))
+        >>> statistics = gate_statistics(torch.tensor([0.05, 0.5]))
         >>> {name: round(float(value), 3) for name, value in statistics.items()}
         {'mean': 0.275, 'closed': 0.5, 'open': 0.0, 'entropy': 0.446}
     """
-    edges = original.weights != 0
-    rho = (refined.weights[edges] / original.weights[edges]).clamp(1e-7, 1 - 1e-7)
+    rho = gates.clamp(1e-7, 1 - 1e-7)
     return {
-        "mean": rho.mean(),
+        "mean": gates.mean(),
         "closed": (rho < CLOSED).float().mean(),
         "open": (rho > OPEN).float().mean(),
         "entropy": -(rho * rho.log() + (1 - rho) * (1 - rho).log()).mean(),

@@ -2,12 +2,63 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from recbole_ib.bottleneck.gate import ConcreteEdgeGate
-from recbole_ib.bottleneck.hsic import rbf_hsic
+from recbole_ib.bottleneck.hsic import BIASED, least_rows, rbf_hsic
 from recbole_ib.bottleneck.kernels import check_sigma2
-from recbole_ib.graph.propagation import EdgeGraph
+from recbole_ib.graph.propagation import EdgeGraph, EdgeStructure
+
+#: a keep-probability stays this far from 0 and 1 where its logarithm is taken
+TINY = 1e-6
+
+#: concrete: IBMRec's, with a gradient; published: that of the authors' earlier release, without
+GATES = ("concrete", "published")
+#: free: every edge its gate; kept: the gated edges of a row share the weight that they had together
+GATE_ROWS = ("free", "kept")
+#: what the published gate adds to every edge
+PUBLISHED_BIAS = 0.5
+
+
+class GatedGraph(EdgeGraph):
+    """S' = S * rho with the keep-probabilities that rho was drawn from.
+
+    Attributes:
+        probabilities: sigmoid(logit) of the gated edges, ``[n_gated]``, with gradient.
+        gates: rho of these, before a row's weight is shared out.
+    """
+
+    def __init__(self, structure: EdgeStructure, weights: Tensor, probabilities: Tensor, gates: Tensor):
+        super().__init__(structure, weights)
+        self.probabilities, self.gates = probabilities, gates
+
+
+def bernoulli_kl(probabilities: Tensor, prior: float) -> Tensor:
+    """Return mean_e KL(Bern(p_e) || Bern(r)), the rate of a graph whose edges are drawn.
+
+    p log(p / r) + (1 - p) log((1 - p) / (1 - r)), as in graph-IB explanation (Miao et al., ICML 2022, Eq. 9).
+
+    Args:
+        probabilities: p, ``[n_edges]``.
+        prior: r in (0, 1).
+
+    Returns:
+        A scalar >= 0, in nats an edge; 0 without any edge.
+
+    Raises:
+        ValueError: r lies outside (0, 1).
+
+    Example:
+        >>> bernoulli_kl(torch.tensor([0.5, 0.5]), prior=0.5)
+        tensor(0.)
+    """
+    if not 0.0 < prior < 1.0:
+        raise ValueError(f"the prior of a gate must lie in (0, 1), got {prior}")
+    if not probabilities.numel():
+        return probabilities.sum()
+    p = probabilities.clamp(TINY, 1.0 - TINY)
+    return (p * (p / prior).log() + (1.0 - p) * ((1.0 - p) / (1.0 - prior)).log()).mean()
 
 
 class GraphBottleneck(nn.Module):
@@ -17,9 +68,18 @@ class GraphBottleneck(nn.Module):
         node_dim: the width of the node inputs [z_i, q_i].
         sigma2: sigma^2 of the RBF kernel.
         hidden_dim, temperature, bias, start: of the gate, see :class:`ConcreteEdgeGate`.
+        kind: one of :data:`GATES`. ``published``: rho = sigmoid((logit + noise) / t) + .5, neither clipped
+            nor trained, as in the release of the authors' paper on social recommendation (GBSR, KDD 2024); a
+            ranking takes it without noise.
+        self_loops: whether an item's edge to itself is gated too.
+        rows: one of :data:`GATE_ROWS`. ``kept``: the gated edges of every row are scaled to the sum that they
+            had, so that a gate moves weight between neighbors and closes none for all.
+        estimator: of HSIC, one of :data:`recbole_ib.bottleneck.hsic.HSIC_ESTIMATORS`.
+
+    Raises:
+        ValueError: an unknown kind or rows.
 
     Example:
-        >>> import torch
         >>> gib = GraphBottleneck(node_dim=2, sigma2=1.0, hidden_dim=4, temperature=0.2, bias=0.0)
         >>> outputs = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
         >>> round(gib(outputs, outputs).item(), 4)  # (1 - exp(-2))^2
@@ -34,14 +94,49 @@ class GraphBottleneck(nn.Module):
         temperature: float,
         bias: float,
         start: float = 0.5,
+        *,
+        kind: str = "concrete",
+        self_loops: bool = True,
+        rows: str = "free",
+        estimator: str = BIASED,
     ):
         super().__init__()
+        for value, allowed in ((kind, GATES), (rows, GATE_ROWS)):
+            if value not in allowed:
+                raise ValueError(f"a gate knows {', '.join(allowed)}, got {value!r}")
         self.sigma2 = check_sigma2(sigma2)
+        self.kind, self.self_loops, self.rows = kind, self_loops, rows
+        self.estimator, self.least_rows = estimator, least_rows(estimator)
         self.gate = ConcreteEdgeGate(node_dim, hidden_dim, temperature, bias, start)
 
-    def refine(self, graph: EdgeGraph, nodes: Tensor) -> EdgeGraph:
+    def refine(self, graph: EdgeGraph, nodes: Tensor) -> GatedGraph:
         """Return S' from S and the node inputs ``[n_items, node_dim]``."""
-        return graph.masked(self.gate(nodes, graph.structure))
+        structure = graph.structure
+        if self.kind == "published":
+            with torch.no_grad():
+                logits = self.gate.logits(nodes, structure)
+                gates = PUBLISHED_BIAS + torch.sigmoid(self.gate.drawn(logits) / self.gate.temperature)
+        else:
+            logits = self.gate.logits(nodes, structure)
+            gates = self.gate.of_logits(logits)
+        probabilities = torch.sigmoid(logits)
+        if self.self_loops:
+            return GatedGraph(structure, self._shared_out(graph, gates, None), probabilities, gates)
+        between = structure.rows != structure.cols
+        every = torch.where(between, gates, torch.ones_like(gates))
+        weights = self._shared_out(graph, every, between)
+        return GatedGraph(structure, weights, probabilities[between], gates[between])
+
+    def _shared_out(self, graph: EdgeGraph, gates: Tensor, between: Tensor | None) -> Tensor:
+        """Return the weights of S * rho, of the gated edges (``None``: all) as ``rows`` has them."""
+        weights = graph.weights * gates
+        if self.rows == "free":
+            return weights
+        s = graph.structure
+        share = torch.ones_like(gates) if between is None else between.to(gates.dtype)
+        before, after = s.row_sums(graph.weights * share), s.row_sums(weights * share)
+        factor = before / torch.where(after == 0, torch.ones_like(after), after)
+        return weights * torch.where(share > 0, factor.index_select(0, s.rows), torch.ones_like(gates))
 
     def forward(self, refined: Tensor, original: Tensor) -> Tensor:
         """Return L_GIB of DISTINCT items.
@@ -51,12 +146,15 @@ class GraphBottleneck(nn.Module):
             original: Y, ``[n, d]``, with gradient.
 
         Returns:
-            A scalar; 0 for n < 2.
+            A scalar; 0 for fewer rows than the estimate needs (2, or 4).
         """
-        if refined.shape[0] < 2:
+        if refined.shape[0] < self.least_rows:
             return refined.sum() * 0.0
-        return rbf_hsic(refined, original, sigma2=self.sigma2)
+        return rbf_hsic(refined, original, sigma2=self.sigma2, estimator=self.estimator)
 
     def extra_repr(self) -> str:
-        """Return what ``repr`` shows: sigma^2."""
-        return f"sigma2={self.sigma2}"
+        """Return what ``repr`` shows: sigma^2, and how edges are gated."""
+        return (
+            f"sigma2={self.sigma2}, kind={self.kind}, self_loops={self.self_loops}, rows={self.rows}, "
+            f"estimator={self.estimator}"
+        )

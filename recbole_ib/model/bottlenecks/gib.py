@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_ib.bottleneck import GraphBottleneck, gate_statistics
+from recbole_ib.bottleneck.graph import GATE_ROWS, GATES, GatedGraph, bernoulli_kl
+from recbole_ib.bottleneck.hsic import HSIC_ESTIMATORS
 from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.bottleneck import ITEM_GRAPH, Bottleneck, register_bottleneck
 from recbole_ib.model.layers.encoder import LinearEncoder
+from recbole_ib.model.losses import total
 from recbole_ib.model.settings import Declaration, Search, Setting
 from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph
-from recbole_ib.utils.validate import Integer, Number
+from recbole_ib.utils.validate import Bool, Integer, Number, OneOf
 
 FIGURE_6 = "figure 6 of the IBMRec paper, beta x sigma^2, arXiv 2501.12175"
 
@@ -25,8 +28,8 @@ FIGURE_6 = "figure 6 of the IBMRec paper, beta x sigma^2, arXiv 2501.12175"
 class GIB(Bottleneck):
     """Graph-level bottleneck: S' = S * rho, also to rank with, and beta HSIC(Y', Y) in L_1 (Eq. 23 to 28).
 
-    A backbone with a graph per modality has a gate for each. With a weight of 0 the gates stay, without their
-    loss.
+    Beside it, or in its place, a prior on the gates: KL(Bern(w_ij) || Bern(r)). A backbone with a graph per
+    modality has a gate for each. With a weight of 0 the gates stay, without that loss.
     """
 
     name = "gib"
@@ -49,6 +52,39 @@ class GIB(Bottleneck):
             search=Search.choice(0.10, 0.15, 0.20, 0.25, 0.30, source=FIGURE_6),
             symbol=r"$\sigma^2$ of GIB",
         ),
+        Setting(
+            "gib_estimator",
+            "biased",
+            "biased: the paper's; unbiased: 0 for independent rows; normalized: from 0 to 1 on any set",
+            OneOf(*HSIC_ESTIMATORS),
+            source="paper: biased",
+        ),
+        Setting(
+            "gate",
+            "concrete",
+            "concrete: trained; published: sigmoid + .5, not clipped and not trained, as the authors' earlier "
+            "release",
+            OneOf(*GATES),
+        ),
+        Setting(
+            "gate_self_loops",
+            True,
+            "gate the edge of an item to itself too; BPR then closes those to its neighbors",
+            Bool(),
+        ),
+        Setting(
+            "gate_rows",
+            "free",
+            "free: every edge its gate; kept: the gated edges of a row share the weight that they had",
+            OneOf(*GATE_ROWS),
+        ),
+        Setting(
+            "gate_prior_weight",
+            0.0,
+            "of KL(Bern(gate) || Bern(gate_prior)), nats an edge; 0 leaves it out",
+            Number(least=0),
+        ),
+        Setting("gate_prior", 0.7, "the keep-probability that the prior prefers", Number(above=0, below=1)),
         Setting("gate_hidden_size", 64, "hidden width of the edge gate", Integer(1)),
         Setting("gate_temperature", 0.2, "of the concrete distribution", Number(above=0)),
         Setting(
@@ -87,6 +123,9 @@ class GIB(Bottleneck):
             key.removeprefix("gate_"): config[key] for key in ("gate_temperature", "gate_bias", "gate_start")
         }
         gate |= {"sigma2": config["gib_sigma2"], "hidden_dim": config["gate_hidden_size"]}
+        gate |= {"kind": config["gate"], "rows": config["gate_rows"], "estimator": config["gib_estimator"]}
+        gate["self_loops"] = config["gate_self_loops"]
+        self.prior_weight, self.prior = config["gate_prior_weight"], config["gate_prior"]
         gates = {m: GraphBottleneck(model.embedding_size + width, **gate) for m, width in widths.items()}
         self.gates = cast("Mapping[str, GraphBottleneck]", nn.ModuleDict(gates))
 
@@ -109,24 +148,32 @@ class GIB(Bottleneck):
         )
 
     def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """Return ``gib`` of Y' and Y, the item outputs on S' and on S (Algorithm 1, line 8)."""
+        """Return ``gib`` of Y' and Y, the item outputs on S' and on S (Algorithm 1, line 8), and ``prior``."""
+        losses: dict[str, Tensor] = {}
+        if self.prior_weight:
+            rates = [bernoulli_kl(graph.probabilities, self.prior) for graph in gated(batch.refined).values()]
+            losses["prior"] = self.prior_weight * total(rates)
         if not self.weight:
-            return {}
+            return losses
         original = model.apply_item_graph(batch.encoded, batch.graph, batch.subset.nodes).item
         rows, loss = batch.item_rows(batch.items), next(iter(self.gates.values()))
-        return {"gib": self.weight * loss(F.embedding(rows, batch.outputs.item), F.embedding(rows, original))}
+        losses["gib"] = self.weight * loss(
+            F.embedding(rows, batch.outputs.item), F.embedding(rows, original)
+        )
+        return losses
 
     def diagnostics(self, model: Backbone, items: Tensor) -> dict[str, Tensor]:
         """Return :func:`recbole_ib.bottleneck.gate_statistics` of the edges of every graph."""
         latents = model.training_latents()
-        graph = model.item_graph(latents)
-        refined = model.refine(graph, latents)
-        pairs: dict[str, tuple[ItemGraph, ItemGraph]] = {"": (graph, refined)}
-        if isinstance(graph, Mapping):
-            by_modality = cast("Mapping[str, EdgeGraph]", refined)
-            pairs = {f"/{m}": (before, by_modality[m]) for m, before in graph.items()}
-        state: dict[str, Tensor] = {}
-        for suffix, graphs in pairs.items():
-            before, after = cast("tuple[EdgeGraph, EdgeGraph]", graphs)
-            state.update({f"gate/{k}{suffix}": v for k, v in gate_statistics(before, after).items()})
-        return state
+        refined = gated(model.refine(model.item_graph(latents), latents))
+        return {
+            f"gate/{name}{suffix}": value
+            for suffix, graph in refined.items()
+            for name, value in gate_statistics(graph.gates).items()
+        }
+
+
+def gated(refined: ItemGraph) -> dict[str, GatedGraph]:
+    """Return the gated graphs of S': that of all modalities under an empty name, or each under ``/name``."""
+    graphs = {f"/{m}": g for m, g in refined.items()} if isinstance(refined, Mapping) else {"": refined}
+    return {suffix: graph for suffix, graph in graphs.items() if isinstance(graph, GatedGraph)}
