@@ -290,7 +290,7 @@ class ConcatEncoder(LinearEncoder):
     Args:
         features: modality -> ``[n_items, d_m]``.
         out_dim: d.
-        normalize: scale the rows of the whole first, as in :class:`LinearEncoder`.
+        normalize: scale the rows first, every modality alike, as in :class:`LinearEncoder`.
     """
 
     LATENT = "content"

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recbole_ib.errors import ConfigurationError
-from recbole_ib.model.layers.feature_table import BLOCK_NUMBERS, HalfTable
+from recbole_ib.model.layers.feature_table import BLOCK_NUMBERS, HalfTable, unit_parts
 from recbole_ib.utils.validate import OneOf, check
 
 ROWS, COLUMNS, NONE = "rows", "columns", "none"
@@ -66,7 +65,8 @@ class FeatureScaling:
         """Return the scaled table of a latent, float32.
 
         Args:
-            parts: modality -> ``[n_items, d_m]``, put side by side. ``rows`` is of the whole.
+            parts: modality -> ``[n_items, d_m]``, put side by side; with scaled rows each of
+                them has the same share of a row's length.
             tuned: the table is trained: it does not stay in float16.
         """
         columns = (
@@ -79,9 +79,10 @@ class FeatureScaling:
         tables: Sequence[Tensor] = list(parts.values())
         if columns:
             tables = [scale(part) for scale, part in zip(columns, tables, strict=True)]
-        table = torch.cat(list(tables), dim=1) if len(tables) > 1 else tables[0]
-        table = table.float() if table.dtype == torch.float16 else table
-        return (F.normalize(table, dim=1) if self.unit else table).float()
+        tables = [table.float() if table.dtype == torch.float16 else table for table in tables]
+        if self.unit:
+            return unit_parts(tables).float()
+        return (torch.cat(tables, dim=1) if len(tables) > 1 else tables[0]).float()
 
 
 def feature_scaling(config: Any, dataset: Any) -> FeatureScaling:

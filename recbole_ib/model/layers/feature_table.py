@@ -20,7 +20,7 @@ class HalfTable(nn.Module):
 
     Args:
         parts: float16 ``[n, d_p]``, side by side; constants stay out of the state dict.
-        normalize: scale the rows of the whole to length 1, in float32.
+        normalize: scale the rows to length 1, in float32, see :func:`unit_parts`.
         columns: per part, what scales its columns before: (rows, items) -> rows.
     """
 
@@ -60,5 +60,23 @@ class HalfTable(nn.Module):
         parts = [part.float() for part in parts]
         if self.columns:
             parts = [scale(part, items) for scale, part in zip(self.columns, parts, strict=True)]
-        rows = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        return F.normalize(rows, dim=1) if self.normalize else rows
+        if self.normalize:
+            return unit_parts(parts)
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+def unit_parts(parts: Sequence[Tensor]) -> Tensor:
+    """Return rows of length 1 of parts side by side, each part with the same share of the length.
+
+    Without it the modality with the longest rows would be the whole row. A part's row of zeros stays one.
+
+    Args:
+        parts: ``[n, d_p]``.
+
+    Example:
+        >>> unit_parts([torch.tensor([[0.0, 3.0]]), torch.tensor([[1000.0]])])
+        tensor([[0.0000, 0.7071, 0.7071]])
+    """
+    if len(parts) == 1:
+        return F.normalize(parts[0], dim=1)
+    return F.normalize(torch.cat([F.normalize(part, dim=1) for part in parts], dim=1), dim=1)
