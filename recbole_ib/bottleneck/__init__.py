@@ -5,7 +5,7 @@ HSIC, edge gate, feature and graph bottlenecks, contrast, rate and redundancy.
 
 from recbole_ib.bottleneck.contrastive import conditional_contrast, two_view_contrast
 from recbole_ib.bottleneck.critics import CLUB, MINE
-from recbole_ib.bottleneck.disentangle import REDUNDANCY_ESTIMATORS, Redundancy, UniqueDecoders
+from recbole_ib.bottleneck.disentangle import REDUNDANCY_ESTIMATORS, Redundancy, UniqueDecoders, residuals
 from recbole_ib.bottleneck.feature import FeatureBottleneck, FeatureKernels, median_sigma2
 from recbole_ib.bottleneck.gate import ConcreteEdgeGate, gate_statistics
 from recbole_ib.bottleneck.graph import GraphBottleneck
@@ -17,7 +17,7 @@ from recbole_ib.bottleneck.mutual_information import (
     gaussian_information,
     infonce_bound,
 )
-from recbole_ib.bottleneck.variational import LogVarianceHead, gaussian_kl, reparameterize
+from recbole_ib.bottleneck.variational import LogVarianceHead, gaussian_kl, priced_rate, reparameterize
 
 __all__ = [
     "CLUB",
@@ -41,9 +41,11 @@ __all__ = [
     "hsic",
     "infonce_bound",
     "median_sigma2",
+    "priced_rate",
     "rbf_hsic",
     "rbf_kernel",
     "reparameterize",
+    "residuals",
     "two_view_contrast",
     "unbiased_hsic",
 ]

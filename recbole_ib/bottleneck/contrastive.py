@@ -28,7 +28,9 @@ class KnownPositives(NamedTuple):
     columns: Tensor
 
 
-def known_positives(interactions: KnownPositives, users: Tensor, items: Tensor, n_items: int) -> KnownPositives:
+def known_positives(
+    interactions: KnownPositives, users: Tensor, items: Tensor, n_items: int
+) -> KnownPositives:
     """Return which of the batch's items each pair's user is known to like.
 
     Args:
@@ -160,7 +162,7 @@ class _Logits(NamedTuple):
 
 
 class _SoftmaxContrast(torch.autograd.Function):
-    """``cross_entropy(logits, positives)`` of unit rows ``[b, d]`` and ``[n, d]`` -> a scalar, block by block.
+    """``cross_entropy(logits, positives)`` of unit rows ``[b, d]``, ``[n, d]`` -> a scalar, block by block.
 
     A CPU never holds the b x n logits.
 

@@ -17,6 +17,10 @@ from recbole_ib.bottleneck.kernels import check_sigma2
 REDUNDANCY_ESTIMATORS = ("mine", "club", "hsic")
 
 
+#: a regression on rows that do not vary is none
+SMALLEST_VARIANCE = 1e-12
+
+
 class UniqueDecoders(nn.Module):
     """Decoder MLP per modality: o_m = D_m(z_m), for L_U = sum_m E[-log p(y | z_m)] (MRdIB).
 
@@ -78,6 +82,35 @@ class UniqueDecoders(nn.Module):
     def extra_repr(self) -> str:
         """Return what ``repr`` shows: the widths."""
         return f"in_dims={self.in_dims}"
+
+
+def residuals(rows: Tensor, given: Tensor, ridge: float = 1e-3) -> Tensor:
+    """Return what a ridge regression on ``given`` leaves of some rows, by columns: Z - G (G'G + a I)^-1 G'Z.
+
+    Both are centered first, a = ridge tr(G'G) / e. The dependence of two residuals is a partial one: what
+    both sides share through ``given`` is gone.
+
+    Args:
+        rows: Z, ``[n, d]``, with gradient.
+        given: G, ``[n, e]``, a constant.
+        ridge: a's share of the mean variance, > 0.
+
+    Returns:
+        ``[n, d]``.
+
+    Example:
+        >>> given = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
+        >>> own = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
+        >>> residuals(3 * given + own, given, ridge=1e-6).round(decimals=3).flatten()
+        tensor([ 1.,  1., -1., -1.])
+    """
+    given = (given - given.mean(dim=0)).detach().to(rows.dtype)
+    rows = rows - rows.mean(dim=0)
+    gram = given.T @ given
+    width = gram.shape[0]
+    added = ridge * gram.diagonal().mean().clamp_min(SMALLEST_VARIANCE)
+    gram = gram + added * torch.eye(width, dtype=gram.dtype, device=gram.device)
+    return rows - given @ torch.linalg.solve(gram, given.T @ rows)
 
 
 class Redundancy(nn.Module):

@@ -256,9 +256,7 @@ class _TwoSides(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y, *products = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plain = ctx.form.plain(
-                differentiable_kernel(x, ctx.sigma2), differentiable_kernel(y, ctx.sigma2)
-            )
+            plain = ctx.form.plain(differentiable_kernel(x, ctx.sigma2), differentiable_kernel(y, ctx.sigma2))
             needed = [
                 side if need else None for side, need in zip((x, y), ctx.needs_input_grad, strict=False)
             ]

@@ -29,11 +29,39 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
         >>> gaussian_kl(torch.tensor([[0.0, 0.0], [1.0, 2.0]]), torch.zeros(2, 2))
         tensor([0.0000, 2.5000])
     """
+    return _rates(mean, log_variance).sum(dim=1)
+
+
+def priced_rate(mean: Tensor, log_variance: Tensor, free_bits: float = 0.0) -> Tensor:
+    """Return the mean rate of some rows, beyond what is free in each of the d numbers (Kingma et al. 2016).
+
+    sum_d max(f, mean_i KL_id) - d f, with KL_id as in :func:`gaussian_kl`: a number whose rate is below f
+    has no gradient, so a latent is not driven to the prior altogether.
+
+    Args:
+        mean: mu, ``[n, d]``, n >= 1.
+        log_variance: log s^2, ``[n, d]``.
+        free_bits: f >= 0, in nats.
+
+    Returns:
+        A scalar >= 0, in nats a row.
+
+    Example:
+        >>> priced_rate(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2), free_bits=0.5)
+        tensor(1.5000)
+    """
+    if not free_bits:
+        return gaussian_kl(mean, log_variance).mean()
+    return (_rates(mean, log_variance).mean(dim=0) - free_bits).clamp_min(0.0).sum()
+
+
+def _rates(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return KL of every number, ``[n, d]``."""
     _check(mean, log_variance)
     if mean.ndim != 2:
         raise ValueError(f"the mean and the log variance must be [n, d], got {tuple(mean.shape)}")
     # expm1: exp(l) - 1 loses all its digits around l = 0, which is where this term pulls to
-    return 0.5 * (mean.square() + torch.expm1(log_variance) - log_variance).sum(dim=1)
+    return 0.5 * (mean.square() + torch.expm1(log_variance) - log_variance)
 
 
 def reparameterize(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -1,7 +1,18 @@
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 
-from recbole_ib.bottleneck import CLUB, MINE, REDUNDANCY_ESTIMATORS, Redundancy, UniqueDecoders, gaussian_information, rbf_hsic
+from recbole_ib.bottleneck import (
+    CLUB,
+    MINE,
+    REDUNDANCY_ESTIMATORS,
+    Redundancy,
+    UniqueDecoders,
+    gaussian_information,
+    rbf_hsic,
+    residuals,
+)
 
 #: names as users may give them: a dot, and a name that a ModuleDict has for itself
 IN_DIMS = {"visual.clip": 5, "keys": 3, "audio": 4}
@@ -315,3 +326,33 @@ def test_without_redundancy_the_latents_keep_sharing():
     assert after[0] > 0.8
     assert after[1] > 0.2
     assert after[2] > 0.94
+
+
+def test_residuals_are_those_of_a_ridge_regression():
+    torch.manual_seed(0)
+    rows, given = torch.randn(30, 4, dtype=torch.double), torch.randn(30, 3, dtype=torch.double) + 2.0
+    centered = (given - given.mean(dim=0)).numpy()
+    alpha = 0.05 * np.trace(centered.T @ centered) / 3
+    expected = rows.numpy() - Ridge(alpha=alpha).fit(given.numpy(), rows.numpy()).predict(given.numpy())
+    np.testing.assert_allclose(residuals(rows, given, ridge=0.05).numpy(), expected, atol=1e-10)
+    assert torch.autograd.gradcheck(lambda z: residuals(z, given), (rows.requires_grad_(),))
+    assert bool(torch.isfinite(residuals(rows, torch.zeros(30, 3, dtype=torch.double))).all())
+
+
+def test_given_what_interactions_tell_only_the_irrelevant_redundancy_is_left():
+    """Both latents show a relevant and an irrelevant factor; given the relevant one, HSIC falls where nothing else is shared."""
+    torch.manual_seed(0)
+    relevant, irrelevant = torch.randn(300, 2), torch.randn(300, 2)
+
+    def shared(*parts):
+        both = [torch.cat([p + 0.1 * torch.randn_like(p) for p in parts], dim=1) for _ in range(2)]
+        plain = rbf_hsic(*both, sigma2=1.0, estimator="normalized")
+        left = [residuals(z, relevant) for z in both]
+        return float(plain), float(rbf_hsic(*left, sigma2=1.0, estimator="normalized"))
+
+    plain, left = shared(relevant)
+    assert plain > 0.9
+    assert left < 0.05
+    plain, left = shared(relevant, irrelevant)
+    assert plain > 0.9
+    assert left > 0.8

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from recbole_ib.bottleneck import LogVarianceHead, gaussian_kl, reparameterize
+from recbole_ib.bottleneck import LogVarianceHead, gaussian_kl, priced_rate, reparameterize
 
 
 def doubles(*shape, **options):
@@ -185,3 +185,32 @@ def test_scaled_rows_are_rows_scaled_first():
     torch.nn.init.normal_(head.weight)
     x, scale = torch.randn(5, 7), torch.rand(5, 1)
     torch.testing.assert_close(head(x, scale), head(x * scale))
+
+
+def test_priced_rate_is_the_mean_rate_beyond_what_is_free():
+    torch.manual_seed(0)
+    mean, log_variance = torch.randn(7, 3, dtype=torch.double), torch.randn(7, 3, dtype=torch.double)
+    expected = 0.0
+    for d in range(3):
+        rate = sum(
+            float(m) ** 2 + math.exp(float(v)) - 1 - float(v) for m, v in zip(mean[:, d], log_variance[:, d], strict=True)
+        )
+        expected += max(0.0, rate / 14 - 0.9)
+    assert float(priced_rate(mean, log_variance, 0.9)) == pytest.approx(expected, rel=1e-9)
+    assert float(priced_rate(mean, log_variance)) == pytest.approx(float(gaussian_kl(mean, log_variance).mean()))
+    leaves = [x.requires_grad_() for x in (mean, log_variance)]
+    assert torch.autograd.gradcheck(lambda m, v: priced_rate(m, v, 0.9), leaves)
+
+
+def test_what_is_free_is_kept_and_the_rest_is_forgotten():
+    """Minimized alone, the rate of every number falls to the free bits, and not to 0."""
+    torch.manual_seed(0)
+    for free in (0.0, 0.4):
+        mean = torch.randn(50, 2).requires_grad_()
+        optimizer = torch.optim.SGD([mean], lr=1.0)
+        for _ in range(400):
+            optimizer.zero_grad()
+            priced_rate(mean, torch.zeros(50, 2), free).backward()
+            optimizer.step()
+        left = 0.5 * mean.detach().square().mean(dim=0)
+        torch.testing.assert_close(left, torch.full((2,), free), atol=0.02, rtol=0.0)

@@ -211,4 +211,4 @@ class GRCN(MultimodalRecommender):
 
     def user_content(self) -> UserContent:
         """Return the users' preferences by modality."""
-        return content_per_modality(self.preference, self.encoder)
+        return content_per_modality(self.preference, self.encoder, self.user_embedding)

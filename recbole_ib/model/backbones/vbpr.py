@@ -102,4 +102,5 @@ class VBPR(MultimodalRecommender):
         return UserContent(
             lambda users: table(users)[:, self.embedding_size :],
             lambda: [table.weight, *self.encoder.parameters()],
+            lambda users: table(users)[:, : self.embedding_size],
         )

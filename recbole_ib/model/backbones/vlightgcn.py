@@ -87,4 +87,4 @@ class VLightGCN(MultimodalRecommender):
     def user_content(self) -> UserContent:
         """Return C, a table of its own."""
         table = self.user_preference
-        return UserContent(table, lambda: [table.weight, *self.encoder.parameters()])
+        return UserContent(table, lambda: [table.weight, *self.encoder.parameters()], self.user_embedding)

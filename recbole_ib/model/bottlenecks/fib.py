@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_ib.bottleneck import FeatureBottleneck, FeatureKernels, conditional_contrast
+from recbole_ib.bottleneck import FeatureBottleneck, FeatureKernels, conditional_contrast, median_sigma2
+from recbole_ib.bottleneck.contrastive import KnownPositives, inclusion_log_probability, known_positives
+from recbole_ib.bottleneck.hsic import HSIC_ESTIMATORS
+from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.bottleneck import LATENTS, Bottleneck, register_bottleneck
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.settings import Declaration, Search, Setting
 from recbole_ib.model.types import Backbone, Batch, NamedLosses, Phase
 from recbole_ib.model.user_content import UserContent
-from recbole_ib.utils.validate import Number
+from recbole_ib.utils.validate import AnyOf, Bool, Number, OneOf
 
+#: the value of ``sigma2`` that takes it from the features
+MEDIAN = "median"
+#: rows whose distances the median is of
+MEDIAN_ROWS = 2000
 FIGURE_5 = "figure 5 of the IBMRec paper, alpha x sigma^2, arXiv 2501.12175"
 
 
@@ -41,10 +49,17 @@ class FIB(Bottleneck):
             symbol=r"$\alpha$",
         ),
         Setting(
+            "fib_estimator",
+            "biased",
+            "biased: the paper's; unbiased: 0 for independent rows; normalized: from 0 to 1 on any set",
+            OneOf(*HSIC_ESTIMATORS),
+            source="paper: biased",
+        ),
+        Setting(
             "sigma2",
             0.15,
-            "sigma^2 of the FIB kernel",
-            Number(above=0),
+            "sigma^2 of the FIB kernel; median: half the features' median squared distance",
+            AnyOf(Number(above=0), OneOf(MEDIAN)),
             source="paper: Clothing .25, Sports .20, Baby .15",
             search=Search.choice(0.10, 0.15, 0.20, 0.25, 0.30, source=FIGURE_5),
             symbol=r"$\sigma^2$ of FIB",
@@ -64,6 +79,27 @@ class FIB(Bottleneck):
             Number(least=0),
         ),
         Setting(
+            "contrastive_negatives",
+            "batch",
+            "batch: the batch's other items; unknown: of these the ones that the user is not known to like",
+            OneOf("batch", "unknown"),
+            source="paper: batch",
+        ),
+        Setting(
+            "contrastive_correction",
+            False,
+            "subtract log P(an item stands in a batch) from its logit: popular items are drawn more often",
+            Bool(),
+            source="paper: no",
+        ),
+        Setting(
+            "contrastive_condition",
+            "none",
+            "collaborative: add the ids' score to the logits: content is to explain what ids do not (Eq. 17)",
+            OneOf("none", "collaborative"),
+            source="paper: none",
+        ),
+        Setting(
             "kernel_memory",
             1.0,
             "GiB for the features' kernels, kept for the whole run where all n_items^2 numbers fit; 0: "
@@ -79,8 +115,9 @@ class FIB(Bottleneck):
         super().__init__(model, config, dataset)
         self.weight, self.rate = config["fib_weight"], config["contrastive_rate"]
         self.temperature = config["contrastive_temperature"]
-        self.loss, encoder = FeatureBottleneck(config["sigma2"]), model.feature_encoder
+        encoder = model.feature_encoder
         masks = encoder.masks(dataset)
+        self.loss = FeatureBottleneck(_sigma2(config, encoder, masks), config["fib_estimator"])
         for name, mask in masks.items():
             self.register_buffer(f"mask_{name}", mask, persistent=False)
         self.register_buffer("has_content", any_feature(dataset), persistent=False)
@@ -88,11 +125,34 @@ class FIB(Bottleneck):
         widths = {} if encoder.tuned else encoder.widths
         memory = config["kernel_memory"] * 2**30 / len(masks)
         self.kernels = FeatureKernels(self.loss.sigma2, model.n_items, widths, memory)
-        if model.user_content() is None:
+        content = model.user_content()
+        self.conditioned = config["contrastive_condition"] == "collaborative"
+        if self.conditioned and (content is None or content.ids is None):
+            raise ConfigurationError(
+                f"contrastive_condition: collaborative needs user and item ids that are scored, and "
+                f"{config['model']} has none; set contrastive_condition: none"
+            )
+        self.unknown_alone, self.corrected = False, False
+        if content is not None and self.rate:
+            self._know(dataset, config, model.n_items)
+        if content is None:
             model.logger.info(
                 f"{config['model']}: the users have no preferences in the space of the item latents, so FIB "
                 "is HSIC(Z, M) alone, without L_2"
             )
+
+    def _know(self, dataset: Any, config: Any, n_items: int) -> None:
+        """Keep which items each user likes, and how often an item stands in a batch, as the keys ask."""
+        matrix = dataset.inter_matrix(form="csr")
+        if config["contrastive_negatives"] == "unknown":
+            for name, array in (("known_pointers", matrix.indptr), ("known_items", matrix.indices)):
+                self.register_buffer(name, torch.from_numpy(array).long(), persistent=False)
+            self.unknown_alone = True
+        if config["contrastive_correction"]:
+            counts = torch.bincount(torch.from_numpy(matrix.indices).long(), minlength=n_items)
+            offsets = inclusion_log_probability(counts, int(config["train_batch_size"]))
+            self.register_buffer("inclusion", offsets, persistent=False)
+            self.corrected = True
 
     def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Return ``fib``, every modality on the items that have it (Algorithm 1, line 7)."""
@@ -125,6 +185,36 @@ class FIB(Bottleneck):
         known = self.has_content[interaction[model.ITEM_ID]]
         items, positives = torch.unique(interaction[model.ITEM_ID][known], return_inverse=True)
         content = torch.cat(list(model.training_latents(items).values()), dim=1)
-        content_rows = cast("UserContent", model.user_content()).rows
-        users = content_rows(interaction[model.USER_ID][known])
-        return NamedLosses({"contrastive": conditional_contrast(users, content, positives, self.temperature)})
+        of_users, users = cast("UserContent", model.user_content()), interaction[model.USER_ID][known]
+        left_out, condition = None, None
+        if self.unknown_alone:
+            liked = KnownPositives(*map(self.get_buffer, ("known_pointers", "known_items")))
+            left_out = known_positives(liked, users, items, model.n_items)
+        if self.conditioned:
+            ids = cast("Callable[[Tensor], Tensor]", of_users.ids)
+            with torch.no_grad():
+                condition = ids(users), model.item_embedding(items)
+        loss = conditional_contrast(
+            of_users.rows(users),
+            content,
+            positives,
+            self.temperature,
+            left_out=left_out,
+            offsets=self.get_buffer("inclusion")[items] if self.corrected else None,
+            condition=condition,
+        )
+        return NamedLosses({"contrastive": loss})
+
+
+def _sigma2(config: Any, encoder: Any, masks: Mapping[str, Tensor]) -> float | dict[str, float]:
+    """Return sigma^2 of the key, or by latent name half the median squared distance of up to 2,000 rows."""
+    if config["sigma2"] != MEDIAN:
+        return config["sigma2"]
+    found = {}
+    for name, mask in masks.items():
+        items = mask.nonzero().flatten()
+        # evenly spaced rows: the same in every process and after a resume
+        items = items[torch.linspace(0, items.numel() - 1, min(MEDIAN_ROWS, items.numel())).long()]
+        rows = encoder.features(items)[name] if items.numel() > 1 else None
+        found[name] = 1.0 if rows is None else median_sigma2(rows)
+    return found

@@ -62,8 +62,7 @@ class GIB(Bottleneck):
         Setting(
             "gate",
             "concrete",
-            "concrete: trained; published: sigmoid + .5, not clipped and not trained, as the authors' earlier "
-            "release",
+            "concrete: trained; published: sigmoid + .5, not clipped, not trained (GBSR's release)",
             OneOf(*GATES),
         ),
         Setting(
@@ -148,7 +147,7 @@ class GIB(Bottleneck):
         )
 
     def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """Return ``gib`` of Y' and Y, the item outputs on S' and on S (Algorithm 1, line 8), and ``prior``."""
+        """Return ``gib`` of Y' and Y, the item outputs on S' and S (Algorithm 1, line 8), and ``prior``."""
         losses: dict[str, Tensor] = {}
         if self.prior_weight:
             rates = [bernoulli_kl(graph.probabilities, self.prior) for graph in gated(batch.refined).values()]
@@ -157,9 +156,7 @@ class GIB(Bottleneck):
             return losses
         original = model.apply_item_graph(batch.encoded, batch.graph, batch.subset.nodes).item
         rows, loss = batch.item_rows(batch.items), next(iter(self.gates.values()))
-        losses["gib"] = self.weight * loss(
-            F.embedding(rows, batch.outputs.item), F.embedding(rows, original)
-        )
+        losses["gib"] = self.weight * loss(F.embedding(rows, batch.outputs.item), F.embedding(rows, original))
         return losses
 
     def diagnostics(self, model: Backbone, items: Tensor) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_ib.bottleneck import Redundancy, UniqueDecoders, gaussian_kl
+from recbole_ib.bottleneck import Redundancy, UniqueDecoders, gaussian_kl, priced_rate, residuals
 from recbole_ib.model.bottleneck import LATENTS, Bottleneck, batch_subset_of, register_bottleneck
 from recbole_ib.model.bottlenecks.mrdib_backbone import (
     check_parts,
@@ -46,12 +46,12 @@ class MRdIB(Bottleneck):
         sum_m BPR(x_u, D_m(z_m))
 
     L_backbone on the drawn latents is the synergistic term. KL and I are of the batch's distinct positive
-    items that have the feature; KL summed over latent dimensions. I is estimated by ``redundancy_estimator``:
-    ``mine`` (a lower bound: its critic maximizes it in a step of its own before the model's, and the encoders
-    minimize it where it is above 0), ``club`` (an upper bound, likewise with a step of its own) or ``hsic``.
-    D_m is a decoder per modality, scored by the users' output rows x_u. A weight of 0 leaves out its
-    term with all its parts: without KL the latents are not stochastic, without redundancy there is no critic
-    and no step of its own.
+    items that have the feature; KL summed over latent dimensions, or their mean. I is estimated by
+    ``redundancy_estimator``: ``mine`` (a lower bound: its critic maximizes it in a step of its own before the
+    model's, and the encoders minimize it where it is above 0), ``club`` (an upper bound, likewise with a step
+    of its own) or ``hsic``. D_m is a decoder per modality, scored by the users' output rows x_u. A weight of
+    0 leaves out its term with all its parts: without KL the latents are not stochastic, without redundancy
+    there is no critic and no step of its own.
 
     Raises:
         ConfigurationError: the backbone has no latents by modality, or a redundancy would be of one modality.
@@ -68,6 +68,11 @@ class MRdIB(Bottleneck):
         super().__init__(model, config, dataset)
         self.kl_weight, self.redundancy_weight = config["kl_weight"], config["redundancy_weight"]
         self.unique_weight, self.critic_rate = config["unique_weight"], config["critic_rate"]
+        self.kl_mean, self.free_bits = config["kl_reduction"] == "mean", config["free_bits"]
+        self.conditioned = config["redundancy_condition"] == "collaborative"
+        self.kl_warmup = config["kl_warmup"]
+        # in the state dict, so that a resumed run goes on with the weight it had
+        self.register_buffer("kl_batches", torch.zeros((), dtype=torch.long))
         self._cached: CachedPosterior | None = None
         for m in model.modalities:
             self.register_buffer(f"with_feature_{m}", dataset.has_feature[m], persistent=False)
@@ -76,7 +81,12 @@ class MRdIB(Bottleneck):
             check_parts(model, initial)
         with_feature = {m: self._with_feature(m) for m in initial}
         self.gaussian = GaussianLatents(
-            model.feature_encoder, initial, with_feature, config["prior_scale"], config_noise(config)
+            model.feature_encoder,
+            initial,
+            with_feature,
+            config["prior_scale"],
+            config_noise(config),
+            config["noise_input"],
         )
         widths = {m: z.shape[1] for m, z in initial.items()}
         self.redundancy = make_redundancy(config, widths) if self.redundancy_weight else None
@@ -119,15 +129,22 @@ class MRdIB(Bottleneck):
         losses: dict[str, Tensor] = {}
         latents = cast("DrawnLatents", batch.latents)
         if self.kl_weight:
-            losses["kl"] = self.kl_weight * self.kl(
+            losses["kl"] = self._kl_weight() * self.kl(
                 latents.posterior, batch.items, batch.latent_rows(batch.items)
             )
         if self.redundancy is not None:
-            shared = self._shared_rows(latents.draws, batch.items, batch.latent_rows)
+            shared = self._shared_rows(model, latents.draws, batch.items, batch.latent_rows)
             losses["redundancy"] = self.redundancy_weight * self.redundancy(shared)
         if self.decoders is not None:
             losses["unique"] = self.unique_weight * self.unique_loss(model, batch)
         return losses
+
+    def _kl_weight(self) -> float:
+        """Return a_1 of this batch: a linear warm-up, so that the means learn before they are priced."""
+        if not self.kl_warmup or not self.training:
+            return self.kl_weight
+        self.kl_batches += 1
+        return self.kl_weight * min(1.0, int(self.kl_batches) / self.kl_warmup)
 
     def kl(self, posterior: Posterior, items: Tensor, rows: Tensor) -> Tensor:
         """Return sum_m mean_i KL(q(z_m|x_i) || N(0, I)) of the ``items`` that have m, at ``rows``."""
@@ -136,7 +153,8 @@ class MRdIB(Bottleneck):
             known = rows[self._with_feature(m)[items]]
             if known.numel():
                 log_variance = F.embedding(known, posterior.log_variances[m])
-                divergence = divergence + gaussian_kl(F.embedding(known, mean), log_variance).mean()
+                rate = priced_rate(F.embedding(known, mean), log_variance, self.free_bits)
+                divergence = divergence + (rate / mean.shape[1] if self.kl_mean else rate)
         return divergence
 
     def unique_loss(self, model: Backbone, batch: Batch) -> Tensor:
@@ -150,15 +168,23 @@ class MRdIB(Bottleneck):
         return total(bpr(users, positive, negative) for positive, negative in pairs)
 
     def _shared_rows(
-        self, draws: Mapping[str, Tensor], items: Tensor, rows: Callable[[Tensor], Tensor]
+        self,
+        model: Backbone,
+        draws: Mapping[str, Tensor],
+        items: Tensor,
+        rows: Callable[[Tensor], Tensor],
     ) -> dict[str, Tensor]:
         """Return the draws of those of the distinct ``items`` that have every modality; ``rows``.
 
-        Items -> rows of the draws.
+        Items -> rows of the draws. With ``redundancy_condition`` without what the items' ids explain.
         """
-        known = torch.stack([self._with_feature(m)[items] for m in draws]).all(dim=0)
-        shared = rows(items[known])
-        return {m: F.embedding(shared, z) for m, z in draws.items()}
+        items = items[torch.stack([self._with_feature(m)[items] for m in draws]).all(dim=0)]
+        shared = rows(items)
+        found = {m: F.embedding(shared, z) for m, z in draws.items()}
+        if self.conditioned and items.numel():
+            ids = model.item_embedding(items).detach()
+            found = {m: residuals(z, ids) for m, z in found.items()}
+        return found
 
     # -- the critic's step -----------------------------------------------------------------------------------
 
@@ -181,7 +207,7 @@ class MRdIB(Bottleneck):
         self._cached = CachedPosterior(interaction, rows, posterior)
         with torch.no_grad():
             draws = self.gaussian.draw(posterior.at(positions(items, rows)))
-        shared = self._shared_rows(draws, items, lambda known: positions(known, items))
+        shared = self._shared_rows(model, draws, items, lambda known: positions(known, items))
         return NamedLosses({"critic": cast("Redundancy", self.redundancy).critic_loss(shared)})
 
     def diagnostics(self, model: Backbone, items: Tensor) -> dict[str, Tensor]:
@@ -193,7 +219,7 @@ class MRdIB(Bottleneck):
             state[f"kl/{m}"] = gaussian_kl(latents.posterior.means[m][known], log_variance[known]).mean()
             state[f"noise/{m}"] = (0.5 * log_variance[known]).exp().mean()
         if self.redundancy is not None:
-            shared = self._shared_rows(latents.draws, items, lambda chosen: positions(chosen, items))
+            shared = self._shared_rows(model, latents.draws, items, lambda chosen: positions(chosen, items))
             estimates = self.redundancy.estimates(shared)
             state.update({f"redundancy/{pair}": value for pair, value in estimates.items()})
         return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recbole_ib.model.layers.gaussian_latents import NOISE_INPUTS
 from recbole_ib.model.settings import Search, Setting
 from recbole_ib.utils.validate import AnyOf, Integer, Number, OneOf
 
@@ -39,6 +40,33 @@ SETTINGS = (
         source="paper, MGCN: .005",
         search=WEIGHTS,
         symbol="$a_3$",
+    ),
+    Setting(
+        "kl_reduction",
+        "sum",
+        "of KL over the d numbers of a latent: sum, or mean, which does not grow with d",
+        OneOf("sum", "mean"),
+        source="paper: not said",
+    ),
+    Setting("kl_warmup", 0, "batches in which a_1 grows from 0 to kl_weight", Integer(0)),
+    Setting(
+        "free_bits",
+        0.0,
+        "nats of every number of a latent, in the mean of a batch, that KL does not price",
+        Number(least=0),
+    ),
+    Setting(
+        "noise_input",
+        "features",
+        "what the head of sigma reads: the features, or the latent's mean, which costs next to nothing",
+        OneOf(*NOISE_INPUTS),
+    ),
+    Setting(
+        "redundancy_condition",
+        "none",
+        "collaborative: I of what the item's id row does not explain: what modalities rightly share is kept",
+        OneOf("none", "collaborative"),
+        source="paper: none",
     ),
     Setting(
         "prior_scale",

@@ -19,6 +19,8 @@ INITIAL = "initial"
 SMALLEST_SCALE = 1e-6
 #: the range of log sigma^2, and the one that it may start in, in units of the prior
 LOG_VARIANCE, START = (-24.0, 6.0), (-22.0, 4.0)
+#: what the heads of log sigma^2 read
+NOISE_INPUTS = ("features", "latent")
 
 
 class Posterior(NamedTuple):
@@ -51,7 +53,8 @@ class DrawnLatents(dict[str, Tensor]):
 class GaussianLatents(nn.Module):
     """z_m = s (mu_m + sigma_m eps), one Gaussian per modality (MRdIB).
 
-    s mu_m is the encoder's own projection, and log sigma_m^2 a linear head on the features.
+    s mu_m is the encoder's own projection, and log sigma_m^2 a linear head on the features, or on mu_m: a
+    trunk with two heads, as usual in variational encoders (Alemi et al., ICLR 2017).
 
     Args:
         encoder: of the backbone; not part of this module.
@@ -60,6 +63,7 @@ class GaussianLatents(nn.Module):
         prior_scale: s, in units of the backbone's latents; :data:`INITIAL`: their own spread at the start.
         initial_noise: sigma at the start, as a part of that spread; ``None``: the latents are their means,
             nothing is drawn.
+        noise_input: one of :data:`NOISE_INPUTS`.
     """
 
     def __init__(
@@ -69,8 +73,10 @@ class GaussianLatents(nn.Module):
         own: Mapping[str, Tensor],
         prior_scale: float | str,
         initial_noise: float | None,
+        noise_input: str = "features",
     ):
         super().__init__()
+        self.reads_latents = noise_input == "latent"
         # the root of the sum over the number, not of the mean: without any item that has the modality it is 0
         known = {m: z[own[m]] for m, z in initial.items()}
         spread = {m: float((z.square().sum() / max(1, z.numel())).sqrt()) for m, z in known.items()}
@@ -83,10 +89,12 @@ class GaussianLatents(nn.Module):
             return
         self.variance = nn.ModuleDict()
         for m, x in encoder.part_features().items():
-            self.register_buffer(f"unit_scale_{m}", unit_scale(x), persistent=False)
+            if not self.reads_latents:
+                self.register_buffer(f"unit_scale_{m}", unit_scale(x), persistent=False)
             start = 2 * math.log(max(initial_noise * spread[m], SMALLEST_SCALE) / self.scale(m))
+            width = initial[m].shape[1] if self.reads_latents else x.shape[1]
             self.variance[m] = LogVarianceHead(
-                x.shape[1], initial[m].shape[1], LOG_VARIANCE, min(max(start, START[0]), START[1])
+                width, initial[m].shape[1], LOG_VARIANCE, min(max(start, START[0]), START[1])
             )
 
     def scale(self, modality: str) -> Tensor:
@@ -96,6 +104,11 @@ class GaussianLatents(nn.Module):
     def posterior(self, encoder: ModalityEncoder, items: Tensor | None) -> Posterior:
         """Return mu and log sigma^2 of the given items, or of all."""
         means = {m: z / self.scale(m) for m, z in encoder.parts(items).items()}
+        if self.reads_latents and self.variance is not None:
+            # constants, of length 1: noise levels shape no projection and do not depend on its scale
+            rows = {m: mean.detach() for m, mean in means.items()}
+            heads = self.variance.items()
+            return Posterior(means, {m: head(rows[m], unit_scale(rows[m])) for m, head in heads})
         return Posterior(means, self.log_variances(encoder, items))
 
     def log_variances(self, encoder: ModalityEncoder, items: Tensor | None = None) -> dict[str, Tensor]:
