@@ -39,6 +39,9 @@ class RegisteredEncoder:
         return isinstance(value, str) and value in ENCODERS
 
 
+#: what a term of a bottleneck is conditioned on; RecBole reads the word none as no value
+NONE_OR_COLLABORATIVE = AnyOf(OneOf("none", "collaborative"), Unset(), what="allowed: none, collaborative")
+
 # -- of several models ---------------------------------------------------------------------------------------
 
 EMBEDDING_SIZE = Setting("embedding_size", 64, "width d of the embeddings", Integer(1))
@@ -82,6 +85,13 @@ NORMALIZE_FEATURES = Setting(
     ROWS,
     "rows: to length 1 before the projection; columns: each standardized before that",
     SCALING_WORD,
+)
+KERNEL_MEMORY = Setting(
+    "kernel_memory",
+    1.0,
+    "GiB for the features' kernels, kept for the whole run where all n_items^2 numbers fit; 0: computed in "
+    "every batch",
+    Number(least=0),
 )
 CL_TEMPERATURE = Setting("cl_temperature", 0.2, "temperature of the contrast", Number(above=0))
 

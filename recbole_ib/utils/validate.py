@@ -206,7 +206,8 @@ class AnyOf:
 
     @property
     def short(self) -> str:
-        return " | ".join(kind.short for kind in self.kinds)
+        words = [word for kind in self.kinds for word in kind.short.split(" | ")]
+        return " | ".join(dict.fromkeys(words))
 
     def contains(self, value: object) -> bool:
         return any(kind.contains(value) for kind in self.kinds)

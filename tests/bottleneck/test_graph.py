@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from recbole_ib.bottleneck import GraphBottleneck, hsic, rbf_kernel
+from recbole_ib.bottleneck.graph import bernoulli_kl
 from recbole_ib.graph import EdgeGraph, EdgeStructure
 
 
@@ -58,3 +59,89 @@ def test_learns_to_drop_planted_wrong_edges(seed):
     rho = gib.eval().gate(nodes, structure).detach()
     same = group[structure.rows] == group[structure.cols]
     assert float(rho[same].mean()) > float(rho[~same].mean()) + 0.3
+
+
+def graph_with_loops():
+    """Four items: every row has a loop and two neighbors, with weights of their own."""
+    rows = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3])
+    cols = torch.tensor([0, 1, 2, 1, 0, 3, 2, 0, 3, 3, 1, 2])
+    structure = EdgeStructure(rows, cols, 4)
+    return EdgeGraph(structure, 0.2 + torch.rand(structure.n_edges))
+
+
+def gates_of(**settings):
+    torch.manual_seed(0)
+    return GraphBottleneck(3, sigma2=0.3, hidden_dim=8, temperature=0.5, bias=0.0, **settings)
+
+
+def test_loops_that_are_not_gated_keep_their_weight():
+    gib, graph, nodes = gates_of(self_loops=False), graph_with_loops(), torch.randn(4, 3)
+    refined = gib.refine(graph, nodes)
+    loops = graph.structure.rows == graph.structure.cols
+    torch.testing.assert_close(refined.weights[loops], graph.weights[loops])
+    assert bool((refined.weights[~loops] < graph.weights[~loops]).all())
+    assert refined.probabilities.shape == refined.gates.shape == (8,)
+    torch.testing.assert_close(refined.weights[~loops], graph.weights[~loops] * refined.gates)
+
+
+@pytest.mark.parametrize("self_loops", [True, False])
+def test_kept_rows_move_weight_between_neighbors(self_loops):
+    gib, graph, nodes = gates_of(self_loops=self_loops, rows="kept"), graph_with_loops(), torch.randn(4, 3)
+    refined = gib.refine(graph, nodes)
+    s = graph.structure
+    torch.testing.assert_close(s.row_sums(refined.weights), s.row_sums(graph.weights))
+    loops = s.rows == s.cols
+    same = torch.isclose(refined.weights[loops], graph.weights[loops])
+    assert bool(same.all()) != self_loops
+    # the shares of a row's gated edges are those of S * rho
+    of_row = (s.rows == 0) & (~loops if not self_loops else torch.ones_like(loops))
+    gated = refined.gates if self_loops else torch.ones(s.n_edges).masked_scatter(~loops, refined.gates)
+    wanted = (graph.weights * gated)[of_row]
+    torch.testing.assert_close(refined.weights[of_row] / refined.weights[of_row].sum(), wanted / wanted.sum())
+
+
+def test_rows_whose_gates_are_all_closed_are_finite():
+    gib, graph = gates_of(rows="kept").eval(), graph_with_loops()
+    with torch.no_grad():
+        gib.gate.output.bias.fill_(-200.0)
+    refined = gib.refine(graph, torch.randn(4, 3))
+    assert bool(torch.isfinite(refined.weights).all())
+
+
+def test_the_published_gate_is_neither_clipped_nor_trained():
+    gib, graph, nodes = gates_of(kind="published"), graph_with_loops(), torch.randn(4, 3, requires_grad=True)
+    refined = gib.refine(graph, nodes)
+    assert not refined.gates.requires_grad
+    assert not refined.weights.requires_grad
+    drawn = torch.stack([gib.refine(graph, nodes).gates for _ in range(300)])
+    assert 0.5 <= float(drawn.min()) < 0.55
+    assert 1.45 < float(drawn.max()) <= 1.5
+    gib.eval()
+    logits = gib.gate.logits(nodes, graph.structure).detach()
+    torch.testing.assert_close(gib.refine(graph, nodes).gates, 0.5 + torch.sigmoid(logits / 0.5))
+
+
+def test_bernoulli_kl_is_that_of_torch_and_pulls_gates_to_the_prior():
+    p = torch.tensor([0.1, 0.5, 0.9])
+    bernoulli = torch.distributions.Bernoulli
+    expected = torch.distributions.kl_divergence(bernoulli(p), bernoulli(torch.tensor(0.7))).mean()
+    torch.testing.assert_close(bernoulli_kl(p, 0.7), expected)
+    assert float(bernoulli_kl(torch.full((4,), 0.7), 0.7)) == pytest.approx(0.0, abs=1e-7)
+    logits = torch.randn(6, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: bernoulli_kl(torch.sigmoid(x), 0.7), (logits,))
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(200):
+        optimizer.zero_grad()
+        bernoulli_kl(torch.sigmoid(logits), 0.7).backward()
+        optimizer.step()
+    torch.testing.assert_close(torch.sigmoid(logits).detach(), torch.full((6,), 0.7, dtype=torch.double), atol=0.01, rtol=0.0)
+    assert float(bernoulli_kl(torch.zeros(0), 0.7)) == 0.0
+
+
+def test_unknown_words_and_priors_are_refused():
+    with pytest.raises(ValueError, match="concrete, published"):
+        gates_of(kind="hard")
+    with pytest.raises(ValueError, match="free, kept"):
+        gates_of(rows="sum")
+    with pytest.raises(ValueError, match="prior"):
+        bernoulli_kl(torch.ones(1), 1.0)

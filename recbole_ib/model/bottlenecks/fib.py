@@ -14,16 +14,16 @@ from recbole_ib.bottleneck.contrastive import KnownPositives, inclusion_log_prob
 from recbole_ib.bottleneck.hsic import HSIC_ESTIMATORS
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.bottleneck import LATENTS, Bottleneck, register_bottleneck
+from recbole_ib.model.bottlenecks.mrdib_backbone import spread_ids
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.settings import Declaration, Search, Setting
+from recbole_ib.model.shared_settings import KERNEL_MEMORY, NONE_OR_COLLABORATIVE
 from recbole_ib.model.types import Backbone, Batch, NamedLosses, Phase
 from recbole_ib.model.user_content import UserContent
 from recbole_ib.utils.validate import AnyOf, Bool, Number, OneOf
 
 #: the value of ``sigma2`` that takes it from the features
 MEDIAN = "median"
-#: rows whose distances the median is of
-MEDIAN_ROWS = 2000
 FIGURE_5 = "figure 5 of the IBMRec paper, alpha x sigma^2, arXiv 2501.12175"
 
 
@@ -96,16 +96,10 @@ class FIB(Bottleneck):
             "contrastive_condition",
             "none",
             "collaborative: add the ids' score to the logits: content is to explain what ids do not (Eq. 17)",
-            OneOf("none", "collaborative"),
+            NONE_OR_COLLABORATIVE,
             source="paper: none",
         ),
-        Setting(
-            "kernel_memory",
-            1.0,
-            "GiB for the features' kernels, kept for the whole run where all n_items^2 numbers fit; 0: "
-            "computed in every batch",
-            Number(least=0),
-        ),
+        KERNEL_MEMORY,
     )
     requires = frozenset({LATENTS})
 
@@ -212,9 +206,6 @@ def _sigma2(config: Any, encoder: Any, masks: Mapping[str, Tensor]) -> float | d
         return config["sigma2"]
     found = {}
     for name, mask in masks.items():
-        items = mask.nonzero().flatten()
-        # evenly spaced rows: the same in every process and after a resume
-        items = items[torch.linspace(0, items.numel() - 1, min(MEDIAN_ROWS, items.numel())).long()]
-        rows = encoder.features(items)[name] if items.numel() > 1 else None
-        found[name] = 1.0 if rows is None else median_sigma2(rows)
+        rows = encoder.features(spread_ids(mask))[name]
+        found[name] = median_sigma2(rows) if len(rows) > 1 else 1.0
     return found

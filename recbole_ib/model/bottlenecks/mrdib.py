@@ -11,10 +11,19 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_ib.bottleneck import Redundancy, UniqueDecoders, gaussian_kl, priced_rate, residuals
+from recbole_ib.bottleneck import (
+    FeatureBottleneck,
+    FeatureKernels,
+    Redundancy,
+    UniqueDecoders,
+    gaussian_kl,
+    priced_rate,
+    residuals,
+)
 from recbole_ib.model.bottleneck import LATENTS, Bottleneck, batch_subset_of, register_bottleneck
 from recbole_ib.model.bottlenecks.mrdib_backbone import (
     check_parts,
+    make_rate,
     make_redundancy,
     output_width,
     ranked_items,
@@ -88,6 +97,9 @@ class MRdIB(Bottleneck):
             config_noise(config),
             config["noise_input"],
         )
+        self.rate: tuple[FeatureBottleneck, FeatureKernels] | None = None
+        if self.kl_weight and config["rate_estimator"] == "hsic":
+            self.rate = make_rate(model, config, with_feature)
         widths = {m: z.shape[1] for m, z in initial.items()}
         self.redundancy = make_redundancy(config, widths) if self.redundancy_weight else None
         self.decoders: UniqueDecoders | None = None
@@ -128,7 +140,9 @@ class MRdIB(Bottleneck):
         """Return the weighted ``kl``, ``redundancy`` and ``unique``."""
         losses: dict[str, Tensor] = {}
         latents = cast("DrawnLatents", batch.latents)
-        if self.kl_weight:
+        if self.kl_weight and self.rate is not None:
+            losses["rate"] = self._kl_weight() * self.hsic_rate(model, latents.posterior, batch)
+        elif self.kl_weight:
             losses["kl"] = self._kl_weight() * self.kl(
                 latents.posterior, batch.items, batch.latent_rows(batch.items)
             )
@@ -156,6 +170,18 @@ class MRdIB(Bottleneck):
                 rate = priced_rate(F.embedding(known, mean), log_variance, self.free_bits)
                 divergence = divergence + (rate / mean.shape[1] if self.kl_mean else rate)
         return divergence
+
+    def hsic_rate(self, model: Backbone, posterior: Posterior, batch: Batch) -> Tensor:
+        """Return sum_m HSIC(mu_m, x_m) / sqrt(HSIC(mu_m, mu_m) HSIC(x_m, x_m)) of the batch's items.
+
+        The rate as the HSIC bottleneck measures it (Ma et al., AAAI 2020): it prices what shares the
+        features' geometry, most of all their largest directions, where KL prices every direction alike.
+        """
+        loss, kernels = cast("tuple[FeatureBottleneck, FeatureKernels]", self.rate)
+        known = {m: self._with_feature(m)[batch.items] for m in posterior.means}
+        rows = batch.latent_rows(batch.items)
+        means = {m: F.embedding(rows[known[m]], mean) for m, mean in posterior.means.items()}
+        return loss.of_kernels(means, kernels.of(batch.items, known, model.feature_encoder.part_features))
 
     def unique_loss(self, model: Backbone, batch: Batch) -> Tensor:
         """Return sum_m BPR(x_u, D_m(z_m)) of the batch's users, positive and negative items."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recbole_ib.model.layers.gaussian_latents import NOISE_INPUTS
 from recbole_ib.model.settings import Search, Setting
+from recbole_ib.model.shared_settings import KERNEL_MEMORY, NONE_OR_COLLABORATIVE
 from recbole_ib.utils.validate import AnyOf, Integer, Number, OneOf
 
 WHY_ALONE = (
@@ -42,6 +43,13 @@ SETTINGS = (
         symbol="$a_3$",
     ),
     Setting(
+        "rate_estimator",
+        "kl",
+        "of the rate I(z_m; x_m) that a_1 prices: kl, of drawn latents to the prior; hsic, normalized, of means",
+        OneOf("kl", "hsic"),
+        source="paper: kl",
+    ),
+    Setting(
         "kl_reduction",
         "sum",
         "of KL over the d numbers of a latent: sum, or mean, which does not grow with d",
@@ -65,7 +73,7 @@ SETTINGS = (
         "redundancy_condition",
         "none",
         "collaborative: I of what the item's id row does not explain: what modalities rightly share is kept",
-        OneOf("none", "collaborative"),
+        NONE_OR_COLLABORATIVE,
         source="paper: none",
     ),
     Setting(
@@ -93,6 +101,7 @@ SETTINGS = (
         "the critics' learning rate as a multiple of learning_rate: a critic that lags sees nothing",
         Number(above=0),
     ),
+    KERNEL_MEMORY,
     Setting("decoder_hidden_size", 64, "hidden width of the unique terms' decoders D_m", Integer(1)),
 )
 

@@ -150,5 +150,5 @@ def unit_scale(rows: Tensor) -> Tensor:
 
 
 def config_noise(config: Any) -> float | None:
-    """Return the noise that the latents start with, or ``None`` without KL, where they are not stochastic."""
-    return config["initial_noise"] if config["kl_weight"] else None
+    """Return the noise that the latents start with, or ``None`` without KL: they are not stochastic."""
+    return config["initial_noise"] if config["kl_weight"] and config["rate_estimator"] == "kl" else None

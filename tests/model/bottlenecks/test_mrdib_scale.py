@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_ib.bottleneck import gaussian_kl, rbf_hsic, residuals
+from recbole_ib.bottleneck import gaussian_kl, median_sigma2, rbf_hsic, residuals
 from tests.support.mrdib import bottleneck
 from tests.support.training import computed, first_batch, named, run
 
@@ -79,3 +79,25 @@ def test_redundancy_is_of_what_the_ids_do_not_explain(build, monkeypatch):
     assert losses["redundancy"] == pytest.approx(float(expected.detach()), rel=1e-4)
     _, _, plain = losses_of(build, monkeypatch, redundancy_estimator="hsic", redundancy_weight=0.7)
     assert losses["redundancy"] != pytest.approx(plain["redundancy"], rel=1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["VBPR", "VLATTICE", "FREEDOM"])
+def test_the_rate_by_hsic_is_that_of_the_means_and_their_features(build, monkeypatch, backbone):
+    _, model, train, _, _ = build(
+        backbone, bottleneck="mrdib", rate_estimator="hsic", kl_weight=0.7, redundancy_weight=0.0, unique_weight=0.0
+    )
+    model.pre_epoch(0)
+    passes = computed(monkeypatch, model)
+    losses = named(model.calculate_loss(first_batch(train)))
+    (step,), own, expected = passes, train._dataset.has_feature, 0.0
+    for m, mean in step.latents.posterior.means.items():
+        features = model.feature_encoder.part_features()[m]
+        known = step.items[own[m][step.items]]
+        rbf = {"sigma2": median_sigma2(features[own[m]]), "estimator": "normalized"}
+        expected += 0.7 * float(rbf_hsic(mean[step.latent_rows(known)].detach(), features[known], **rbf))
+    assert float(losses["rate"].detach()) == pytest.approx(expected, rel=2e-3)
+    assert "kl" not in losses
+    # nothing is drawn: the means are the latents
+    assert step.latents.posterior.log_variances == {}
+    encoder = list(model.feature_encoder.parameters())
+    assert any(bool(g.any()) for g in torch.autograd.grad(losses["rate"], encoder, allow_unused=True) if g is not None)
