@@ -45,7 +45,7 @@ SETTINGS = (
     Setting(
         "rate_estimator",
         "kl",
-        "of the rate I(z_m; x_m) that a_1 prices: kl, of drawn latents to the prior; hsic, normalized, of means",
+        "of the rate I(z_m; x_m) that a_1 prices: kl, of draws to the prior; hsic, normalized, of the means",
         OneOf("kl", "hsic"),
         source="paper: kl",
     ),
