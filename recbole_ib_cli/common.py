@@ -77,7 +77,8 @@ def settings() -> argparse.ArgumentParser:
         action="extend",
         default=None,
         metavar="FILE.yaml",
-        help="yaml files of settings; later ones win, and --KEY=VALUE wins over all of them",
+        help="yaml files of settings, or presets by name, such as ibmrec-paper (`recbole-ib models` lists "
+        "them); later ones win, and --KEY=VALUE wins over all of them",
     )
     return parent
 

@@ -59,7 +59,7 @@ COMMANDS = (
     ),
     Command(
         "models",
-        "print the catalog, or the models of your checkout of MMRec (--mmrec_path=DIR)",
+        "print the catalog and the presets, or the models of your checkout of MMRec (--mmrec_path=DIR)",
         "recbole_ib.cli.models:run",
         _models,
     ),

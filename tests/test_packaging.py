@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import recbole_ib
+from recbole_ib.config.presets import presets
 from recbole_ib.model.bottleneck import BOTTLENECKS
 from recbole_ib.model.registry import CATALOG
 
@@ -43,7 +44,9 @@ def test_the_wheel_holds_yaml_features_and_license(wheel):
     bottlenecks = [f"{folder}bottleneck/{name}.yaml" for folder in ("", "tune/") for name in BOTTLENECKS]
     spaces = [path.relative_to(ROOT / "properties").as_posix() for path in (ROOT / "properties" / "tune").glob("*.yaml")]
     assert len(spaces) >= 31
-    for name in ("overall.yaml", "dataset/ml-100k.yaml", *models, *spaces, *bottlenecks):
+    named = [f"presets/{name}.yaml" for name in presets()]
+    assert "presets/ibmrec-paper.yaml" in named
+    for name in ("overall.yaml", "dataset/ml-100k.yaml", *models, *spaces, *bottlenecks, *named):
         assert f"recbole_ib/properties/{name}" in names
     for name in ("README.md", "text.npy", "text.tokens", "visual.npy", "visual.tokens"):
         assert f"recbole_ib/data/sample/{name}" in names
@@ -62,13 +65,15 @@ def test_the_installed_wheel_trains_without_the_checkout(wheel, tmp_path):
     subprocess.run(words, check=True, capture_output=True, timeout=300)
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     script = "import recbole_ib, sys; from recbole_ib.cli.main import main; print(recbole_ib.__file__); "
-    script += "sys.exit(main(['--model=VBPR', '--epochs=1']))"
+    script += "sys.exit(main(['--model=VBPR', '--dataset=ml-100k', '--epochs=1', '--config_files=mrdib-paper']))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert str(site) in done.stdout
     assert "VBPR on ml-100k" in done.stdout
+    # the preset's cut-offs
+    assert "recall@5" in done.stdout.lower()
 
 
 def test_the_wheel_names_its_python_versions_its_needs_and_its_command(wheel):

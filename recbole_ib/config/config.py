@@ -21,6 +21,7 @@ from recbole_ib.bridge.mmrec import mmrec_model
 from recbole_ib.config.argv import parse_arguments, parse_value
 from recbole_ib.config.checks import check_dataset_name, check_keys, check_metrics, check_valid_metric
 from recbole_ib.config.layers import layered_internal_config
+from recbole_ib.config.presets import read_config_file
 from recbole_ib.data.modality_spec import parse_modalities
 from recbole_ib.data.protocol import check_protocol
 from recbole_ib.distributed.launch import launched, own_device, refuse_recboles, visible_devices
@@ -31,7 +32,6 @@ from recbole_ib.model.registry import (
     is_multimodal,
     resolve_model,
 )
-from recbole_ib.utils.yaml import read_yaml
 
 #: how many user-item pairs a batch holds where a model scores them one by one
 PAIRS_SCORED_ONE_BY_ONE = 1 << 16
@@ -46,7 +46,7 @@ class Config(RecBoleConfig):
     Args:
         model: a name, or a model class.
         dataset: a name.
-        config_file_list: yaml files.
+        config_file_list: yaml files, or names of presets; later ones win.
         config_dict: settings.
         argv: ``--key=value`` words of the highest priority. RecBole's Config reads ``sys.argv`` of whatever
             process it runs in (a notebook, pytest, a Ray worker); this one reads what it is given.
@@ -74,7 +74,7 @@ class Config(RecBoleConfig):
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for file in file_list or []:
-            merged.update(read_yaml(Path(file)))
+            merged.update(read_config_file(file))
         return merged
 
     def _load_cmd_line(self) -> dict[str, Any]:

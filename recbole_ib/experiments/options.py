@@ -13,6 +13,7 @@ from pathlib import Path
 
 from recbole_ib.config.argv import parse_arguments
 from recbole_ib.config.config import Config
+from recbole_ib.config.presets import read_config_file
 from recbole_ib.config.serialize import quoted
 from recbole_ib.errors import ConfigurationError, nearest
 from recbole_ib.experiments.jobs import QUIET, Job, configured_job, one_name
@@ -90,7 +91,7 @@ def read_settings(args: argparse.Namespace) -> tuple[dict, dict]:
 
     They are those of the config files, later ones winning, and those of the command's words.
     """
-    files = {key: value for file in args.config_files for key, value in read_yaml(Path(file)).items()}
+    files = {key: value for file in args.config_files for key, value in read_config_file(file).items()}
     return files, parse_arguments(args.settings)
 
 

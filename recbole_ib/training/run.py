@@ -47,7 +47,7 @@ def run_recbole_ib(
     Args:
         model: a name of the catalog or of RecBole, or a model class (ours, RecBole's or the caller's own).
         dataset: a name; ``ml-100k`` is bundled.
-        config_file_list: yaml files; later ones win.
+        config_file_list: yaml files, or names of presets such as ``ibmrec-paper``; later ones win.
         config_dict: settings; they win over the files.
         saved: keep the best epoch's checkpoint and test it; without, the last epoch is tested.
         argv: ``--key=value`` words; they win over everything.

@@ -58,7 +58,7 @@ def tune(
         model: a name, or a model class.
         dataset: a name.
         space: what is searched, a mapping or a yaml file; default: the one that ships for the model.
-        config_file_list: yaml files with settings of all trials; later ones win.
+        config_file_list: yaml files with settings of all trials, or names of presets; later ones win.
         config_dict: settings of all trials; they win over the files.
         argv: ``--key=value`` words; they win over everything.
         out: the folder for everything that the search writes; default ``tuned/DATASET/MODEL``.

@@ -7,6 +7,7 @@ import pytest
 
 from recbole_ib import list_models
 from recbole_ib.config.config import Config
+from recbole_ib.config.presets import presets
 from recbole_ib.errors import CheckpointError, FeatureError
 from recbole_ib.model.registry import recbole_models
 from recbole_ib.training import run
@@ -90,12 +91,16 @@ def test_arguments_come_from_the_shell(capsys, monkeypatch):
     assert "'chek'" in capsys.readouterr().err
 
 
-def test_models_lists_the_catalog_and_recboles_own(capsys):
+def test_models_lists_the_catalog_recboles_own_and_the_presets(capsys):
     assert main.main(["models"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
+    title = rows.index("Presets, --config_files=NAME:")
+    listed = dict(row.split(maxsplit=1) for row in rows[title + 1 :])
+    assert list(listed) == list(presets())
+    assert listed["ibmrec-paper"].startswith("IBMRec as its paper states it (arXiv 2501.12175)")
     assert head.split() == ["model", "backbone", "bottlenecks", "paper"]
     assert [row.split()[0] for row in rows[: len(list_models())]] == list_models()
-    assert rows[-1].endswith(", ".join(recbole_models()))
+    assert rows[title - 2].endswith(", ".join(recbole_models()))
     assert {"BPR", "LightGCN", "SASRec"} <= set(recbole_models())
 
 
@@ -242,6 +247,12 @@ def test_broken_config_files(tmp_path, monkeypatch, capsys, command, content, pa
     err = capsys.readouterr().err
     for part in parts:
         assert part in err
+
+
+def test_a_preset_is_read_from_any_folder(capsys):
+    assert main.main(["check", "--model=IBMRec", "--dataset=ml-100k", "--config_files=ibmrec-paper.yaml"]) == 0
+    assert main.main(["check", "--model=IBMRec", "--dataset=ml-100k", "--config_files=ibmrec-papr.yaml"]) == 1
+    assert "Did you mean ibmrec-paper.yaml" in capsys.readouterr().err
 
 
 def test_config_files_without_a_model(tmp_path, monkeypatch, capsys):
