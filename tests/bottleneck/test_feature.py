@@ -78,7 +78,7 @@ def test_every_modality_has_its_own_width_and_the_chosen_estimate(estimator):
     expected = sum(rbf_hsic(latents[m], features[m], sigma2=sigma2[m], estimator=estimator) for m in features)
     torch.testing.assert_close(FeatureBottleneck(sigma2, estimator)(latents, features), expected)
     few = {m: z[:3].requires_grad_() for m, z in latents.items()}
-    assert float(FeatureBottleneck(sigma2, estimator)(few, {m: x[:3] for m, x in features.items()})) == 0.0
+    assert float(FeatureBottleneck(sigma2, estimator)(few, {m: x[:3] for m, x in features.items()}).detach()) == 0.0
 
 
 def test_median_sigma2_makes_the_median_entry_exp_minus_one():

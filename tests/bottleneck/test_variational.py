@@ -192,9 +192,7 @@ def test_priced_rate_is_the_mean_rate_beyond_what_is_free():
     mean, log_variance = torch.randn(7, 3, dtype=torch.double), torch.randn(7, 3, dtype=torch.double)
     expected = 0.0
     for d in range(3):
-        rate = sum(
-            float(m) ** 2 + math.exp(float(v)) - 1 - float(v) for m, v in zip(mean[:, d], log_variance[:, d], strict=True)
-        )
+        rate = sum(float(m) ** 2 + math.exp(float(v)) - 1 - float(v) for m, v in zip(mean[:, d], log_variance[:, d], strict=True))
         expected += max(0.0, rate / 14 - 0.9)
     assert float(priced_rate(mean, log_variance, 0.9)) == pytest.approx(expected, rel=1e-9)
     assert float(priced_rate(mean, log_variance)) == pytest.approx(float(gaussian_kl(mean, log_variance).mean()))

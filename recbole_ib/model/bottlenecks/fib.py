@@ -10,11 +10,11 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_ib.bottleneck import FeatureBottleneck, FeatureKernels, conditional_contrast, median_sigma2
-from recbole_ib.bottleneck.contrastive import KnownPositives, inclusion_log_probability, known_positives
+from recbole_ib.bottleneck.contrastive import inclusion_log_probability
 from recbole_ib.bottleneck.hsic import HSIC_ESTIMATORS
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.bottleneck import LATENTS, Bottleneck, register_bottleneck
-from recbole_ib.model.bottlenecks.mrdib_backbone import spread_ids
+from recbole_ib.model.bottlenecks.known_items import KnownItems, spread_ids
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.settings import Declaration, Search, Setting
 from recbole_ib.model.shared_settings import KERNEL_MEMORY, NONE_OR_COLLABORATIVE
@@ -104,6 +104,7 @@ class FIB(Bottleneck):
     requires = frozenset({LATENTS})
 
     has_content: Tensor
+    offsets: Tensor | None
 
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)
@@ -126,27 +127,20 @@ class FIB(Bottleneck):
                 f"contrastive_condition: collaborative needs user and item ids that are scored, and "
                 f"{config['model']} has none; set contrastive_condition: none"
             )
-        self.unknown_alone, self.corrected = False, False
-        if content is not None and self.rate:
-            self._know(dataset, config, model.n_items)
+        contrasts, unknown = (
+            content is not None and bool(self.rate),
+            config["contrastive_negatives"] == "unknown",
+        )
+        self.known_items = KnownItems(dataset) if contrasts and unknown else None
+        self.register_buffer("offsets", None, persistent=False)
+        if contrasts and config["contrastive_correction"]:
+            counts = torch.from_numpy(dataset.inter_matrix(form="csr").getnnz(axis=0))
+            self.offsets = inclusion_log_probability(counts, int(config["train_batch_size"]))
         if content is None:
             model.logger.info(
                 f"{config['model']}: the users have no preferences in the space of the item latents, so FIB "
                 "is HSIC(Z, M) alone, without L_2"
             )
-
-    def _know(self, dataset: Any, config: Any, n_items: int) -> None:
-        """Keep which items each user likes, and how often an item stands in a batch, as the keys ask."""
-        matrix = dataset.inter_matrix(form="csr")
-        if config["contrastive_negatives"] == "unknown":
-            for name, array in (("known_pointers", matrix.indptr), ("known_items", matrix.indices)):
-                self.register_buffer(name, torch.from_numpy(array).long(), persistent=False)
-            self.unknown_alone = True
-        if config["contrastive_correction"]:
-            counts = torch.bincount(torch.from_numpy(matrix.indices).long(), minlength=n_items)
-            offsets = inclusion_log_probability(counts, int(config["train_batch_size"]))
-            self.register_buffer("inclusion", offsets, persistent=False)
-            self.corrected = True
 
     def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Return ``fib``, every modality on the items that have it (Algorithm 1, line 7)."""
@@ -180,10 +174,7 @@ class FIB(Bottleneck):
         items, positives = torch.unique(interaction[model.ITEM_ID][known], return_inverse=True)
         content = torch.cat(list(model.training_latents(items).values()), dim=1)
         of_users, users = cast("UserContent", model.user_content()), interaction[model.USER_ID][known]
-        left_out, condition = None, None
-        if self.unknown_alone:
-            liked = KnownPositives(*map(self.get_buffer, ("known_pointers", "known_items")))
-            left_out = known_positives(liked, users, items, model.n_items)
+        condition = None
         if self.conditioned:
             ids = cast("Callable[[Tensor], Tensor]", of_users.ids)
             with torch.no_grad():
@@ -193,8 +184,8 @@ class FIB(Bottleneck):
             content,
             positives,
             self.temperature,
-            left_out=left_out,
-            offsets=self.get_buffer("inclusion")[items] if self.corrected else None,
+            left_out=None if self.known_items is None else self.known_items.among(users, items),
+            offsets=None if self.offsets is None else self.offsets[items],
             condition=condition,
         )
         return NamedLosses({"contrastive": loss})

@@ -16,11 +16,13 @@ from recbole_ib.bottleneck import (
     FeatureKernels,
     Redundancy,
     UniqueDecoders,
+    conditional_contrast,
     gaussian_kl,
     priced_rate,
     residuals,
 )
 from recbole_ib.model.bottleneck import LATENTS, Bottleneck, batch_subset_of, register_bottleneck
+from recbole_ib.model.bottlenecks.known_items import KnownItems
 from recbole_ib.model.bottlenecks.mrdib_backbone import (
     check_parts,
     make_rate,
@@ -61,6 +63,11 @@ class MRdIB(Bottleneck):
     of its own) or ``hsic``. D_m is a decoder per modality, scored by the users' output rows x_u. A weight of
     0 leaves out its term with all its parts: without KL the latents are not stochastic, without redundancy
     there is no critic and no step of its own.
+
+    Two of the terms have another form each, which lets them act on what they are for (results/planted.md).
+    ``rate_estimator: hsic``: a_1 prices normalized HSIC(mu_m, x_m), and nothing is drawn.
+    ``unique_likelihood: softmax``: -log p(y | z_m) is that of the user's item among the batch's, over
+    cos(x_u, D_m(z_m)) / tau, as L_2 of IBMRec.
 
     Raises:
         ConfigurationError: the backbone has no latents by modality, or a redundancy would be of one modality.
@@ -105,6 +112,9 @@ class MRdIB(Bottleneck):
         self.decoders: UniqueDecoders | None = None
         if self.unique_weight:
             self.decoders = UniqueDecoders(widths, output_width(model), config["decoder_hidden_size"])
+        softmax = self.decoders is not None and config["unique_likelihood"] == "softmax"
+        self.known_items = KnownItems(dataset) if softmax else None
+        self.unique_temperature = config["unique_temperature"]
         #: with three weights of 0 the model is its backbone
         self.replaces_latents = any((self.kl_weight, self.redundancy_weight, self.unique_weight))
 
@@ -184,14 +194,29 @@ class MRdIB(Bottleneck):
         return loss.of_kernels(means, kernels.of(batch.items, known, model.feature_encoder.part_features))
 
     def unique_loss(self, model: Backbone, batch: Batch) -> Tensor:
-        """Return sum_m BPR(x_u, D_m(z_m)) of the batch's users, positive and negative items."""
+        """Return sum_m -log p(y | z_m) of the batch's users: BPR(x_u, D_m(z_m)), or a softmax of cosines."""
+        if self.known_items is not None:
+            return self._unique_softmax(self.known_items, batch)
         users = F.embedding(batch.users, batch.outputs.user)
         items, where = torch.unique(torch.cat(ranked_items(model, batch.interaction)), return_inverse=True)
-        rows = batch.latent_rows(items)
-        draws, decoders = cast("DrawnLatents", batch.latents).draws, cast("UniqueDecoders", self.decoders)
-        decoded = decoders({m: F.embedding(rows, z) for m, z in draws.items()})
+        decoded = self._decoded(batch, items)
         pairs = (F.embedding(where, output).split(batch.users.numel()) for output in decoded.values())
         return total(bpr(users, positive, negative) for positive, negative in pairs)
+
+    def _unique_softmax(self, known: KnownItems, batch: Batch) -> Tensor:
+        users = F.embedding(batch.users, batch.outputs.user)
+        items, where = torch.unique(batch.positives, return_inverse=True)
+        left_out = known.among(batch.users, items)
+        return total(
+            conditional_contrast(users, output, where, self.unique_temperature, left_out=left_out)
+            for output in self._decoded(batch, items).values()
+        )
+
+    def _decoded(self, batch: Batch, items: Tensor) -> dict[str, Tensor]:
+        """Return D_m(z_m) of some items by modality."""
+        rows, draws = batch.latent_rows(items), cast("DrawnLatents", batch.latents).draws
+        decoders = cast("UniqueDecoders", self.decoders)
+        return decoders({m: F.embedding(rows, z) for m, z in draws.items()})
 
     def _shared_rows(
         self,

@@ -13,6 +13,7 @@ from recbole_ib.bottleneck import FeatureBottleneck, FeatureKernels, Redundancy,
 from recbole_ib.bottleneck.hsic import NORMALIZED
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.bottleneck import backbone_of
+from recbole_ib.model.bottlenecks.known_items import spread_ids
 from recbole_ib.model.types import Backbone
 
 
@@ -60,15 +61,6 @@ def make_rate(
     most_bytes = config["kernel_memory"] * 2**30 / len(sigma2)
     kernels = FeatureKernels(sigma2, model.n_items, widths, most_bytes)
     return FeatureBottleneck(sigma2, NORMALIZED), kernels
-
-
-def spread_ids(mask: Tensor, most: int = 2000) -> Tensor:
-    """Return evenly spaced ones of the positions that are True.
-
-    They are the same in every process and after a resume.
-    """
-    ids = mask.nonzero().flatten()
-    return ids[torch.linspace(0, ids.numel() - 1, min(most, ids.numel()), device=ids.device).long()]
 
 
 def make_redundancy(config: Any, widths: Mapping[str, int]) -> Redundancy:

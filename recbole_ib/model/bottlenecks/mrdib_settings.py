@@ -43,6 +43,15 @@ SETTINGS = (
         symbol="$a_3$",
     ),
     Setting(
+        "unique_likelihood",
+        "bpr",
+        "of p(y | z_m): bpr, against a sampled item; softmax, of cosines, over the batch's items that are not "
+        "known",
+        OneOf("bpr", "softmax"),
+        source="paper: not said",
+    ),
+    Setting("unique_temperature", 0.2, "of unique_likelihood: softmax", Number(above=0)),
+    Setting(
         "rate_estimator",
         "kl",
         "of the rate I(z_m; x_m) that a_1 prices: kl, of draws to the prior; hsic, normalized, of the means",

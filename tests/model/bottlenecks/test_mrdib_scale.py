@@ -1,5 +1,7 @@
 """MRdIB at the scale of its latents: KL by dimension, warm-up, free bits, the noise head's input, partial redundancy."""
 
+import math
+
 import pytest
 import torch
 
@@ -27,7 +29,7 @@ def test_free_bits_are_not_priced(build, monkeypatch):
         by_number = [
             gaussian_kl(mean[rows, d : d + 1], posterior.log_variances[m][rows, d : d + 1]).mean() for d in range(mean.shape[1])
         ]
-        expected += sum(max(0.0, float(rate) - 0.3) for rate in by_number)
+        expected += sum(max(0.0, float(rate.detach()) - 0.3) for rate in by_number)
     assert losses["kl"] == pytest.approx(2.0 * expected, rel=1e-4)
 
 
@@ -101,3 +103,29 @@ def test_the_rate_by_hsic_is_that_of_the_means_and_their_features(build, monkeyp
     assert step.latents.posterior.log_variances == {}
     encoder = list(model.feature_encoder.parameters())
     assert any(bool(g.any()) for g in torch.autograd.grad(losses["rate"], encoder, allow_unused=True) if g is not None)
+
+
+@pytest.mark.parametrize("backbone", ["VBPR", "FREEDOM"])
+def test_the_unique_softmax_equals_the_naive_loop(build, monkeypatch, backbone):
+    _, model, train, _, _ = build(
+        backbone,
+        bottleneck="mrdib",
+        unique_likelihood="softmax",
+        unique_temperature=0.4,
+        unique_weight=0.6,
+        redundancy_weight=0.0,
+    )
+    model.pre_epoch(0)
+    passes = computed(monkeypatch, model)
+    losses = named(model.calculate_loss(first_batch(train)))
+    (step,), likes = passes, train._dataset.inter_matrix(form="csr").toarray() > 0
+    items = sorted(set(step.positives.tolist()))
+    users, total = step.outputs.user.detach()[step.users], 0.0
+    with torch.no_grad():
+        decoded = bottleneck(model).decoders({m: z[step.latent_rows(torch.tensor(items))] for m, z in step.latents.draws.items()})
+        for rows in decoded.values():
+            cosines = torch.nn.functional.normalize(users, dim=1) @ torch.nn.functional.normalize(rows, dim=1).T / 0.4
+            for a, (user, own) in enumerate(zip(step.users.tolist(), step.positives.tolist(), strict=True)):
+                below = [float(cosines[a, j]) for j, item in enumerate(items) if item == own or not likes[user, item]]
+                total -= float(cosines[a, items.index(own)]) - math.log(sum(map(math.exp, below)))
+    assert float(losses["unique"].detach()) == pytest.approx(0.6 * total / len(users), rel=1e-4)
