@@ -45,8 +45,7 @@ SETTINGS = (
     Setting(
         "unique_likelihood",
         "bpr",
-        "of p(y | z_m): bpr, against a sampled item; softmax, of cosines, over the batch's items that are not "
-        "known",
+        "of p(y | z_m): bpr, against a sampled item; softmax, of cosines over the batch's unknown items",
         OneOf("bpr", "softmax"),
         source="paper: not said",
     ),
