@@ -12,6 +12,8 @@ from recbole_ib.graph.propagation import EdgeGraph, EdgeStructure
 
 #: a keep-probability stays this far from 0 and 1 where its logarithm is taken
 TINY = 1e-6
+#: a row's mean gate, below which ``rows: kept`` scales it no further
+LEAST_OPEN = 1e-3
 
 #: concrete: IBMRec's, with a gradient; published: that of the authors' earlier release, without
 GATES = ("concrete", "published")
@@ -72,8 +74,8 @@ class GraphBottleneck(nn.Module):
             nor trained, as in the release of the authors' paper on social recommendation (GBSR, KDD 2024); a
             ranking takes it without noise.
         self_loops: whether an item's edge to itself is gated too.
-        rows: one of :data:`GATE_ROWS`. ``kept``: the gated edges of every row are scaled to the sum that they
-            had, so that a gate moves weight between neighbors and closes none for all.
+        rows: one of :data:`GATE_ROWS`. ``kept``: the gated edges of every row are scaled to the sum of
+            absolute weights that they had, so that a gate moves weight between neighbors and closes none for all.
         estimator: of HSIC, one of :data:`recbole_ib.bottleneck.hsic.HSIC_ESTIMATORS`.
 
     Raises:
@@ -134,8 +136,10 @@ class GraphBottleneck(nn.Module):
             return weights
         s = graph.structure
         share = torch.ones_like(gates) if between is None else between.to(gates.dtype)
-        before, after = s.row_sums(graph.weights * share), s.row_sums(weights * share)
-        factor = before / torch.where(after == 0, torch.ones_like(after), after)
+        size = graph.weights.abs() * share
+        before, after = s.row_sums(size), s.row_sums(size * gates)
+        # a row whose gates are all but closed stays so: its factor has no bound, and no finite gradient
+        factor = before / torch.maximum(after, LEAST_OPEN * before).clamp_min(torch.finfo(size.dtype).tiny)
         return weights * torch.where(share > 0, factor.index_select(0, s.rows), torch.ones_like(gates))
 
     def forward(self, refined: Tensor, original: Tensor) -> Tensor:

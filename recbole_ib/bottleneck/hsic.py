@@ -129,17 +129,12 @@ def rbf_hsic(
     given = x.new_tensor(()) if kernel_y is not None else unit_rows(other)
     form = _form(estimator, x.shape[0])
     if kernel_y is not None:
-        value = _ConstantSide.apply(x, kernel_y, sigma2, form)
-    else:
-        value = _TwoSides.apply(x, given, sigma2, form)
+        side = _NormalizedSide if estimator == NORMALIZED else _ConstantSide
+        return side.apply(x, kernel_y, sigma2, form)
+    value = _TwoSides.apply(x, given, sigma2, form)
     if estimator != NORMALIZED:
         return value
-    if kernel_y is not None:
-        with torch.no_grad():
-            own = unbiased_hsic(kernel_y.to(x.dtype), kernel_y.to(x.dtype))
-    else:
-        own = _TwoSides.apply(given, given, sigma2, form)
-    square = _TwoSides.apply(x, x, sigma2, form) * own
+    square = _TwoSides.apply(x, x, sigma2, form) * _TwoSides.apply(given, given, sigma2, form)
     return value * square.clamp_min(SMALLEST_NORM).rsqrt()
 
 
@@ -229,21 +224,67 @@ class _ConstantSide(torch.autograd.Function):
         return (grad * (2.0 / ctx.sigma2 * ctx.form.scale)) * product, None, None, None
 
 
+class _NormalizedSide(torch.autograd.Function):
+    """A / sqrt(B C) with one constant side: A = HSIC(X, Y), B = HSIC(X, X), C = HSIC(Y, Y).
+
+    One pass over K_X serves A and B. With W of A and V = K_X * C(K_X) of B the gradient is
+    2 scale / sigma^2 (W x / sqrt(B C) - A / B V x / sqrt(B C)).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel_y: Tensor, sigma2: float, form: _Form) -> Tensor:
+        kernel_y, blocks = kernel_y.to(x.dtype), row_blocks(x.shape[0], x)
+        halves, sums = _half_kernel(x, sigma2, blocks)
+        of_x = form.shares(sums, torch.cat([half.diagonal() for half in halves]))
+        of_y = form.shares(kernel_y.sum(dim=0), kernel_y.diagonal())
+        cross, own, square = _Products(x), _Products(x), x.new_zeros(())
+        for block, half in zip(blocks, halves, strict=True):
+            other = kernel_y[block, block.start :]
+            centered = form.centered(other, of_y, block)
+            weights = centered * other
+            square += weights.sum() + weights[:, block.stop - block.start :].sum()
+            cross.add(block, centered, half)
+            own.add(block, form.centered(half, of_x, block), half)
+        product = own.total * form.scale * square * form.scale
+        root = product.clamp_min(SMALLEST_NORM).rsqrt()
+        # where the rows are all alike the norm is a constant
+        share = torch.where(product > SMALLEST_NORM, cross.total / own.total, torch.zeros_like(product))
+        ctx.save_for_backward(x, kernel_y, (cross.rows - share * own.rows) * root)
+        ctx.sigma2, ctx.form = sigma2, form
+        return cross.total * form.scale * root
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, kernel_y, product = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            kernel_x, plain = differentiable_kernel(x, ctx.sigma2), ctx.form.plain
+            square = plain(kernel_x, kernel_x) * plain(kernel_y, kernel_y)
+            value = plain(kernel_x, kernel_y) * square.clamp_min(SMALLEST_NORM).rsqrt()
+            return *torch.autograd.grad(value, (x,), grad, create_graph=True), None, None, None
+        return (grad * (2.0 / ctx.sigma2 * ctx.form.scale)) * product, None, None, None
+
+
+def _half_kernel(x: Tensor, sigma2: float, blocks: list[slice]) -> tuple[list[Tensor], Tensor]:
+    """Return K_X from the diagonal on, block by block, and the sums of its whole rows."""
+    halves = [unit_kernel(x[block], x[block.start :], sigma2) for block in blocks]
+    sums = x.new_zeros(x.shape[0])
+    for block, half in zip(blocks, halves, strict=True):
+        sums[block] += half.sum(dim=1)
+        sums[block.stop :] += half[:, block.stop - block.start :].sum(dim=0)
+    return halves, sums
+
+
 class _TwoSides(torch.autograd.Function):
     """As :class:`_ConstantSide`, for both sides; the halves of both kernels are held in between."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, sigma2: float, form: _Form) -> Tensor:
-        n, blocks = x.shape[0], row_blocks(x.shape[0], x)
+        blocks = row_blocks(x.shape[0], x)
         kernels, shares = [], []
         for side in (x, y):
-            kernels.append([unit_kernel(side[block], side[block.start :], sigma2) for block in blocks])
-            sums = side.new_zeros(n)
-            for block, half in zip(blocks, kernels[-1], strict=True):
-                sums[block] += half.sum(dim=1)
-                sums[block.stop :] += half[:, block.stop - block.start :].sum(dim=0)
-            diagonal = torch.cat([half.diagonal() for half in kernels[-1]])
-            shares.append(form.shares(sums, diagonal))
+            halves, sums = _half_kernel(side, sigma2, blocks)
+            kernels.append(halves)
+            shares.append(form.shares(sums, torch.cat([half.diagonal() for half in halves])))
         by_x, by_y = _Products(x), _Products(y)
         for block, of_x, of_y in zip(blocks, *kernels, strict=True):
             by_x.add(block, form.centered(of_y, shares[1], block), of_x)

@@ -104,8 +104,14 @@ def test_rows_whose_gates_are_all_closed_are_finite():
     gib, graph = gates_of(rows="kept").eval(), graph_with_loops()
     with torch.no_grad():
         gib.gate.output.bias.fill_(-200.0)
-    refined = gib.refine(graph, torch.randn(4, 3))
+    nodes = torch.randn(4, 3, requires_grad=True)
+    refined = gib.refine(graph, nodes)
     assert bool(torch.isfinite(refined.weights).all())
+    for bias in (-200.0, -60.0, -30.0):
+        with torch.no_grad():
+            gib.gate.output.bias.fill_(bias)
+        gradient = torch.autograd.grad(gib.refine(graph, nodes).weights.sum(), [nodes, *gib.parameters()])
+        assert all(bool(torch.isfinite(g).all()) for g in gradient)
 
 
 def test_the_published_gate_is_neither_clipped_nor_trained():
