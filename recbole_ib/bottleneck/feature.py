@@ -135,7 +135,7 @@ def median_sigma2(features: Tensor) -> float:
     """
     unit = F.normalize(features.float(), dim=1)
     cosines = unit @ unit.T
-    pairs = torch.triu_indices(*cosines.shape, offset=1, device=cosines.device)
+    pairs = torch.triu_indices(len(unit), len(unit), offset=1, device=cosines.device)
     value = float((1.0 - cosines[pairs[0], pairs[1]]).median())
     return value if value > SMALLEST_SIGMA2 else 1.0
 

@@ -75,7 +75,7 @@ class GraphBottleneck(nn.Module):
             ranking takes it without noise.
         self_loops: whether an item's edge to itself is gated too.
         rows: one of :data:`GATE_ROWS`. ``kept``: the gated edges of every row are scaled to the sum of
-            absolute weights that they had, so that a gate moves weight between neighbors and closes none for all.
+            absolute weights that they had: a gate moves weight between neighbors and closes none for all.
         estimator: of HSIC, one of :data:`recbole_ib.bottleneck.hsic.HSIC_ESTIMATORS`.
 
     Raises:

@@ -39,6 +39,8 @@ class RegisteredEncoder:
         return isinstance(value, str) and value in ENCODERS
 
 
+#: the source of a default that was chosen over all development sets together
+DEVELOPMENT = "chosen by validation, results/bottlenecks.md"
 #: what a term of a bottleneck is conditioned on; RecBole reads the word none as no value
 NONE_OR_COLLABORATIVE = AnyOf(OneOf("none", "collaborative"), Unset(), what="allowed: none, collaborative")
 

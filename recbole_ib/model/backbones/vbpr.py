@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.layers.encoder import ConcatEncoder, ModalityEncoder, make_encoder
-from recbole_ib.model.layers.feature_scaling import NONE, feature_scaling
+from recbole_ib.model.layers.feature_scaling import feature_scaling
 from recbole_ib.model.layers.id_tables import id_tables, reset_tables
 from recbole_ib.model.losses import bpr, unsquared_batch_norms
 from recbole_ib.model.settings import Declaration, Search, Setting
@@ -48,7 +48,7 @@ class VBPR(MultimodalRecommender):
                 2.0, 1.0, 0.1, 0.01, 1.0e-3, 1.0e-4, 1.0e-5, source="the benchmarks' grid on Amazon"
             ),
         ),
-        NORMALIZE_FEATURES.but(default=NONE),
+        NORMALIZE_FEATURES.but(source="chosen by validation, results/bottlenecks.md"),
         searched_rate("around the default"),
     )
 

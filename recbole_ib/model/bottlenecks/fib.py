@@ -17,14 +17,14 @@ from recbole_ib.model.bottleneck import LATENTS, Bottleneck, register_bottleneck
 from recbole_ib.model.bottlenecks.known_items import KnownItems, spread_ids
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.settings import Declaration, Search, Setting
-from recbole_ib.model.shared_settings import KERNEL_MEMORY, NONE_OR_COLLABORATIVE
+from recbole_ib.model.shared_settings import DEVELOPMENT, KERNEL_MEMORY, NONE_OR_COLLABORATIVE
 from recbole_ib.model.types import Backbone, Batch, NamedLosses, Phase
 from recbole_ib.model.user_content import UserContent
 from recbole_ib.utils.validate import AnyOf, Bool, Number, OneOf
 
 #: the value of ``sigma2`` that takes it from the features
 MEDIAN = "median"
-FIGURE_5 = "figure 5 of the IBMRec paper, alpha x sigma^2, arXiv 2501.12175"
+AROUND = "around the default; the paper's figure 5 is of the biased estimate"
 
 
 @register_bottleneck
@@ -41,27 +41,27 @@ class FIB(Bottleneck):
     settings: ClassVar[tuple[Declaration, ...]] = (
         Setting(
             "fib_weight",
-            1.0,
+            0.1,
             "alpha, of HSIC(Z, M); 0 leaves the loss out and keeps L_2",
             Number(least=0),
-            source="paper: Clothing 3, Sports 1, Baby 1",
-            search=Search.loguniform(0.1, 5.0, source=FIGURE_5),
+            source=f"{DEVELOPMENT}; paper, of the biased estimate: Clothing 3, Sports 1, Baby 1",
+            search=Search.loguniform(0.01, 1.0, source=AROUND),
             symbol=r"$\alpha$",
         ),
         Setting(
             "fib_estimator",
-            "biased",
+            "normalized",
             "biased: the paper's; unbiased: 0 for independent rows; normalized: from 0 to 1 on any set",
             OneOf(*HSIC_ESTIMATORS),
-            source="paper: biased",
+            source=f"{DEVELOPMENT}; paper: biased",
         ),
         Setting(
             "sigma2",
-            0.15,
+            MEDIAN,
             "sigma^2 of the FIB kernel; median: half the features' median squared distance",
             AnyOf(Number(above=0), OneOf(MEDIAN)),
-            source="paper: Clothing .25, Sports .20, Baby .15",
-            search=Search.choice(0.10, 0.15, 0.20, 0.25, 0.30, source=FIGURE_5),
+            source=f"{DEVELOPMENT}; paper: Clothing .25, Sports .20, Baby .15",
+            search=Search.choice(0.15, 0.30, 0.60, 1.0, source=AROUND),
             symbol=r"$\sigma^2$ of FIB",
         ),
         Setting(
@@ -80,10 +80,10 @@ class FIB(Bottleneck):
         ),
         Setting(
             "contrastive_negatives",
-            "batch",
+            "unknown",
             "batch: the batch's other items; unknown: of these the ones that the user is not known to like",
             OneOf("batch", "unknown"),
-            source="paper: batch",
+            source=f"{DEVELOPMENT}; paper: batch",
         ),
         Setting(
             "contrastive_correction",

@@ -18,6 +18,7 @@ from recbole_ib.model.bottleneck import ITEM_GRAPH, Bottleneck, register_bottlen
 from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.losses import total
 from recbole_ib.model.settings import Declaration, Search, Setting
+from recbole_ib.model.shared_settings import DEVELOPMENT
 from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph
 from recbole_ib.utils.validate import Bool, Integer, Number, OneOf
 
@@ -67,9 +68,10 @@ class GIB(Bottleneck):
         ),
         Setting(
             "gate_self_loops",
-            True,
+            False,
             "gate the edge of an item to itself too; BPR then closes those to its neighbors",
             Bool(),
+            source=f"{DEVELOPMENT}; paper: not said",
         ),
         Setting(
             "gate_rows",

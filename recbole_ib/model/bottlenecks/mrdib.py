@@ -80,6 +80,8 @@ class MRdIB(Bottleneck):
     terms: ClassVar = TERMS
     labels: ClassVar = LABELS
 
+    kl_batches: Tensor
+
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)
         self.kl_weight, self.redundancy_weight = config["kl_weight"], config["redundancy_weight"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recbole_ib.model.layers.gaussian_latents import NOISE_INPUTS
 from recbole_ib.model.settings import Search, Setting
-from recbole_ib.model.shared_settings import KERNEL_MEMORY, NONE_OR_COLLABORATIVE
+from recbole_ib.model.shared_settings import DEVELOPMENT, KERNEL_MEMORY, NONE_OR_COLLABORATIVE
 from recbole_ib.utils.validate import AnyOf, Integer, Number, OneOf
 
 WHY_ALONE = (
@@ -12,54 +12,54 @@ WHY_ALONE = (
     "training steps differ)"
 )
 
-WEIGHTS = Search.choice(1.0e-4, 1.0e-3, 5.0e-3, 1.0e-2, 5.0e-2, source="MRdIB paper, arXiv 2509.20225")
+AROUND = "around the default; the paper's grid, 1e-4 to .05, is of KL and of one sampled negative"
 
 SETTINGS = (
     Setting(
         "kl_weight",
-        1.0e-3,
-        "a_1, of KL(N(mu, sigma^2) || N(0, I)); 0: the latents are not drawn",
+        0.05,
+        "a_1, of the rate I(z_m; x_m), see rate_estimator; 0 leaves it out",
         Number(least=0),
-        source="paper, MGCN: .005",
-        search=WEIGHTS,
+        source=f"{DEVELOPMENT}; paper, of KL, MGCN: .005",
+        search=Search.loguniform(0.005, 0.5, source=AROUND),
         symbol="$a_1$",
     ),
     Setting(
         "redundancy_weight",
-        1.0e-3,
+        0.0,
         "a_2, of I(z_m; z_n); 0: no critic, and the only value for one modality",
         Number(least=0),
-        source="paper, MGCN: .05",
-        search=WEIGHTS,
+        source=f"{DEVELOPMENT}; paper, MGCN: .05",
+        search=Search.choice(0.0, 1.0e-3, 1.0e-2, 0.1, source=AROUND),
         symbol="$a_2$",
     ),
     Setting(
         "unique_weight",
-        1.0e-3,
+        0.1,
         "a_3, of the decoders' BPR; 0: no decoders",
         Number(least=0),
-        source="paper, MGCN: .005",
-        search=WEIGHTS,
+        source=f"{DEVELOPMENT}; paper, MGCN: .005",
+        search=Search.loguniform(0.01, 1.0, source=AROUND),
         symbol="$a_3$",
     ),
     Setting(
         "unique_likelihood",
-        "bpr",
+        "softmax",
         "of p(y | z_m): bpr, against a sampled item; softmax, of cosines over the batch's unknown items",
         OneOf("bpr", "softmax"),
-        source="paper: not said",
+        source=f"{DEVELOPMENT}; paper: not said",
     ),
     Setting("unique_temperature", 0.2, "of unique_likelihood: softmax", Number(above=0)),
     Setting(
         "rate_estimator",
-        "kl",
+        "hsic",
         "of the rate I(z_m; x_m) that a_1 prices: kl, of draws to the prior; hsic, normalized, of the means",
         OneOf("kl", "hsic"),
-        source="paper: kl",
+        source=f"{DEVELOPMENT}; paper: kl",
     ),
     Setting(
         "kl_reduction",
-        "sum",
+        "mean",
         "of KL over the d numbers of a latent: sum, or mean, which does not grow with d",
         OneOf("sum", "mean"),
         source="paper: not said",
@@ -73,7 +73,7 @@ SETTINGS = (
     ),
     Setting(
         "noise_input",
-        "features",
+        "latent",
         "what the head of sigma reads: the features, or the latent's mean, which costs next to nothing",
         OneOf(*NOISE_INPUTS),
     ),
@@ -86,7 +86,7 @@ SETTINGS = (
     ),
     Setting(
         "prior_scale",
-        1.0,
+        "initial",
         "s, the prior's standard deviation; initial: the root mean square of the backbone's own latents at "
         "the start",
         AnyOf(Number(above=0), OneOf("initial")),
