@@ -26,6 +26,7 @@ from recbole_ib.errors import CheckpointError, ConfigurationError, PickledCheckp
 from recbole_ib.patches import compat
 from recbole_ib.training.checkpoint import random_state, read_checkpoint, restore_random_state
 from recbole_ib.training.manifest import read_manifest
+from recbole_ib.training.resume import LATER_KEYS
 from recbole_ib.training.run import split_seed
 
 #: settings of the training run that would write files or speak to a server, and those by which RecBole would
@@ -106,7 +107,8 @@ def run_config(
     }
     if data_path is not None:
         changes["data_path"] = str(data_path)
-    config = config_from_plain(state["config"], **changes)
+    # what a version did not know yet, it trained without: not with today's default
+    config = config_from_plain({**LATER_KEYS, **state["config"]}, **changes)
     if device is not None:
         config["device"] = _device(device)
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,32 @@ LATER_KEYS = {
     "feature_encoder": "linear",
     "encoder_hidden_size": 64,
     "stopping_batches": 0,
+    "fib_estimator": "biased",
+    "contrastive_negatives": "batch",
+    "contrastive_correction": False,
+    "contrastive_condition": "none",
+    "gib_estimator": "biased",
+    "gate": "concrete",
+    "gate_self_loops": True,
+    "gate_rows": "free",
+    "gate_prior_weight": 0.0,
+    "gate_prior": 0.7,
+    "rate_estimator": "kl",
+    "kl_reduction": "sum",
+    "kl_warmup": 0,
+    "free_bits": 0.0,
+    "noise_input": "features",
+    "redundancy_condition": "none",
+    "unique_likelihood": "bpr",
+    "unique_temperature": 0.2,
 }
 
 #: settings whose values have several spellings, and what makes one of them
-ONE_SPELLING = {"normalize_features": scaling_word}
+ONE_SPELLING: dict[str, Callable[[Any], Any]] = {
+    "normalize_features": scaling_word,
+    "contrastive_condition": lambda value: value or "none",
+    "redundancy_condition": lambda value: value or "none",
+}
 
 
 def check_same_settings(resume_file: str, old: dict, config: Config) -> None:

@@ -89,8 +89,9 @@ class MRdIB(Bottleneck):
         self.kl_mean, self.free_bits = config["kl_reduction"] == "mean", config["free_bits"]
         self.conditioned = config["redundancy_condition"] == "collaborative"
         self.kl_warmup = config["kl_warmup"]
-        # in the state dict, so that a resumed run goes on with the weight it had
-        self.register_buffer("kl_batches", torch.zeros((), dtype=torch.long))
+        if self.kl_warmup:
+            # in the state dict, so that a resumed run goes on with the weight it had
+            self.register_buffer("kl_batches", torch.zeros((), dtype=torch.long))
         self._cached: CachedPosterior | None = None
         for m in model.modalities:
             self.register_buffer(f"with_feature_{m}", dataset.has_feature[m], persistent=False)
