@@ -41,7 +41,7 @@ class FIB(Bottleneck):
     settings: ClassVar[tuple[Declaration, ...]] = (
         Setting(
             "fib_weight",
-            0.1,
+            0.03,
             "alpha, of HSIC(Z, M); 0 leaves the loss out and keeps L_2",
             Number(least=0),
             source=f"{DEVELOPMENT}; paper, of the biased estimate: Clothing 3, Sports 1, Baby 1",

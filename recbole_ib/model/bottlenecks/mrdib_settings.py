@@ -17,7 +17,7 @@ AROUND = "around the default; the paper's grid, 1e-4 to .05, is of KL and of one
 SETTINGS = (
     Setting(
         "kl_weight",
-        0.05,
+        0.03,
         "a_1, of the rate I(z_m; x_m), see rate_estimator; 0 leaves it out",
         Number(least=0),
         source=f"{DEVELOPMENT}; paper, of KL, MGCN: .005",
