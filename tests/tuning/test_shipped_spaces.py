@@ -43,13 +43,19 @@ def test_bottlenecks_add_theirs_to_the_backbones(planted_path):
     assert keys("IBMRec") >= fib | gib | {"knn_k", "reg_weight", "learning_rate"}
 
 
-def test_the_ranges_of_the_papers_figures(planted_path):
-    space = shipped_space(read_base_settings("IBMRec", "planted", config_dict={"data_path": str(planted_path)}).config())
-    assert (space["fib_weight"].args, space["gib_weight"].args) == ((0.1, 5.0), (0.1, 20.0))
-    assert space["sigma2"].args == (0.1, 0.15, 0.2, 0.25, 0.3)
-    weights = shipped_space(read_base_settings("MRdIBMGCN", "planted", config_dict={"data_path": str(planted_path)}).config())
-    for key in ("kl_weight", "redundancy_weight", "unique_weight"):
-        assert weights[key].args == (1e-4, 1e-3, 5e-3, 1e-2, 5e-2)
+def test_ranges_of_the_bottlenecks_hold_their_defaults(planted_path):
+    """GIB's are the paper's figure; those of FIB and MRdIB, whose estimates are others now, lie around the defaults."""
+    given = read_base_settings("IBMRec", "planted", config_dict={"data_path": str(planted_path)}).config()
+    space = shipped_space(given)
+    assert space["gib_weight"].args == (0.1, 20.0)
+    assert given["sigma2"] in space["sigma2"].args
+    assert space["sigma2"].args[1:] == (0.15, 0.3, 1.0)
+    given = read_base_settings("MRdIBMGCN", "planted", config_dict={"data_path": str(planted_path)}).config()
+    weights = shipped_space(given)
+    for key in ("kl_weight", "unique_weight"):
+        low, high = weights[key].args[:2]
+        assert low < given[key] < high
+    assert weights["redundancy_weight"].args == (0.0, 1e-3, 1e-2, 0.1)
 
 
 def test_every_file_states_its_source():

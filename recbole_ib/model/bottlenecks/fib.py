@@ -61,7 +61,7 @@ class FIB(Bottleneck):
             "sigma^2 of the FIB kernel; median: half the features' median squared distance",
             AnyOf(Number(above=0), OneOf(MEDIAN)),
             source=f"{DEVELOPMENT}; paper: Clothing .25, Sports .20, Baby .15",
-            search=Search.choice(0.15, 0.30, 0.60, 1.0, source=AROUND),
+            search=Search.choice(MEDIAN, 0.15, 0.30, 1.0, source=AROUND),
             symbol=r"$\sigma^2$ of FIB",
         ),
         Setting(
