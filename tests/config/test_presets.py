@@ -68,7 +68,7 @@ CONTENTS = {
         "redundancy_weight": 0.05,
         "unique_weight": 0.005,
         "unique_likelihood": "bpr",
-    "rate_estimator": "kl",
+        "rate_estimator": "kl",
         "kl_reduction": "sum",
         "kl_warmup": 0,
         "free_bits": 0.0,
