@@ -49,6 +49,8 @@ def variants(whole: ModelSpec, options: Options) -> tuple[list[Entry], dict[str,
         parts += [
             add(f"w/o {term}", whole.name, **settings)
             for term, settings in BOTTLENECKS[bottleneck].terms.items()
+            # a term that is off already would be the whole model once more
+            if any(config[key] != value for key, value in settings.items())
         ]
     bare = add(f"w/o IB ({backbone})", backbone)
     groups = {ALL_MODALITIES: [*parts, bare]}

@@ -72,11 +72,8 @@ def check_same_settings(resume_file: str, old: dict, config: Config) -> None:
     # a key that a version did not know yet is one that was not set
     new = plain_config(config)
     old = {**{key: value for key, value in LATER_KEYS.items() if key in new}, **old}
-    differing = [
-        f"{k}: {old.get(k)!r} then, {new.get(k)!r} now"
-        for k in sorted({*old, *new} - FREE_KEYS)
-        if _spelled(k, old.get(k)) != _spelled(k, new.get(k))
-    ]
+    values = {k: (_spelled(k, old.get(k)), _spelled(k, new.get(k))) for k in sorted({*old, *new} - FREE_KEYS)}
+    differing = [f"{k}: {then!r} then, {now!r} now" for k, (then, now) in values.items() if then != now]
     if differing:
         raise CheckpointError(
             f"{resume_file} is of a run with other settings, and would not continue to its numbers: "

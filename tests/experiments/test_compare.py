@@ -252,10 +252,19 @@ def test_data_that_changed_are_trained_on_again(data_path, tmp_path, here):
             "MRdIBMGCN",
             {
                 "MRdIBMGCN": "MRdIBMGCN",
-                "w/o KL": "MRdIBMGCN",
-                "w/o redundancy": "MRdIBMGCN",
+                "w/o rate": "MRdIBMGCN",
                 "w/o unique": "MRdIBMGCN",
                 "w/o IB (MGCN)": "MGCN",
+            },
+        ),
+        (
+            "MRdIBVBPR:redundancy_weight=0.01",
+            {
+                "MRdIBVBPR:redundancy_weight=0.01": "MRdIBVBPR",
+                "w/o rate": "MRdIBVBPR",
+                "w/o redundancy": "MRdIBVBPR",
+                "w/o unique": "MRdIBVBPR",
+                "w/o IB (VBPR)": "VBPR",
             },
         ),
     ],
@@ -269,9 +278,11 @@ def test_variants_of_a_model(model, parts, data_path, tmp_path):
     for text, name in parts.items():
         made = Config(by_text[text].model, "tiny", None, by_text[text].settings)
         assert made["model"] == Config(name, "tiny", None, {"data_path": str(data_path)})["model"]
-    if model == "MRdIBMGCN":
-        assert by_text["w/o KL"].settings["kl_weight"] == 0
+    if model.startswith("MRdIB"):
+        assert by_text["w/o rate"].settings["kl_weight"] == 0
         assert by_text["w/o unique"].settings["unique_weight"] == 0
+    if "redundancy" in model:
+        assert by_text["w/o redundancy"].settings["redundancy_weight"] == 0
     alone = [entry for entry in variants if entry.name.endswith(" alone")]
     assert [entry.settings["use_modalities"] for entry in alone] == [["text"], ["visual"]] * 2
     shown = groups[ablate.ONE_MODALITY]

@@ -115,7 +115,7 @@ SETTINGS = (
 
 #: loss term -> the settings that switch it off
 TERMS = {
-    "KL": {"kl_weight": 0.0},
+    "rate": {"kl_weight": 0.0},
     "redundancy": {"redundancy_weight": 0.0},
     "unique": {"unique_weight": 0.0},
 }
