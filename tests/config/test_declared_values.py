@@ -109,7 +109,11 @@ def test_a_wrong_value_is_refused_before_the_data_are_read(name, setting, tmp_pa
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        ("IBMRec", {"sigma2": 0}, "sigma2 is 0; it takes a number above 0. Its default is 0.15: sigma^2 of the FIB kernel"),
+        (
+            "IBMRec",
+            {"sigma2": 0},
+            "sigma2 is 0; it takes a number above 0, or median. Its default is 'median': sigma^2 of the FIB kernel",
+        ),
         ("FREEDOM", {"image_weight": 1.5}, "image_weight is 1.5; it takes a number from 0 to 1. Its default is 0.1"),
         ("SGFD", {"backbone": "FREEDOM", "edge_dropout": 1}, "edge_dropout is 1; it takes a number below 1"),
         ("FREEDOM+fib", {"fib_weight": -2}, "fib_weight is -2; it takes a number, 0 or more"),
@@ -133,7 +137,9 @@ def test_all_wrong_values_are_in_one_error():
 
 
 def test_recboles_own_config_checks_the_values_of_our_models():
-    with pytest.raises(ConfigurationError, match=r"^sigma2 is -1; it takes a number above 0\. Its default is 0\.15"):
+    with pytest.raises(
+        ConfigurationError, match=r"^sigma2 is -1; it takes a number above 0, or median\. Its default is 'median'"
+    ):
         RecBoleConfig(model="IBMRec", dataset="ml-100k", config_dict={"sigma2": -1})
     assert RecBoleConfig(model="BPR", dataset="ml-100k", config_dict={"embedding_size": -1})["embedding_size"] == -1
 

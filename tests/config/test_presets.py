@@ -160,7 +160,8 @@ def test_the_gate_is_the_presets(name, kind, build):
     _, built, *_ = build("IBMRec", **quoted(read_config_file(name)))
     gates = built.ib["gib"].gates["shared"]
     assert (gates.kind, gates.rows, gates.self_loops, gates.sigma2) == (kind, "free", True, CONTENTS[name]["gib_sigma2"])
-    assert built.ib["fib"].conditioned is built.ib["fib"].corrected is built.ib["fib"].unknown_alone is False
+    fib = built.ib["fib"]
+    assert (fib.conditioned, fib.offsets, fib.known_items) == (False, None, None)
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

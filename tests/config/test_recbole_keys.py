@@ -12,7 +12,7 @@ from recbole_ib.config.config import Config
 from recbole_ib.config.declared import model_defaults
 from recbole_ib.config.layers import RECBOLE_PROPERTIES, our_yaml
 from recbole_ib.config.recbole_keys import CODE_KEYS, UNREAD_KEYS, recbole_keys
-from recbole_ib.config.serialize import DERIVED_KEYS
+from recbole_ib.config.serialize import DERIVED_KEYS, quoted
 from recbole_ib.model.registry import list_models, recbole_models
 from recbole_ib.utils.yaml import read_yaml
 
@@ -112,7 +112,8 @@ def test_every_key_of_a_model_of_recbole_is_valid(model):
 @pytest.mark.parametrize("model", list_models())
 def test_every_key_of_a_model_of_ours_is_valid(model):
     own = model_defaults(get_model(model))
-    config = Config(model, "ml-100k", config_dict=own)
+    # as a comparison passes settings on; the word none stays a word
+    config = Config(model, "ml-100k", config_dict=quoted(own))
     assert own
     if own.pop("train_neg_sample_args", own) is None:
         # RecBole spells "no negatives" out

@@ -25,8 +25,9 @@ from recbole_ib.model.bottleneck import (
 )
 from recbole_ib.model.registry import CATALOG, backbone_class, bottlenecks_of, is_wrapper, register_model, resolve_model
 from recbole_ib.training.run import run_recbole_ib
-from tests.support.bottlenecks import named, resolved
+from tests.support.bottlenecks import PAPER_FIB, named, resolved
 from tests.support.formulas import naive_hsic
+from tests.support.mrdib import PAPER_MRDIB
 from tests.support.processes import fresh_python
 from tests.support.training import first_batch, fit, scores_of
 
@@ -189,6 +190,10 @@ def test_bottlenecks_see_the_finished_backbone(build):
 # -- every backbone ---------------------------------------------------------------------------------------------------
 
 
+#: the terms of MRdIB by default, and those of its paper
+TERMS_BY_SETTINGS = {"mrdib": [({}, ("rate", "unique")), (PAPER_MRDIB, ("kl", "redundancy", "unique"))]}
+
+
 @pytest.mark.parametrize("bottleneck", ["fib", "gib", "fib,gib", "mrdib"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_takes_every_bottleneck_or_says_what_it_lacks(build, backbone, bottleneck):
@@ -197,16 +202,17 @@ def test_every_backbone_takes_every_bottleneck_or_says_what_it_lacks(build, back
         with pytest.raises(ConfigurationError, match=f"gib refines an item graph, and {backbone} has none"):
             build(name, project_above=0)
         return
-    config, model, train, valid, _ = build(name, epochs=1, project_above=0)
-    _, plain, _, _, _ = build(backbone, project_above=0)
-    trainer = fit(config, model, train, valid)
-    assert 0 <= trainer.best_valid_score <= 1
-    model.train()
-    model.pre_epoch(0)
-    added = ("kl", "redundancy", "unique") if bottleneck == "mrdib" else tuple(bottleneck.split(","))
-    batch = first_batch(train)
+    _, plain, train, _, _ = build(backbone, project_above=0)
     plain.pre_epoch(0)
-    assert model.calculate_loss(batch).names == (*plain.calculate_loss(batch).names, *added)
+    batch = first_batch(train)
+    own = plain.calculate_loss(batch).names
+    for settings, added in TERMS_BY_SETTINGS.get(bottleneck, [({}, tuple(bottleneck.split(",")))]):
+        config, model, train, valid, _ = build(name, epochs=1, project_above=0, **settings)
+        trainer = fit(config, model, train, valid)
+        assert 0 <= trainer.best_valid_score <= 1
+        model.train()
+        model.pre_epoch(0)
+        assert model.calculate_loss(batch).names == (*own, *added)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -270,7 +276,7 @@ def test_a_backbone_without_latents_says_so(build, bottleneck):
 
 def test_fib_and_gib_of_a_graph_a_modality(build):
     """MGCN: a gate for each modality's graph, one HSIC of the outputs, HSIC(Z, M) of the batch's items."""
-    _, model, train, _, _ = build("MGCN+fib+gib", fib_weight=2.0, gib_weight=3.0, raw_features="frozen")
+    _, model, train, _, _ = build("MGCN+fib+gib", **{**PAPER_FIB, "fib_weight": 2.0}, gib_weight=3.0, raw_features="frozen")
     gates = model.ib["gib"].gates
     assert list(gates) == ["text", "visual"]
     batch = first_batch(train)
@@ -305,10 +311,13 @@ def test_gate_state_on_known_gates(build):
     assert float(state["gate/entropy"]) == pytest.approx(-rho * math.log(rho) - (1 - rho) * math.log(1 - rho), rel=1e-3)
 
 
-def test_an_edge_is_closed_below_a_tenth_and_open_above_nine_tenths(build, monkeypatch):
-    _, model, _, _, _ = build("FREEDOM+gib")
+@pytest.mark.parametrize("self_loops", [True, False])
+def test_an_edge_is_closed_below_a_tenth_and_open_above_nine_tenths(build, monkeypatch, self_loops):
+    _, model, _, _, _ = build("FREEDOM+gib", gate_self_loops=self_loops)
     planted_gates = torch.tensor([0.03, 0.09, 0.11, 0.5, 0.89, 0.91, 0.95, 0.97])
-    edges = model.item_graph(model.latents()).weights != 0
+    graph = model.item_graph(model.latents())
+    loops = graph.structure.rows == graph.structure.cols
+    edges = graph.weights != 0 if self_loops else (graph.weights != 0) & ~loops
     gates = torch.full(edges.shape, 0.5)
     gates[edges] = planted_gates[torch.arange(int(edges.sum())) % 8]
     monkeypatch.setattr(model.ib["gib"].gates["shared"].gate, "logits", lambda nodes, structure: torch.logit(gates))

@@ -13,13 +13,10 @@ from torch.nn import functional as F
 from recbole_ib.model.bottleneck import batch_subset_of
 from recbole_ib.model.ibmrec import IBMRec
 from recbole_ib.training.trainer import MultimodalTrainer
+from tests.support.bottlenecks import PAPER_FIB, PAPER_GIB, PAPER_IBMREC, named
 from tests.support.datasets import planted, write_dataset
 from tests.support.formulas import dense, naive_hsic
 from tests.support.training import first_batch
-
-
-def named(losses):
-    return dict(zip(losses.names, losses, strict=True))
 
 
 def shared_gate(model):
@@ -38,7 +35,9 @@ def naive_gate(model, latents):
 
 
 def test_l1_equals_the_naive_algorithm(build):
-    _, model, train, _, _ = build("IBMRec", embedding_size=8, fib_weight=1.3, gib_weight=0.7, reg_weight=0.01)
+    _, model, train, _, _ = build(
+        "IBMRec", **{**PAPER_IBMREC, "fib_weight": 1.3}, embedding_size=8, gib_weight=0.7, reg_weight=0.01
+    )
     model.pre_epoch(0)
     shared_gate(model).eval()  # the noise off: the rest of the model trains
     b = first_batch(train)
@@ -75,7 +74,7 @@ def test_l1_equals_the_naive_algorithm(build):
 
 
 def test_l2_equals_the_naive_loop(build):
-    _, model, train, _, _ = build("IBMRec", contrastive_temperature=0.3)
+    _, model, train, _, _ = build("IBMRec", **PAPER_IBMREC, contrastive_temperature=0.3)
     b = first_batch(train)
     z = torch.cat(list(model.latents().values()), dim=1)
     items, total = sorted(set(b["item_id"].tolist())), 0.0
@@ -134,7 +133,7 @@ def test_with_weight_zero_and_an_open_gate_l1_is_the_backbones_loss(build, name,
 
 
 def test_the_ranking_uses_the_refined_graph(build):
-    _, model, _, _, _ = build("IBMRec")
+    _, model, _, _, _ = build("IBMRec", **PAPER_GIB)
     model.eval()
     latents = model.latents()
     graph = model.item_graph(latents)
@@ -161,14 +160,15 @@ def test_the_gate_of_a_backbone_without_latents_sees_content_too(build):
     assert learned.ib["gib"].encoder is None
 
 
-def test_training_lowers_the_dependence_on_the_noise_modality(build):
+@pytest.mark.parametrize("fib", [{"fib_weight": 20.0}, {**PAPER_FIB, "fib_weight": 20.0}], ids=["defaults", "paper"])
+def test_training_lowers_the_dependence_on_the_noise_modality(build, fib):
     """On the planted data ``visual`` is pure noise: FIB must make its latents depend less on it than the plain backbone's."""
     from recbole_ib.bottleneck import rbf_hsic
 
     found = {}
     for name in ("VLightGCN", "IBMRecVLightGCN"):
         settings = {"epochs": 20, "learning_rate": 0.01, "embedding_size": 16, "stopping_step": 100}
-        config, model, train, _, _ = build(name, **settings, **({"fib_weight": 20.0} if name != "VLightGCN" else {}))
+        config, model, train, _, _ = build(name, **settings, **(fib if name != "VLightGCN" else {}))
         MultimodalTrainer(config, model).fit(train, None, verbose=False, saved=False)
         with torch.no_grad():
             z, m = model.latents()["visual"][1:], train._dataset.modalities["visual"][1:]
@@ -193,12 +193,13 @@ def with_missing_items(tmp_path, rule):
     return str(path)
 
 
+@pytest.mark.parametrize("settings", [{"fib_weight": 1.0}, PAPER_FIB], ids=["defaults", "paper"])
 @pytest.mark.parametrize("name", ["IBMRec", "IBMRecVBPR", "IBMRecVLightGCN"])
-def test_items_without_a_feature_take_no_part_in_fib_and_l2(build, tmp_path, name):
+def test_items_without_a_feature_take_no_part_in_fib_and_l2(build, tmp_path, name, settings):
     """Neither filled-in rows (which repeat one another) nor zero rows (which have no direction, and an exploding gradient)."""
     found = {}
     for rule in ("zero", "mean"):
-        _, model, train, _, _ = build(name, dataset="gaps", data_path=with_missing_items(tmp_path, rule))
+        _, model, train, _, _ = build(name, dataset="gaps", data_path=with_missing_items(tmp_path, rule), **settings)
         model.pre_epoch(0)
         batch = first_batch(train)
         losses, fib = named(model.calculate_loss(batch)), model.ib["fib"]

@@ -16,6 +16,8 @@ from recbole_ib.ops import linear as linear_module
 from recbole_ib.ops.linear import is_mixed, linear, mixed
 from recbole_ib.training import invrl_trainer, trainer
 from recbole_ib.training.trainer import MultimodalTrainer
+from tests.support.bottlenecks import PAPER_IBMREC
+from tests.support.mrdib import PAPER_MRDIB
 from tests.support.training import STAGES, first_batch, fit, scores_of
 
 #: half the spacing of bfloat16's numbers around 1, which have 8 bits: no rounding is off by more, relatively
@@ -215,11 +217,18 @@ def test_trained_and_float16_tables_have_no_copy(bfloat16, dtype, tuned):
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["VBPR", "IBMRec", "MGCN", "MRdIBVBPR", "MMGCN", "GRCN", "SGFD", "InvRL"])
-def test_a_step_is_nearly_that_of_float32(build, bfloat16, name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in ("VBPR", "IBMRec", "MGCN", "MRdIBVBPR", "MMGCN", "GRCN", "SGFD", "InvRL")),
+        ("IBMRec", PAPER_IBMREC),
+        ("MRdIBVBPR", PAPER_MRDIB),
+    ],
+)
+def test_a_step_is_nearly_that_of_float32(build, bfloat16, name, settings):
     found = []
     for amp in (False, True):
-        config, model, train, _, _ = build(name, enable_amp=amp)
+        config, model, train, _, _ = build(name, enable_amp=amp, **settings)
         run = get_trainer(config["MODEL_TYPE"], name)(config, model)
         share = run.processes.share(first_batch(train), CPU)
         model.train()

@@ -1,6 +1,11 @@
-"""Loss terms by name, and the name that a backbone with a bottleneck has."""
+"""Loss terms by name, the name that a backbone with a bottleneck has, and the settings of the papers' equations."""
 
 from recbole_ib.config.config import Config
+
+#: the equations of IBMRec's paper (arXiv 2501.12175), of Baby: the defaults are others
+PAPER_FIB = {"fib_estimator": "biased", "sigma2": 0.15, "fib_weight": 1.0, "contrastive_negatives": "batch"}
+PAPER_GIB = {"gate_self_loops": True}
+PAPER_IBMREC = {**PAPER_FIB, **PAPER_GIB}
 
 
 def named(losses):
@@ -9,3 +14,8 @@ def named(losses):
 
 def resolved(backbone, bottleneck):
     return Config(backbone, "ml-100k", config_dict={"bottleneck": bottleneck})["model"]
+
+
+def with_settings(build, settings):
+    """The fixture ``build`` with settings under those of every call."""
+    return lambda name, **own: build(name, **{**settings, **own})

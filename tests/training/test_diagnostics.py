@@ -26,6 +26,7 @@ from recbole_ib.training.diagnostics import (
     why_unavailable,
 )
 from tests.support.diagnostics import looker, measured, run
+from tests.support.mrdib import PAPER_MRDIB
 from tests.support.training import STAGES
 
 SIZES = {"diagnostics_items": 40, "diagnostics_users": 20}
@@ -51,7 +52,7 @@ def build(build):
         ("InvRL", {}),
         ("SLMRec", {"ssl_task": "fd"}),
         # its redundancy is estimated by permutation: the one measure that draws
-        ("MRdIBVBPR", {"redundancy_estimator": "mine", "redundancy_weight": 0.1}),
+        ("MRdIBVBPR", {**PAPER_MRDIB, "redundancy_weight": 0.1}),
     ],
 )
 def test_a_measured_run_is_the_same_run(build, name, changes):
@@ -77,9 +78,9 @@ def test_off_computes_nothing(build, monkeypatch):
     assert not list(Path(trainer.checkpoint_dir).glob("*.csv"))
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_every_model_can_be_measured(build, name):
-    trainer, _ = run(build, name, 2, saved=False, diagnostics=True, **SIZES, **SMALL)
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in list_models()), ("MRdIBMGCN", PAPER_MRDIB)])
+def test_every_model_can_be_measured(build, name, changes):
+    trainer, _ = run(build, name, 2, saved=False, diagnostics=True, **SIZES, **SMALL, **changes)
     found, model = measured(trainer), trainer.model
     assert sorted(found) == [-1, 0, 1]
     assert all(math.isfinite(value) for values in found.values() for value in values.values())
@@ -95,6 +96,8 @@ def test_every_model_can_be_measured(build, name):
             assert values.get(f"share/{modality}", 0) >= 0
         for bottleneck in model.ib.values():
             assert set(bottleneck.diagnostics(model, torch.arange(1, 9))) <= set(values)
+        if changes:
+            assert {"kl/text", "noise/visual", "redundancy/text|visual"} <= set(values)
         if len(parts) > 1:
             a, b = parts
             assert values[f"information/{a}|{b}"] >= 0

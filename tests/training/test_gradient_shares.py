@@ -9,6 +9,7 @@ import torch
 from recbole_ib.training.diagnostics import SAMPLE_SEED
 from recbole_ib.training.gradient_shares import GradientShares, gradient_norms, parameter_groups, shares, untouched
 from tests.support.diagnostics import measured, run
+from tests.support.mrdib import PAPER_MRDIB
 from tests.support.training import STAGES, first_batch
 
 SMALL = {"embedding_size": 8, "feature_dim": 8}
@@ -95,8 +96,9 @@ def test_without_a_gradient_of_bpr_the_norm_itself_stands():
         ("LATTICE", {"item_graph": "frozen"}, {"users"}),
         ("LATTICE", {"item_graph": "learned"}, {"latents", "users"}),
         ("IBMRecLATTICE", {"item_graph": "frozen"}, {"latents", "gate", "users"}),
-        ("MRdIBVBPR", {}, {"latents", "noise", "users"}),
-        ("MRdIBVBPR", {"kl_weight": 0}, {"latents", "users"}),
+        ("MRdIBVBPR", {}, {"latents", "users"}),
+        ("MRdIBVBPR", PAPER_MRDIB, {"latents", "noise", "users"}),
+        ("MRdIBVBPR", {**PAPER_MRDIB, "kl_weight": 0}, {"latents", "users"}),
         ("SGFD", {}, {"latents", "users"}),
     ],
 )
@@ -135,7 +137,8 @@ def states(train):
         ("VBPR", {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, "dynamic": True, "candidate_num": 2}}),
         ("LATTICE", {"item_graph": "learned"}),
         ("FREEDOM", {"edge_dropout": 0.5}),
-        ("MRdIBVBPR", {"redundancy_estimator": "mine"}),
+        ("MRdIBVBPR", {}),
+        ("MRdIBVBPR", PAPER_MRDIB),
         ("IBMRec", {}),
     ],
 )
@@ -174,7 +177,7 @@ def test_the_gradient_through_a_learned_graph_is_that_of_an_epochs_first_batch(b
 
 
 def test_everything_comes_back_after_an_error(build):
-    _, model, train, _, _ = build("MRdIBVBPR", redundancy_estimator="mine")
+    _, model, train, _, _ = build("MRdIBVBPR", **PAPER_MRDIB)
     stored = {k: v.clone() for k, v in model.state_dict().items()}
     before, names = states(train), set(dir(model))
 
@@ -195,7 +198,7 @@ def test_everything_comes_back_after_an_error(build):
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("VBPR", {"sampling": "device"}), ("MRdIBFREEDOM", {"redundancy_estimator": "mine", "edge_dropout": 0.5}), ("IBMRec", {})],
+    [("VBPR", {"sampling": "device"}), ("MRdIBFREEDOM", {**PAPER_MRDIB, "edge_dropout": 0.5}), ("IBMRec", {})],
 )
 def test_a_run_writes_them_and_stays_the_same(build, name, changes):
     plain, expected = run(build, name, 3, **changes)

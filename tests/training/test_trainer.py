@@ -8,10 +8,12 @@ import torch
 from recbole.data.interaction import Interaction
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from recbole_ib.config.declared import declared_keys
+from recbole_ib.config.serialize import plain_config, quoted
 from recbole_ib.errors import CheckpointError, ConfigurationError
 from recbole_ib.model.backbones.vbpr import VBPR
 from recbole_ib.training.checkpoint import checkpoint_path, last_path, read_checkpoint, write_checkpoint
-from recbole_ib.training.resume import LATER_KEYS
+from recbole_ib.training.resume import FREE_KEYS, LATER_KEYS
 from recbole_ib.training.trainer import MultimodalTrainer
 from tests.support.datasets import planted, write_dataset
 from tests.support.training import run
@@ -48,11 +50,11 @@ def test_a_run_that_had_ended_does_not_train_again(build):
 
 
 def test_checkpoints_load_without_pickle_and_say_what_they_are(build):
-    trainer, _, _ = run(build, "IBMRec", 2)
+    trainer, _, _ = run(build, "IBMRec", 2, fib_weight=0.7)
     state = torch.load(trainer.saved_model_file, weights_only=True)
     assert (state["model"], state["dataset"]) == ("IBMRec", "planted")
     assert set(state["optimizers"]) == {"L_1", "L_2"}
-    assert state["config"]["fib_weight"] == 1.0
+    assert state["config"]["fib_weight"] == 0.7
     best = {k: float(v) for k, v in trainer.best_valid_result.items()}
     assert read_checkpoint(trainer.saved_model_file)["best_valid_result"] == best
     assert read_checkpoint(last_path(trainer.saved_model_file))["epoch"] == 1
@@ -285,15 +287,37 @@ def test_resuming_on_other_features_is_refused(build, tmp_path):
         run(build, "VBPR", 2, resume=first.saved_model_file, **settings)
 
 
-def test_a_checkpoint_from_before_a_setting_is_resumed_with_its_old_meaning(build):
-    first, _, _ = run(build, "VLATTICE", 1, stopping_batches=0)
+@pytest.mark.parametrize(
+    ("name", "others_now"),
+    [
+        ("VLATTICE", set()),
+        ("VLATTICE+fib+gib", {"fib_estimator", "contrastive_negatives", "gate_self_loops"}),
+        ("VLATTICE+mrdib", {"rate_estimator", "kl_reduction", "noise_input", "unique_likelihood"}),
+    ],
+)
+def test_a_checkpoint_from_before_a_setting_is_resumed_with_its_old_meaning(build, name, others_now):
+    today = plain_config(build(name)[0])
+    later = {key: value for key, value in LATER_KEYS.items() if key in today}
+    assert others_now <= set(later)
+    first, _, _ = run(build, name, 1, **quoted(later))
     state = torch.load(first.saved_model_file, weights_only=True)
-    for key in LATER_KEYS:
+    for key in later:
         assert state["config"].pop(key) == LATER_KEYS[key]
     torch.save(state, first.saved_model_file)
-    run(build, "VLATTICE", 2, resume=first.saved_model_file)
+    run(build, name, 2, resume=first.saved_model_file, **quoted(later))
     with pytest.raises(CheckpointError, match="feature_dtype: 'float32' then, 'float16' now"):
-        run(build, "VLATTICE", 2, resume=first.saved_model_file, feature_dtype="float16")
+        run(build, name, 2, resume=first.saved_model_file, **{**quoted(later), "feature_dtype": "float16"})
+    # a default that is another one now is another run's, but for the keys that may change
+    assert {key for key, value in later.items() if today[key] != value} - FREE_KEYS == others_now
+    if others_now:
+        with pytest.raises(CheckpointError) as refusal:
+            run(build, name, 2, resume=first.saved_model_file)
+        for key in others_now:
+            assert f"{key}: {LATER_KEYS[key]!r} then, {today[key]!r} now" in str(refusal.value)
+
+
+def test_every_later_key_is_one_that_something_reads():
+    assert set(LATER_KEYS) <= declared_keys()
 
 
 def test_the_memory_for_kernels_may_change_between_a_run_and_its_continuation(build):

@@ -13,6 +13,8 @@ import recbole_ib
 from recbole_ib.errors import CheckpointError
 from recbole_ib.training.checkpoint import FORMAT, read_checkpoint
 from recbole_ib.training.upgrade import renamed_state
+from tests.support.bottlenecks import PAPER_IBMREC
+from tests.support.mrdib import PAPER_MRDIB
 
 KEPT = Path(__file__).with_name("checkpoints")
 EXPECTED = json.loads((KEPT / "expected.json").read_text())
@@ -22,6 +24,10 @@ SETTINGS = {
     "critic_hidden_size": 4, "decoder_hidden_size": 4, "knn_k": 5, "train_batch_size": 128, "topk": [5], "valid_metric": "Recall@5",
     "save_last": True, "stopping_step": 50,
 }  # fmt: skip
+
+
+#: what 0.1.0 had for defaults, and what is another one now
+OLD_DEFAULTS = {"IBMRec": PAPER_IBMREC, "MRdIBMGCN": PAPER_MRDIB, "FREEDOM+fib+gib": PAPER_IBMREC}
 
 
 @pytest.fixture
@@ -47,11 +53,20 @@ def test_it_recommends_what_0_1_0_recommended(model, kept, planted_path):
 def test_it_goes_on_as_0_1_0_would_have(model, kept, planted_path, tmp_path):
     """Weights, optimizers and random state: the losses of the epochs after it are those of the run that was never interrupted."""
     settings = {**SETTINGS, "data_path": str(planted_path), "checkpoint_dir": str(tmp_path / "saved"), "epochs": 4}
-    result = recbole_ib.run_recbole_ib(model, "planted", config_dict={**settings, "resume_checkpoint": str(kept(model))})
+    settings["resume_checkpoint"] = str(kept(model))
+    result = recbole_ib.run_recbole_ib(model, "planted", config_dict={**settings, **OLD_DEFAULTS[model]})
     losses = json.loads(Path(result["manifest"]).read_text())["losses"]
     wanted = EXPECTED[model]["losses"]
     assert losses.keys() == wanted.keys()
     assert [losses[epoch] for epoch in wanted] == pytest.approx(list(wanted.values()), rel=1e-3)
+
+
+@pytest.mark.parametrize("model", EXPECTED)
+def test_with_todays_defaults_it_is_another_run(model, kept, planted_path, tmp_path):
+    settings = {**SETTINGS, "data_path": str(planted_path), "checkpoint_dir": str(tmp_path / "saved"), "epochs": 4}
+    with pytest.raises(CheckpointError, match="of a run with other settings") as refusal:
+        recbole_ib.run_recbole_ib(model, "planted", config_dict={**settings, "resume_checkpoint": str(kept(model))})
+    assert [key for key in OLD_DEFAULTS[model] if f" {key}: {OLD_DEFAULTS[model][key]!r} then, " not in str(refusal.value)] == []
 
 
 @pytest.mark.parametrize("model", EXPECTED)
@@ -60,7 +75,9 @@ def test_its_tensors_have_todays_names_and_order(model, kept, build):
     assert state["format"] == FORMAT
     name, _, bottlenecks = model.partition("+")
     small = {key: SETTINGS[key] for key in SETTINGS if key.endswith(("_size", "_dim")) and "batch" not in key}
-    _, network, *_ = build(name, **small, **({"bottleneck": bottlenecks.replace("+", ",")} if bottlenecks else {}))
+    _, network, *_ = build(
+        name, **small, **OLD_DEFAULTS[model], **({"bottleneck": bottlenecks.replace("+", ",")} if bottlenecks else {})
+    )
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     assert {key: tuple(value.shape) for key, value in state["state_dict"].items()} == shapes
 

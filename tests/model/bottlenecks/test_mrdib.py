@@ -14,8 +14,8 @@ from recbole_ib.training.checkpoint import last_path
 from recbole_ib.training.trainer import MultimodalTrainer
 from tests.support.datasets import planted, write_dataset
 from tests.support.formulas import naive_hsic
-from tests.support.mrdib import OFF, bottleneck
-from tests.support.training import computed, first_batch, fit, run, scores_of
+from tests.support.mrdib import OFF, PAPER_MRDIB, bottleneck
+from tests.support.training import computed, first_batch, fit, named, run, scores_of
 
 CLASSES = {
     "MRdIBVBPR": "VBPR",
@@ -26,10 +26,6 @@ CLASSES = {
     "MRdIBMGCN": "MGCN",
     "MRdIBSOIL": "SOIL",
 }
-
-
-def named(losses):
-    return dict(zip(losses.names, losses, strict=True))
 
 
 def naive_bpr(user, positive, negative):
@@ -47,8 +43,8 @@ def naive_unique(model, step, at, negatives):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_terms_equal_naive_loops_on_the_same_draws(build, name, monkeypatch):
-    _, model, train, _, _ = build(
+def test_terms_equal_naive_loops_on_the_same_draws(paper, name, monkeypatch):
+    _, model, train, _, _ = paper(
         name, kl_weight=0.3, redundancy_weight=0.7, unique_weight=0.5, redundancy_estimator="hsic", redundancy_sigma2=0.4
     )
     model.pre_epoch(0)
@@ -74,9 +70,9 @@ def test_terms_equal_naive_loops_on_the_same_draws(build, name, monkeypatch):
     assert losses["unique"] == pytest.approx(0.5 * unique, rel=1e-4)
 
 
-def test_without_sampled_negatives_the_decoders_rank_against_the_row_before(build, monkeypatch):
+def test_without_sampled_negatives_the_decoders_rank_against_the_row_before(paper, monkeypatch):
     """The first row against the last one's item."""
-    _, model, train, _, _ = build("BM3+mrdib", unique_weight=0.5)
+    _, model, train, _, _ = paper("BM3+mrdib", unique_weight=0.5)
     model.pre_epoch(0)
     batch = first_batch(train)
     assert "neg_item_id" not in batch.columns
@@ -90,9 +86,9 @@ def test_without_sampled_negatives_the_decoders_rank_against_the_row_before(buil
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_backbone_ranks_the_drawn_latents(build, name, monkeypatch):
+def test_the_backbone_ranks_the_drawn_latents(build, paper, name, monkeypatch):
     """The synergistic term: the backbone's own loss of exactly the latents that were drawn."""
-    _, model, train, _, _ = build(name, initial_noise=0.5)
+    _, model, train, _, _ = paper(name, initial_noise=0.5)
     _, plain, _, _, _ = build(CLASSES[name], project_above=0)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if k in plain.state_dict()})
     batch, passes = first_batch(train), computed(monkeypatch, model)
@@ -128,8 +124,9 @@ def test_vbprs_parts_sum_to_its_projection(build):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_ranking_is_the_backbones_and_touches_nothing_else(build, name, monkeypatch):
-    config, model, _, _, _ = build(name)
+@pytest.mark.parametrize("settings", [{}, PAPER_MRDIB], ids=["defaults", "paper"])
+def test_a_ranking_is_the_backbones_and_touches_nothing_else(build, name, settings, monkeypatch):
+    config, model, _, _, _ = build(name, **settings)
     _, plain, _, _, _ = build(CLASSES[name], project_above=0)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if k in plain.state_dict()})
 
@@ -137,7 +134,12 @@ def test_a_ranking_is_the_backbones_and_touches_nothing_else(build, name, monkey
         raise AssertionError("a ranking computes this")
 
     mrdib = bottleneck(model)
-    for module in (*mrdib.gaussian.variance.values(), mrdib.redundancy, *mrdib.redundancy.critics, mrdib.decoders):
+    training_parts = [mrdib.decoders]
+    if settings:
+        training_parts += [*mrdib.gaussian.variance.values(), mrdib.redundancy, *mrdib.redundancy.critics]
+    else:
+        monkeypatch.setattr(mrdib.rate[0], "of_kernels", forbidden)
+    for module in training_parts:
         monkeypatch.setattr(module, "forward", forbidden)
     users = torch.arange(1, 9)
     assert torch.equal(scores_of(model, config, users), scores_of(plain, config, users))
@@ -162,9 +164,9 @@ def test_with_all_weights_zero_a_run_is_the_backbones_run(build, name):
         ("unique_weight", "decoders", "unique"),
     ],
 )
-def test_a_weight_of_zero_leaves_out_the_computation(build, key, part, term):
-    _, whole, train, _, _ = build("MRdIBFREEDOM")
-    _, model, _, _, _ = build("MRdIBFREEDOM", **{key: 0.0})
+def test_a_weight_of_zero_leaves_out_the_computation(paper, key, part, term):
+    _, whole, train, _, _ = paper("MRdIBFREEDOM")
+    _, model, _, _, _ = paper("MRdIBFREEDOM", **{key: 0.0})
     for network in (whole, model):
         network.pre_epoch(0)
     batch = first_batch(train)
@@ -179,11 +181,27 @@ def test_a_weight_of_zero_leaves_out_the_computation(build, key, part, term):
         assert latents.draws is latents.posterior.means
 
 
+def test_the_defaults_draw_nothing_and_have_no_critic(build):
+    _, model, train, _, _ = build("MRdIBFREEDOM")
+    _, plain, _, _, _ = build("FREEDOM", project_above=0)
+    batch = first_batch(train)
+    for network in (model, plain):
+        network.pre_epoch(0)
+    assert model.calculate_loss(batch).names == (*plain.calculate_loss(batch).names, "rate", "unique")
+    assert [phase.name for phase in model.phases()] == ["model"]
+    latents = model.train().training_latents()
+    assert latents.draws is latents.posterior.means
+    for key, left_out in (("kl_weight", "rate"), ("unique_weight", "unique")):
+        _, without, _, _, _ = build("MRdIBFREEDOM", **{key: 0.0})
+        without.pre_epoch(0)
+        assert set(model.calculate_loss(batch).names) - set(without.calculate_loss(batch).names) == {left_out}
+
+
 @pytest.mark.parametrize(
     ("estimator", "phases"), [("mine", ["critic", "model"]), ("club", ["critic", "model"]), ("hsic", ["model"])]
 )
-def test_steps_of_the_estimators(build, estimator, phases):
-    config, model, train, _, _ = build("MRdIBVBPR", redundancy_estimator=estimator)
+def test_steps_of_the_estimators(paper, estimator, phases):
+    config, model, train, _, _ = paper("MRdIBVBPR", redundancy_estimator=estimator)
     trainer = MultimodalTrainer(config, model)
     assert list(trainer.optimizers) == phases
     for phase in model.phases():
@@ -195,10 +213,10 @@ def test_steps_of_the_estimators(build, estimator, phases):
 
 
 @pytest.mark.parametrize("name", ["MRdIBVBPR", "MRdIBFREEDOM", "MRdIBMGCN"])
-def test_the_model_step_takes_the_critics_gaussians_and_nothing_changes(build, name, monkeypatch):
+def test_the_model_step_takes_the_critics_gaussians_and_nothing_changes(paper, name, monkeypatch):
     weights, projected = [], []
     for forget in (False, True):
-        config, model, train, _, _ = build(name)
+        config, model, train, _, _ = paper(name)
         trainer = MultimodalTrainer(config, model)
         model.train()
         model.pre_epoch(0)
@@ -219,8 +237,8 @@ def test_the_model_step_takes_the_critics_gaussians_and_nothing_changes(build, n
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
-def test_the_critics_gaussians_are_not_those_of_another_batch_or_an_evaluation(build):
-    _, model, train, _, _ = build("MRdIBFREEDOM")
+def test_the_critics_gaussians_are_not_those_of_another_batch_or_an_evaluation(paper):
+    _, model, train, _, _ = paper("MRdIBFREEDOM")
     model.train()
     model.pre_epoch(0)
     loader = iter(train)
@@ -239,16 +257,16 @@ def test_the_critics_gaussians_are_not_those_of_another_batch_or_an_evaluation(b
         assert not next(iter(latents.posterior.means.values())).requires_grad
 
 
-def test_weight_decay_spares_the_critic(build):
-    config, model, _, _, _ = build("MRdIBVBPR", weight_decay=0.1)
+def test_weight_decay_spares_the_critic(paper):
+    config, model, _, _, _ = paper("MRdIBVBPR", weight_decay=0.1)
     trainer = MultimodalTrainer(config, model)
     assert {name: o.param_groups[0]["weight_decay"] for name, o in trainer.optimizers.items()} == {"critic": 0.0, "model": 0.1}
 
 
-def test_the_critic_climbs_and_the_encoders_descend(build, told_twice):
+def test_the_critic_climbs_and_the_encoders_descend(paper, told_twice):
     """Each step moves the estimate its own way: the critic up, the encoders down; at once, and all the way."""
     settings = {**OFF, "redundancy_weight": 100.0, "embedding_size": 8, "learning_rate": 0.003}
-    config, model, train, _, _ = build("MRdIBVBPR", **told_twice, **settings)
+    config, model, train, _, _ = paper("MRdIBVBPR", **told_twice, **settings)
     trainer = MultimodalTrainer(config, model)
     batch = first_batch(train)
     share, items = trainer.processes.share(batch, "cpu"), torch.unique(batch["item_id"])
@@ -282,11 +300,11 @@ def test_the_critic_climbs_and_the_encoders_descend(build, told_twice):
 
 
 @pytest.mark.parametrize("estimator", ["mine", "club"])
-def test_a_resumed_run_gives_the_same_numbers(build, estimator):
+def test_a_resumed_run_gives_the_same_numbers(paper, estimator):
     settings = {"redundancy_estimator": estimator, "redundancy_weight": 0.1}
-    whole, expected, weights = run(build, "MRdIBVBPR", 4, **settings)
-    first, _, _ = run(build, "MRdIBVBPR", 2, **settings)
-    resumed, got, again = run(build, "MRdIBVBPR", 4, resume=last_path(first.saved_model_file), **settings)
+    whole, expected, weights = run(paper, "MRdIBVBPR", 4, **settings)
+    first, _, _ = run(paper, "MRdIBVBPR", 2, **settings)
+    resumed, got, again = run(paper, "MRdIBVBPR", 4, resume=last_path(first.saved_model_file), **settings)
     assert got == expected
     assert resumed.train_loss_dict == whole.train_loss_dict
     assert all(torch.equal(weights[k], again[k]) for k in weights)
@@ -295,10 +313,10 @@ def test_a_resumed_run_gives_the_same_numbers(build, estimator):
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def test_one_modality_has_no_redundancy_and_says_so(build):
+def test_one_modality_has_no_redundancy_and_says_so(paper):
     with pytest.raises(ConfigurationError, match=r"has one \(text\); set redundancy_weight: 0"):
-        build("MRdIBVBPR", use_modalities=["text"])
-    _, model, train, _, _ = build("MRdIBVBPR", use_modalities=["text"], redundancy_weight=0)
+        paper("MRdIBVBPR", use_modalities=["text"])
+    _, model, train, _, _ = paper("MRdIBVBPR", use_modalities=["text"], redundancy_weight=0)
     assert model.calculate_loss(first_batch(train)).names == ("bpr", "reg", "kl", "unique")
 
 
@@ -319,8 +337,8 @@ def test_wrong_settings_are_refused(build, settings, message):
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5, "initial"])
-def test_noise_starts_at_its_share_of_the_latents(build, scale):
-    _, model, _, _, _ = build("MRdIBFREEDOM", prior_scale=scale, initial_noise=0.2)
+def test_noise_starts_at_its_share_of_the_latents(paper, scale):
+    _, model, _, _, _ = paper("MRdIBFREEDOM", prior_scale=scale, initial_noise=0.2)
     latents, gaussian = model.training_latents(torch.arange(1, model.n_items)), bottleneck(model).gaussian
     assert isinstance(latents, DrawnLatents)
     for m, z in model.encoder.parts(torch.arange(1, model.n_items)).items():
@@ -333,13 +351,13 @@ def test_noise_starts_at_its_share_of_the_latents(build, scale):
             assert float(gaussian.scale(m)) == scale
 
 
-def test_items_without_a_feature_take_no_part_in_kl_and_redundancy(build, tmp_path):
+def test_items_without_a_feature_take_no_part_in_kl_and_redundancy(paper, tmp_path):
     pairs, modalities, _, _ = planted(40, 30)
     path = write_dataset(tmp_path / "data", "gaps", pairs, modalities)
     tokens = (path / "gaps" / "text.tokens").read_text().split()
     np.save(path / "gaps" / "text.npy", modalities["text"][:20].astype(np.float32))
     (path / "gaps" / "text.tokens").write_text("\n".join(tokens[:20]) + "\n")
-    _, model, train, _, _ = build("MRdIBVBPR", dataset="gaps", data_path=str(path), redundancy_estimator="hsic")
+    _, model, train, _, _ = paper("MRdIBVBPR", dataset="gaps", data_path=str(path), redundancy_estimator="hsic")
     own = train._dataset.has_feature["text"]
     assert 0 < int(own.sum()) == 20
     items = torch.arange(1, model.n_items)
@@ -350,5 +368,5 @@ def test_items_without_a_feature_take_no_part_in_kl_and_redundancy(build, tmp_pa
     for m, row in (("text", ~own[1:]), ("visual", torch.zeros(len(items), dtype=torch.bool))):
         posterior.means[m] = torch.where(row[:, None], torch.full_like(posterior.means[m], 1e3), posterior.means[m])
     torch.testing.assert_close(mrdib.kl(posterior, items, torch.arange(len(items))), kl)
-    shared = mrdib._shared_rows(latents.draws, items, lambda chosen: torch.searchsorted(items, chosen))
+    shared = mrdib._shared_rows(model, latents.draws, items, lambda chosen: torch.searchsorted(items, chosen))
     assert {z.shape[0] for z in shared.values()} == {20}

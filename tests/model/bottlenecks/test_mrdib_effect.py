@@ -38,11 +38,11 @@ def test_kl_keeps_what_the_target_needs_and_drops_the_rest():
 
 
 @pytest.mark.parametrize("name", ["MRdIBVBPR", "MRdIBMGCN"])
-def test_more_weight_on_kl_lets_less_through(build, name):
+def test_more_weight_on_kl_lets_less_through(paper, name):
     nats = []
     for weight in (1e-4, 1e-1):
         settings = {**OFF, "kl_weight": weight, "epochs": 30, "learning_rate": 0.01, "initial_noise": 0.5, "stopping_step": 100}
-        config, model, train, _, _ = build(name, **settings)
+        config, model, train, _, _ = paper(name, **settings)
         fit(config, model, train, None)
         model.eval()
         with torch.no_grad():
@@ -52,13 +52,13 @@ def test_more_weight_on_kl_lets_less_through(build, name):
 
 
 @pytest.mark.parametrize("estimator", ["club", "hsic"])
-def test_redundancy_makes_the_modalities_tell_different_things(build, told_twice, estimator):
+def test_redundancy_makes_the_modalities_tell_different_things(paper, told_twice, estimator):
     """With a weight on what the modalities share, the latents share less of the group, and still rank by it."""
     shared = {}
     for weight in (0.0, 0.3):
         settings = {**OFF, "redundancy_weight": weight, "redundancy_estimator": estimator, "embedding_size": 8}
         settings |= {"epochs": 60, "learning_rate": 0.01, "stopping_step": 100}
-        config, model, train, valid, _ = build("MRdIBVBPR", **told_twice, **settings)
+        config, model, train, valid, _ = paper("MRdIBVBPR", **told_twice, **settings)
         trainer = fit(config, model, train, valid)
         latents = model.eval().encoder.parts(torch.arange(1, model.n_items))
         shared[weight] = float(gaussian_information(latents["text"], latents["visual"], ridge=0.05))

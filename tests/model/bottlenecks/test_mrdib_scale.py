@@ -17,13 +17,13 @@ def losses_of(build, monkeypatch, **settings):
     return model, passes[0], {k: float(v.detach()) for k, v in losses.items()}
 
 
-def test_the_mean_over_a_latents_numbers_is_the_sum_over_d(build, monkeypatch):
-    summed, mean = (losses_of(build, monkeypatch, kl_reduction=how, redundancy_weight=0.0)[2]["kl"] for how in ("sum", "mean"))
+def test_the_mean_over_a_latents_numbers_is_the_sum_over_d(paper, monkeypatch):
+    summed, mean = (losses_of(paper, monkeypatch, kl_reduction=how, redundancy_weight=0.0)[2]["kl"] for how in ("sum", "mean"))
     assert mean == pytest.approx(summed / 64, rel=1e-5)
 
 
-def test_free_bits_are_not_priced(build, monkeypatch):
-    _, step, losses = losses_of(build, monkeypatch, free_bits=0.3, kl_weight=2.0, redundancy_weight=0.0)
+def test_free_bits_are_not_priced(paper, monkeypatch):
+    _, step, losses = losses_of(paper, monkeypatch, free_bits=0.3, kl_weight=2.0, redundancy_weight=0.0)
     rows, posterior, expected = step.latent_rows(step.items), step.latents.posterior, 0.0
     for m, mean in posterior.means.items():
         by_number = [
@@ -33,8 +33,8 @@ def test_free_bits_are_not_priced(build, monkeypatch):
     assert losses["kl"] == pytest.approx(2.0 * expected, rel=1e-4)
 
 
-def test_the_weight_grows_in_the_first_batches(build, monkeypatch):
-    model, step, first = losses_of(build, monkeypatch, kl_warmup=4, redundancy_weight=0.0)
+def test_the_weight_grows_in_the_first_batches(paper, monkeypatch):
+    model, step, first = losses_of(paper, monkeypatch, kl_warmup=4, redundancy_weight=0.0)
     kl = float(bottleneck(model).kl(step.latents.posterior, step.items, step.latent_rows(step.items)).detach())
     assert first["kl"] == pytest.approx(0.25 * bottleneck(model).kl_weight * kl, rel=1e-5)
     weights = [bottleneck(model)._kl_weight() / bottleneck(model).kl_weight for _ in range(5)]
@@ -43,20 +43,20 @@ def test_the_weight_grows_in_the_first_batches(build, monkeypatch):
     assert bottleneck(model)._kl_weight() == bottleneck(model).kl_weight
 
 
-def test_a_resumed_run_goes_on_with_the_warm_up(build, tmp_path):
+def test_a_resumed_run_goes_on_with_the_warm_up(paper, tmp_path):
     from recbole_ib.training.checkpoint import last_path
 
     options = {"bottleneck": "mrdib", "kl_warmup": 40, "checkpoint_dir": str(tmp_path)}
-    whole = run(build, "VLATTICE", 3, **options)
-    part = run(build, "VLATTICE", 2, **options)
-    resumed = run(build, "VLATTICE", 3, resume=last_path(part[0].saved_model_file), **options)
+    whole = run(paper, "VLATTICE", 3, **options)
+    part = run(paper, "VLATTICE", 2, **options)
+    resumed = run(paper, "VLATTICE", 3, resume=last_path(part[0].saved_model_file), **options)
     assert int(whole[2]["ib.mrdib.kl_batches"]) == int(resumed[2]["ib.mrdib.kl_batches"]) > 0
     for name, value in whole[2].items():
         torch.testing.assert_close(resumed[2][name], value, rtol=0.0, atol=0.0)
 
 
-def test_the_noise_head_reads_the_latent_and_gives_it_no_gradient(build, monkeypatch):
-    model, step, _ = losses_of(build, monkeypatch, noise_input="latent", prior_scale="initial", redundancy_weight=0.0)
+def test_the_noise_head_reads_the_latent_and_gives_it_no_gradient(paper, monkeypatch):
+    model, step, _ = losses_of(paper, monkeypatch, noise_input="latent", prior_scale="initial", redundancy_weight=0.0)
     gaussian = bottleneck(model).gaussian
     for m, head in gaussian.variance.items():
         assert head.weight.shape == (64, 64)
@@ -66,20 +66,20 @@ def test_the_noise_head_reads_the_latent_and_gives_it_no_gradient(build, monkeyp
     noise = sum(v.sum() for v in step.latents.posterior.log_variances.values())
     encoder = list(model.encoder.parameters())
     assert all(g is None for g in torch.autograd.grad(noise, encoder, allow_unused=True))
-    features = losses_of(build, monkeypatch, redundancy_weight=0.0)[0]
+    features = losses_of(paper, monkeypatch, redundancy_weight=0.0)[0]
     widths = {m: head.weight.shape[1] for m, head in bottleneck(features).gaussian.variance.items()}
     assert widths == features.encoder.widths
 
 
-def test_redundancy_is_of_what_the_ids_do_not_explain(build, monkeypatch):
+def test_redundancy_is_of_what_the_ids_do_not_explain(paper, monkeypatch):
     model, step, losses = losses_of(
-        build, monkeypatch, redundancy_condition="collaborative", redundancy_estimator="hsic", redundancy_weight=0.7
+        paper, monkeypatch, redundancy_condition="collaborative", redundancy_estimator="hsic", redundancy_weight=0.7
     )
     rows, ids = step.latent_rows(step.items), model.item_embedding(step.items).detach()
     left = [residuals(z[rows], ids) for z in step.latents.draws.values()]
     expected = 0.7 * rbf_hsic(*left, sigma2=1.0)
     assert losses["redundancy"] == pytest.approx(float(expected.detach()), rel=1e-4)
-    _, _, plain = losses_of(build, monkeypatch, redundancy_estimator="hsic", redundancy_weight=0.7)
+    _, _, plain = losses_of(paper, monkeypatch, redundancy_estimator="hsic", redundancy_weight=0.7)
     assert losses["redundancy"] != pytest.approx(plain["redundancy"], rel=1e-3)
 
 

@@ -8,6 +8,7 @@ from recbole.utils import get_trainer
 
 from recbole_ib.model.layers import feature_table
 from tests.support.datasets import planted, write_dataset
+from tests.support.mrdib import PAPER_MRDIB
 
 SETTINGS = [
     ("VBPR", {}),
@@ -19,6 +20,7 @@ SETTINGS = [
     ("IBMRec", {}),
     ("IBMRecLATTICE", {"item_graph": "frozen"}),
     ("VBPR", {"bottleneck": "mrdib"}),
+    ("VBPR", {"bottleneck": "mrdib", **PAPER_MRDIB}),
     ("SOIL", {}),
     ("MMGCN", {}),
     ("GRCN", {}),
