@@ -20,7 +20,7 @@ class KnownPositives(NamedTuple):
     """The logits that a contrast leaves out, row by row.
 
     Attributes:
-        pointers: where each row's columns begin and end in ``columns``, int64 ``[b + 1]``.
+        pointers: where each row's columns begin and end in ``columns``, int64 ``[u + 1]``.
         columns: int64; a row's own positive may stand there, it is never left out.
     """
 
@@ -31,11 +31,11 @@ class KnownPositives(NamedTuple):
 def known_positives(
     interactions: KnownPositives, users: Tensor, items: Tensor, n_items: int
 ) -> KnownPositives:
-    """Return which of the batch's items each pair's user is known to like.
+    """Return which of the batch's items each user is known to like.
 
     Args:
         interactions: of all users with all items, the user's row.
-        users: ids of the pairs, int64 ``[b]``.
+        users: ids, int64 ``[u]``.
         items: DISTINCT ids of the batch's items, int64 ``[n]``.
         n_items: the number of all items.
 
@@ -89,6 +89,7 @@ def conditional_contrast(
     positives: Tensor,
     temperature: float,
     *,
+    of_users: Tensor | None = None,
     left_out: KnownPositives | None = None,
     offsets: Tensor | None = None,
     condition: tuple[Tensor, Tensor] | None = None,
@@ -99,14 +100,18 @@ def conditional_contrast(
     - o_j (sampled-softmax correction) + <p_a, q_j> (the collaborative score that IBMRec Eq. 17 to 19
     condition on), without the j that a is known to like.
 
+    The logits are those of the rows of ``users``: where these are distinct and ``of_users`` says whose each
+    pair is, a user with ten pairs costs what one with a single pair does.
+
     Args:
-        users: c_a of every pair, ``[b, d]``.
+        users: c_a of every user, ``[u, d]``.
         items: z_j of the DISTINCT items of the batch, ``[n, d]``.
         positives: for every pair the row of its item in ``items``, int64 ``[b]``.
         temperature: tau > 0.
-        left_out: the items of the batch that each pair's user is known to like, see :func:`known_positives`.
+        of_users: for every pair the row of its user in ``users``, int64 ``[b]``; default: pair k is of row k.
+        left_out: the items of the batch that each user is known to like, see :func:`known_positives`.
         offsets: o_j, ``[n]``, see :func:`inclusion_log_probability`.
-        condition: p_a of every pair, ``[b, e]``, and q_j, ``[n, e]``, which take no gradient.
+        condition: p_a of every user, ``[u, e]``, and q_j, ``[n, e]``, which take no gradient.
 
     Returns:
         A scalar >= 0.
@@ -127,76 +132,120 @@ def conditional_contrast(
     if not positives.numel():
         return users.sum() * 0.0 + items.sum() * 0.0
     added = None if condition is None else (condition[0].detach(), condition[1].detach())
-    terms = _Logits(positives, temperature, left_out, offsets, added)
-    return _SoftmaxContrast.apply(unit_rows(users), unit_rows(items), terms)
+    if of_users is None:
+        rows = torch.arange(positives.numel(), device=positives.device)
+    else:
+        rows, order = of_users.sort(stable=True)
+        positives = positives[order]
+    logits = _Logits(rows, positives, temperature, left_out, offsets, added)
+    return _SoftmaxContrast.apply(unit_rows(users), unit_rows(items), logits)
+
+
+class _Pairs(NamedTuple):
+    """The pairs of a block of users.
+
+    Attributes:
+        rows, columns: where their own logits stand in the block.
+        own: these logits, ``[pairs]``.
+        known: whether the user's items that are left out have this one among them.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    own: Tensor
+    known: Tensor
 
 
 class _Logits(NamedTuple):
-    """What the logits of :func:`conditional_contrast` are made of, beside its unit rows."""
+    """What the logits of :func:`conditional_contrast` are made of, beside its unit rows.
 
+    Attributes:
+        rows: of every pair the user, in ascending order.
+        positives: of every pair the item.
+    """
+
+    rows: Tensor
     positives: Tensor
     temperature: float
-    left_out: KnownPositives | None
-    offsets: Tensor | None
-    condition: tuple[Tensor, Tensor] | None
+    left_out: KnownPositives | None = None
+    offsets: Tensor | None = None
+    condition: tuple[Tensor, Tensor] | None = None
 
-    def of(self, x: Tensor, y: Tensor, block: slice) -> Tensor:
-        """Return the logits of some rows, ``[rows, n]``."""
+    def of(self, x: Tensor, y: Tensor, block: slice) -> tuple[Tensor, _Pairs]:
+        """Return the logits of some users, ``[users, n]``, -inf where one is left out, and their pairs."""
         logits = (x[block] @ y.T) / self.temperature
         if self.condition is not None:
             logits = logits.addmm(self.condition[0][block], self.condition[1].T)
         if self.offsets is not None:
             logits = logits - self.offsets
-        if self.left_out is not None:
-            logits = logits.masked_fill(self._left_out(logits, self.left_out, block), -torch.inf)
-        return logits
-
-    def _left_out(self, logits: Tensor, known: KnownPositives, block: slice) -> Tensor:
-        pointers = known.pointers[block.start : block.stop + 1]
-        first, last = int(pointers[0]), int(pointers[-1])
-        rows = torch.arange(logits.shape[0], device=logits.device)
-        mask = torch.zeros_like(logits, dtype=torch.bool)
-        mask[rows.repeat_interleave(pointers.diff()), known.columns[first:last]] = True
-        mask[rows, self.positives[block]] = False
-        return mask
+        first, last = torch.searchsorted(self.rows, self.rows.new_tensor([block.start, block.stop])).tolist()
+        rows, columns = self.rows[first:last] - block.start, self.positives[first:last]
+        own = logits[rows, columns]
+        if self.left_out is None:
+            return logits, _Pairs(rows, columns, own, torch.zeros_like(rows, dtype=torch.bool))
+        pointers = self.left_out.pointers[block.start : block.stop + 1]
+        left_out = self.left_out.columns[int(pointers[0]) : int(pointers[-1])]
+        users = torch.arange(logits.shape[0], device=logits.device).repeat_interleave(pointers.diff())
+        logits = logits.index_put((users, left_out), logits.new_tensor(-torch.inf))
+        return logits, _Pairs(rows, columns, own, logits[rows, columns] == -torch.inf)
 
 
 class _SoftmaxContrast(torch.autograd.Function):
-    """``cross_entropy(logits, positives)`` of unit rows ``[b, d]``, ``[n, d]`` -> a scalar, block by block.
+    """Unit rows ``[u, d]``, ``[n, d]`` -> the mean over pairs of log sum_j exp(s_aj) - s_ai, block by block.
 
-    A CPU never holds the b x n logits.
+    A CPU never holds the u x n logits.
 
-    With P the softmax of the logits and E the one-hot rows of the positives, the gradient is
-    (P - E) y / (b t), and likewise for y; its products are taken while a block of P is at hand.
+    A pair's denominator has its user's items that are not left out, and its own item. With L_a the log of the
+    sum over the former and g = L_a - s_ai, a pair whose item is left out for others has the loss
+    log(1 + e^g) and w = 1 / (1 + e^-g), another g and 1. With P the softmax over the items that are not left
+    out, the gradient by the logits of user a is P_a sum w - w at each pair's own item; its products with x
+    and y are taken while a block of P is at hand.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, logits: _Logits) -> Tensor:
         loss, by_x, by_y = x.new_zeros(()), torch.empty_like(x), torch.zeros_like(y)
         for block in row_blocks(y.shape[0], x):
-            rows, targets = torch.arange(block.stop - block.start, device=x.device), logits.positives[block]
-            share = logits.of(x, y, block)
-            highest = share.amax(dim=1)
-            loss += (highest - share[rows, targets]).sum()
+            share, pairs = logits.of(x, y, block)
+            highest = _finite(share.amax(dim=1))
             total = share.sub_(highest[:, None]).exp_().sum(dim=1)
-            loss += total.log().sum()
-            share.div_(total[:, None])
-            share[rows, targets] -= 1.0
+            terms, weights = _of_gaps((highest + total.log())[pairs.rows] - pairs.own, pairs.known)
+            loss += terms.sum()
+            of_user = torch.zeros_like(total).index_add_(0, pairs.rows, weights)
+            share.mul_((of_user / total.clamp_min(torch.finfo(total.dtype).tiny))[:, None])
+            share.index_put_((pairs.rows, pairs.columns), -weights, accumulate=True)
             torch.mm(share, y, out=by_x[block])
             by_y.addmm_(share.T, x[block])
-        ctx.scale = 1.0 / (x.shape[0] * logits.temperature)
+        ctx.scale = 1.0 / (logits.rows.numel() * logits.temperature)
         ctx.logits = logits
         ctx.save_for_backward(x, y, by_x, by_y)
-        return loss / x.shape[0]
+        return loss / logits.rows.numel()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y, by_x, by_y = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to have a gradient: P as a function of x and y
-            chosen = F.one_hot(ctx.logits.positives, y.shape[0]).to(x.dtype)
-            share = torch.softmax(ctx.logits.of(x, y, slice(0, x.shape[0])), dim=1) - chosen
+            logits, pairs = ctx.logits.of(x, y, slice(0, x.shape[0]))
+            highest = _finite(logits.amax(dim=1)).detach()
+            share = (logits - highest[:, None]).exp()
+            total = share.sum(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
+            _, weights = _of_gaps((highest + total.log())[pairs.rows] - pairs.own, pairs.known)
+            of_user = torch.zeros_like(total).index_add(0, pairs.rows, weights)
+            share = share * (of_user / total)[:, None]
+            share = share.index_put((pairs.rows, pairs.columns), -weights, accumulate=True)
             by_x, by_y = share @ y, share.T @ x
         return (grad * ctx.scale) * by_x, (grad * ctx.scale) * by_y, None
+
+
+def _finite(highest: Tensor) -> Tensor:
+    """Return the rows' highest logits, 0 for a user all of whose items are left out."""
+    return torch.where(highest == -torch.inf, torch.zeros_like(highest), highest)
+
+
+def _of_gaps(gaps: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the losses and the weights w of pairs, see :class:`_SoftmaxContrast`."""
+    losses = torch.where(known, torch.logaddexp(gaps, torch.zeros_like(gaps)), gaps)
+    return losses, torch.where(known, gaps.sigmoid(), torch.ones_like(gaps))
 
 
 def two_view_contrast(anchor: Tensor, other: Tensor, temperature: float, block: int | None = None) -> Tensor:

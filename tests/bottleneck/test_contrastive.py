@@ -140,7 +140,7 @@ def test_the_fused_contrast_is_the_cross_entropy(scale, numbers, monkeypatch):
     positives = torch.tensor([0, 4, 4, 2, 1, 0, 3])
 
     def fused(x, y):
-        return contrastive._SoftmaxContrast.apply(x * scale, y, contrastive._Logits(positives, 0.3, None, None, None))
+        return contrastive._SoftmaxContrast.apply(x * scale, y, contrastive._Logits(torch.arange(7), positives, 0.3))
 
     def plain(x, y):
         return F.cross_entropy(x * scale @ y.T / 0.3, positives)
@@ -199,6 +199,42 @@ def test_gradient_of_every_part_of_the_logits():
 
     assert torch.autograd.gradcheck(loss, leaves)
     assert torch.autograd.gradgradcheck(loss, leaves)
+
+
+@pytest.mark.parametrize("extra", [False, True])
+@pytest.mark.parametrize("numbers", [1, 8, 1 << 18])
+def test_pairs_of_distinct_users_equal_pairs_with_a_row_each(extra, numbers, monkeypatch):
+    """Value, gradient and gradient of the gradient; users 3 likes all items of the batch, and 1 a positive it is not known for."""
+    monkeypatch.setattr("recbole_ib.bottleneck.kernels.BLOCK_NUMBERS", numbers)
+    torch.manual_seed(0)
+    likes = {0: [1, 4, 8], 1: [4], 2: [0, 2, 3, 5], 3: [1, 3, 4, 5]}
+    pointers = torch.tensor([0, 3, 4, 8, 12])
+    interactions = KnownPositives(pointers, torch.tensor([i for v in likes.values() for i in v]))
+    items, of_users, positives = (
+        torch.tensor([1, 3, 4, 5]),
+        torch.tensor([2, 0, 1, 3, 0, 2, 3, 2]),
+        torch.tensor([1, 0, 0, 2, 2, 3, 0, 1]),
+    )
+    users, table, offsets = torch.arange(4), torch.randn(4, 3, dtype=torch.double), torch.randn(4, dtype=torch.double)
+    z, p, q = (torch.randn(n, 3, dtype=torch.double) for n in (4, 4, 4))
+    given = {"offsets": offsets} if extra else {}
+
+    def distinct(c, z):
+        left_out = known_positives(interactions, users, items, n_items=9)
+        condition = (p, q) if extra else None
+        return conditional_contrast(c, z, positives, 0.3, of_users=of_users, left_out=left_out, condition=condition, **given)
+
+    def repeated(c, z):
+        left_out = known_positives(interactions, of_users, items, n_items=9)
+        condition = (p[of_users], q) if extra else None
+        return conditional_contrast(c[of_users], z, positives, 0.3, left_out=left_out, condition=condition, **given)
+
+    leaves = [x.requires_grad_() for x in (table, z)]
+    torch.testing.assert_close(distinct(*leaves), repeated(*leaves))
+    for got, expected in zip(*(torch.autograd.grad(f(*leaves), leaves) for f in (distinct, repeated)), strict=True):
+        torch.testing.assert_close(got, expected)
+    assert torch.autograd.gradcheck(distinct, leaves)
+    assert torch.autograd.gradgradcheck(distinct, leaves)
 
 
 def test_the_condition_takes_no_gradient_and_what_it_explains_needs_no_content():

@@ -127,11 +127,9 @@ class FIB(Bottleneck):
                 f"contrastive_condition: collaborative needs user and item ids that are scored, and "
                 f"{config['model']} has none; set contrastive_condition: none"
             )
-        contrasts, unknown = (
-            content is not None and bool(self.rate),
-            config["contrastive_negatives"] == "unknown",
-        )
-        self.known_items = KnownItems(dataset) if contrasts and unknown else None
+        contrasts = content is not None and bool(self.rate)
+        leaves_out = contrasts and config["contrastive_negatives"] == "unknown"
+        self.known_items = KnownItems(dataset) if leaves_out else None
         self.register_buffer("offsets", None, persistent=False)
         if contrasts and config["contrastive_correction"]:
             counts = torch.from_numpy(dataset.inter_matrix(form="csr").getnnz(axis=0))
@@ -173,17 +171,19 @@ class FIB(Bottleneck):
         known = self.has_content[interaction[model.ITEM_ID]]
         items, positives = torch.unique(interaction[model.ITEM_ID][known], return_inverse=True)
         content = torch.cat(list(model.training_latents(items).values()), dim=1)
-        of_users, users = cast("UserContent", model.user_content()), interaction[model.USER_ID][known]
+        preferences = cast("UserContent", model.user_content())
+        users, of_users = torch.unique(interaction[model.USER_ID][known], return_inverse=True)
         condition = None
         if self.conditioned:
-            ids = cast("Callable[[Tensor], Tensor]", of_users.ids)
+            ids = cast("Callable[[Tensor], Tensor]", preferences.ids)
             with torch.no_grad():
                 condition = ids(users), model.item_embedding(items)
         loss = conditional_contrast(
-            of_users.rows(users),
+            preferences.rows(users),
             content,
             positives,
             self.temperature,
+            of_users=of_users,
             left_out=None if self.known_items is None else self.known_items.among(users, items),
             offsets=None if self.offsets is None else self.offsets[items],
             condition=condition,

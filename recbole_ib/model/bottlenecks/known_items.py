@@ -28,7 +28,7 @@ class KnownItems(nn.Module):
             self.register_buffer(name, torch.from_numpy(array).long(), persistent=False)
 
     def among(self, users: Tensor, items: Tensor) -> KnownPositives:
-        """Return which of the DISTINCT ``items`` each pair's user likes, rows as ``users``."""
+        """Return which of the DISTINCT ``items`` each user likes, rows as ``users``."""
         return known_positives(KnownPositives(self.pointers, self.items), users, items, self.n_items)
 
 

@@ -207,12 +207,13 @@ class MRdIB(Bottleneck):
         return total(bpr(users, positive, negative) for positive, negative in pairs)
 
     def _unique_softmax(self, known: KnownItems, batch: Batch) -> Tensor:
-        users = F.embedding(batch.users, batch.outputs.user)
-        items, where = torch.unique(batch.positives, return_inverse=True)
-        left_out = known.among(batch.users, items)
+        users, of_users = torch.unique(batch.users, return_inverse=True)
+        items, positives = torch.unique(batch.positives, return_inverse=True)
+        outputs, left_out = F.embedding(users, batch.outputs.user), known.among(users, items)
+        tau = self.unique_temperature
         return total(
-            conditional_contrast(users, output, where, self.unique_temperature, left_out=left_out)
-            for output in self._decoded(batch, items).values()
+            conditional_contrast(outputs, decoded, positives, tau, of_users=of_users, left_out=left_out)
+            for decoded in self._decoded(batch, items).values()
         )
 
     def _decoded(self, batch: Batch, items: Tensor) -> dict[str, Tensor]:
