@@ -209,7 +209,7 @@ class _SoftmaxContrast(torch.autograd.Function):
             share, pairs = logits.of(x, y, block)
             highest = _finite(share.amax(dim=1))
             total = share.sub_(highest[:, None]).exp_().sum(dim=1)
-            terms, weights = _of_gaps((highest + total.log())[pairs.rows] - pairs.own, pairs.known)
+            terms, weights = _of_gaps(_gaps(highest, total, pairs), pairs.known)
             loss += terms.sum()
             of_user = torch.zeros_like(total).index_add_(0, pairs.rows, weights)
             share.mul_((of_user / total.clamp_min(torch.finfo(total.dtype).tiny))[:, None])
@@ -229,7 +229,7 @@ class _SoftmaxContrast(torch.autograd.Function):
             highest = _finite(logits.amax(dim=1)).detach()
             share = (logits - highest[:, None]).exp()
             total = share.sum(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
-            _, weights = _of_gaps((highest + total.log())[pairs.rows] - pairs.own, pairs.known)
+            _, weights = _of_gaps(_gaps(highest, total, pairs), pairs.known)
             of_user = torch.zeros_like(total).index_add(0, pairs.rows, weights)
             share = share * (of_user / total)[:, None]
             share = share.index_put((pairs.rows, pairs.columns), -weights, accumulate=True)
@@ -240,6 +240,11 @@ class _SoftmaxContrast(torch.autograd.Function):
 def _finite(highest: Tensor) -> Tensor:
     """Return the rows' highest logits, 0 for a user all of whose items are left out."""
     return torch.where(highest == -torch.inf, torch.zeros_like(highest), highest)
+
+
+def _gaps(highest: Tensor, total: Tensor, pairs: _Pairs) -> Tensor:
+    """Return g of pairs from the parts of L_a; large logits cancel before the small one is added."""
+    return (highest[pairs.rows] - pairs.own) + total.log()[pairs.rows]
 
 
 def _of_gaps(gaps: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

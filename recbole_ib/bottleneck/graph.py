@@ -26,14 +26,32 @@ PUBLISHED_BIAS = 0.5
 class GatedGraph(EdgeGraph):
     """S' = S * rho with the keep-probabilities that rho was drawn from.
 
-    Attributes:
-        probabilities: sigmoid(logit) of the gated edges, ``[n_gated]``, with gradient.
-        gates: rho of these, before a row's weight is shared out.
+    Args:
+        structure: the edges of S.
+        weights: of S'.
+        logits: of the keep-probabilities, ``[n_edges]``, with gradient.
+        rho: the gates before a row's weight is shared out, ``[n_edges]``, 1 where an edge is not gated.
+        gated: which edges are gated, bool ``[n_edges]``; ``None``: all.
     """
 
-    def __init__(self, structure: EdgeStructure, weights: Tensor, probabilities: Tensor, gates: Tensor):
+    def __init__(
+        self, structure: EdgeStructure, weights: Tensor, logits: Tensor, rho: Tensor, gated: Tensor | None
+    ):
         super().__init__(structure, weights)
-        self.probabilities, self.gates = probabilities, gates
+        self._logits, self._rho, self._gated = logits, rho, gated
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Sigmoid of the gated edges' logits, ``[n_gated]``, with gradient."""
+        return torch.sigmoid(self._of_gated(self._logits))
+
+    @property
+    def gates(self) -> Tensor:
+        """The gates of the edges that have one, ``[n_gated]``."""
+        return self._of_gated(self._rho)
+
+    def _of_gated(self, edges: Tensor) -> Tensor:
+        return edges if self._gated is None else edges[self._gated]
 
 
 def bernoulli_kl(probabilities: Tensor, prior: float) -> Tensor:
@@ -114,28 +132,26 @@ class GraphBottleneck(nn.Module):
     def refine(self, graph: EdgeGraph, nodes: Tensor) -> GatedGraph:
         """Return S' from S and the node inputs ``[n_items, node_dim]``."""
         structure = graph.structure
-        if self.kind == "published":
-            with torch.no_grad():
-                logits = self.gate.logits(nodes, structure)
-                gates = PUBLISHED_BIAS + torch.sigmoid(self.gate.drawn(logits) / self.gate.temperature)
-        else:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.kind != "published"):
             logits = self.gate.logits(nodes, structure)
-            gates = self.gate.of_logits(logits)
-        probabilities = torch.sigmoid(logits)
-        if self.self_loops:
-            return GatedGraph(structure, self._shared_out(graph, gates, None), probabilities, gates)
-        between = structure.rows != structure.cols
-        every = torch.where(between, gates, torch.ones_like(gates))
-        weights = self._shared_out(graph, every, between)
-        return GatedGraph(structure, weights, probabilities[between], gates[between])
+            rho = self._gates(logits)
+        gated = None if self.self_loops else structure.rows != structure.cols
+        if gated is not None:
+            rho = torch.where(gated, rho, torch.ones_like(rho))
+        return GatedGraph(structure, self._shared_out(graph, rho, gated), logits, rho, gated)
 
-    def _shared_out(self, graph: EdgeGraph, gates: Tensor, between: Tensor | None) -> Tensor:
+    def _gates(self, logits: Tensor) -> Tensor:
+        if self.kind == "published":
+            return PUBLISHED_BIAS + torch.sigmoid(self.gate.drawn(logits) / self.gate.temperature)
+        return self.gate.of_logits(logits)
+
+    def _shared_out(self, graph: EdgeGraph, gates: Tensor, gated: Tensor | None) -> Tensor:
         """Return the weights of S * rho, of the gated edges (``None``: all) as ``rows`` has them."""
         weights = graph.weights * gates
         if self.rows == "free":
             return weights
         s = graph.structure
-        share = torch.ones_like(gates) if between is None else between.to(gates.dtype)
+        share = torch.ones_like(gates) if gated is None else gated.to(gates.dtype)
         size = graph.weights.abs() * share
         before, after = s.row_sums(size), s.row_sums(size * gates)
         # a row whose gates are all but closed stays so: its factor has no bound, and no finite gradient

@@ -240,8 +240,8 @@ def test_a_modality_named_content_keeps_its_own_mask(build, tmp_path):
     (path / "named" / "content.tokens").write_text("".join(f"i{i}\n" for i in keep))
     _, model, train, _, _ = build("IBMRec", dataset="named", data_path=str(path))
     fib = model.ib["fib"]
-    assert torch.equal(fib.mask_content, train._dataset.has_feature["content"])
-    assert int(fib.mask_content.sum()) < int(fib.has_content.sum())
+    assert torch.equal(fib.hsic.mask("content"), train._dataset.has_feature["content"])
+    assert int(fib.hsic.mask("content").sum()) < int(fib.has_content.sum())
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_ib.bottleneck import FeatureBottleneck, FeatureKernels, conditional_contrast, median_sigma2
+from recbole_ib.bottleneck import conditional_contrast
 from recbole_ib.bottleneck.contrastive import inclusion_log_probability
 from recbole_ib.bottleneck.hsic import HSIC_ESTIMATORS
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.bottleneck import LATENTS, Bottleneck, register_bottleneck
-from recbole_ib.model.bottlenecks.known_items import KnownItems, spread_ids
+from recbole_ib.model.bottlenecks.feature_hsic import MEDIAN, FeatureHSIC
+from recbole_ib.model.bottlenecks.known_items import KnownItems
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.settings import Declaration, Search, Setting
 from recbole_ib.model.shared_settings import DEVELOPMENT, KERNEL_MEMORY, NONE_OR_COLLABORATIVE
@@ -22,8 +23,6 @@ from recbole_ib.model.types import Backbone, Batch, NamedLosses, Phase
 from recbole_ib.model.user_content import UserContent
 from recbole_ib.utils.validate import AnyOf, Bool, Number, OneOf
 
-#: the value of ``sigma2`` that takes it from the features
-MEDIAN = "median"
 AROUND = "around the default; the paper's figure 5 is of the biased estimate"
 
 
@@ -111,15 +110,15 @@ class FIB(Bottleneck):
         self.weight, self.rate = config["fib_weight"], config["contrastive_rate"]
         self.temperature = config["contrastive_temperature"]
         encoder = model.feature_encoder
-        masks = encoder.masks(dataset)
-        self.loss = FeatureBottleneck(_sigma2(config, encoder, masks), config["fib_estimator"])
-        for name, mask in masks.items():
-            self.register_buffer(f"mask_{name}", mask, persistent=False)
+        self.hsic = FeatureHSIC(
+            encoder.features,
+            encoder.masks(dataset),
+            tuned=encoder.tuned,
+            config=config,
+            sigma2=config["sigma2"],
+            estimator=config["fib_estimator"],
+        )
         self.register_buffer("has_content", any_feature(dataset), persistent=False)
-        # tuned features change in every step, and their kernels with them
-        widths = {} if encoder.tuned else encoder.widths
-        memory = config["kernel_memory"] * 2**30 / len(masks)
-        self.kernels = FeatureKernels(self.loss.sigma2, model.n_items, widths, memory)
         content = model.user_content()
         self.conditioned = config["contrastive_condition"] == "collaborative"
         if self.conditioned and (content is None or content.ids is None):
@@ -144,13 +143,7 @@ class FIB(Bottleneck):
         """Return ``fib``, every modality on the items that have it (Algorithm 1, line 7)."""
         if not self.weight:
             return {}
-        rows, encoder = batch.latent_rows(batch.items), model.feature_encoder
-        known = {name: self.get_buffer(f"mask_{name}")[batch.items] for name in batch.latents}
-        z = {name: table[rows[known[name]]] for name, table in batch.latents.items()}
-        return {
-            "fib": self.weight
-            * self.loss.of_kernels(z, self.kernels.of(batch.items, known, encoder.features))
-        }
+        return {"fib": self.weight * self.hsic(batch.latents, batch, model.feature_encoder.features)}
 
     def phases(self, model: Backbone, phases: list[Phase]) -> list[Phase]:
         """Add L_2 after L_1 (Algorithm 1, lines 10 to 12)."""
@@ -189,14 +182,3 @@ class FIB(Bottleneck):
             condition=condition,
         )
         return NamedLosses({"contrastive": loss})
-
-
-def _sigma2(config: Any, encoder: Any, masks: Mapping[str, Tensor]) -> float | dict[str, float]:
-    """Return sigma^2 of the key, or by latent name half the median squared distance of up to 2,000 rows."""
-    if config["sigma2"] != MEDIAN:
-        return config["sigma2"]
-    found = {}
-    for name, mask in masks.items():
-        rows = encoder.features(spread_ids(mask))[name]
-        found[name] = median_sigma2(rows) if len(rows) > 1 else 1.0
-    return found

@@ -12,8 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_ib.bottleneck import (
-    FeatureBottleneck,
-    FeatureKernels,
     Redundancy,
     UniqueDecoders,
     conditional_contrast,
@@ -21,11 +19,12 @@ from recbole_ib.bottleneck import (
     priced_rate,
     residuals,
 )
+from recbole_ib.bottleneck.hsic import NORMALIZED
 from recbole_ib.model.bottleneck import LATENTS, Bottleneck, batch_subset_of, register_bottleneck
+from recbole_ib.model.bottlenecks.feature_hsic import MEDIAN, FeatureHSIC
 from recbole_ib.model.bottlenecks.known_items import KnownItems
 from recbole_ib.model.bottlenecks.mrdib_backbone import (
     check_parts,
-    make_rate,
     make_redundancy,
     output_width,
     ranked_items,
@@ -65,7 +64,9 @@ class MRdIB(Bottleneck):
     there is no critic and no step of its own.
 
     Two of the terms have another form each, which lets them act on what they are for (results/planted.md).
-    ``rate_estimator: hsic``: a_1 prices normalized HSIC(mu_m, x_m), and nothing is drawn.
+    ``rate_estimator: hsic``: a_1 prices normalized HSIC(mu_m, x_m), the rate of the HSIC bottleneck (Ma et
+    al., AAAI 2020), and nothing is drawn: what shares the features' geometry is priced, most of all their
+    largest directions, where KL prices every direction alike.
     ``unique_likelihood: softmax``: -log p(y | z_m) is that of the user's item among the batch's, over
     cos(x_u, D_m(z_m)) / tau, as L_2 of IBMRec.
 
@@ -107,9 +108,11 @@ class MRdIB(Bottleneck):
             config_noise(config),
             config["noise_input"],
         )
-        self.rate: tuple[FeatureBottleneck, FeatureKernels] | None = None
+        self.rate: FeatureHSIC | None = None
         if self.kl_weight and config["rate_estimator"] == "hsic":
-            self.rate = make_rate(model, config, with_feature)
+            encoder = model.feature_encoder
+            chosen: dict[str, Any] = {"tuned": encoder.tuned, "sigma2": MEDIAN, "estimator": NORMALIZED}
+            self.rate = FeatureHSIC(encoder.part_features, with_feature, config=config, **chosen)
         widths = {m: z.shape[1] for m, z in initial.items()}
         self.redundancy = make_redundancy(config, widths) if self.redundancy_weight else None
         self.decoders: UniqueDecoders | None = None
@@ -150,11 +153,12 @@ class MRdIB(Bottleneck):
     # -- the losses ------------------------------------------------------------------------------------------
 
     def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted ``kl``, ``redundancy`` and ``unique``."""
+        """Return the weighted ``kl`` or ``rate``, ``redundancy`` and ``unique``."""
         losses: dict[str, Tensor] = {}
         latents = cast("DrawnLatents", batch.latents)
         if self.kl_weight and self.rate is not None:
-            losses["rate"] = self._kl_weight() * self.hsic_rate(model, latents.posterior, batch)
+            features = model.feature_encoder.part_features
+            losses["rate"] = self._kl_weight() * self.rate(latents.posterior.means, batch, features)
         elif self.kl_weight:
             losses["kl"] = self._kl_weight() * self.kl(
                 latents.posterior, batch.items, batch.latent_rows(batch.items)
@@ -183,18 +187,6 @@ class MRdIB(Bottleneck):
                 rate = priced_rate(F.embedding(known, mean), log_variance, self.free_bits)
                 divergence = divergence + (rate / mean.shape[1] if self.kl_mean else rate)
         return divergence
-
-    def hsic_rate(self, model: Backbone, posterior: Posterior, batch: Batch) -> Tensor:
-        """Return sum_m HSIC(mu_m, x_m) / sqrt(HSIC(mu_m, mu_m) HSIC(x_m, x_m)) of the batch's items.
-
-        The rate as the HSIC bottleneck measures it (Ma et al., AAAI 2020): it prices what shares the
-        features' geometry, most of all their largest directions, where KL prices every direction alike.
-        """
-        loss, kernels = cast("tuple[FeatureBottleneck, FeatureKernels]", self.rate)
-        known = {m: self._with_feature(m)[batch.items] for m in posterior.means}
-        rows = batch.latent_rows(batch.items)
-        means = {m: F.embedding(rows[known[m]], mean) for m, mean in posterior.means.items()}
-        return loss.of_kernels(means, kernels.of(batch.items, known, model.feature_encoder.part_features))
 
     def unique_loss(self, model: Backbone, batch: Batch) -> Tensor:
         """Return sum_m -log p(y | z_m) of the batch's users: BPR(x_u, D_m(z_m)), or a softmax of cosines."""

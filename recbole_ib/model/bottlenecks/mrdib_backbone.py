@@ -9,11 +9,9 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_ib.bottleneck import FeatureBottleneck, FeatureKernels, Redundancy, median_sigma2
-from recbole_ib.bottleneck.hsic import NORMALIZED
+from recbole_ib.bottleneck import Redundancy
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.bottleneck import backbone_of
-from recbole_ib.model.bottlenecks.known_items import spread_ids
 from recbole_ib.model.types import Backbone
 
 
@@ -48,19 +46,6 @@ def check_parts(model: Backbone, parts: Mapping[str, Tensor]) -> None:
             f"{backbone_of(type(model)).__name__}'s encoder do not make its latents; override parts and fuse "
             "of the encoder instead of the model's latents"
         )
-
-
-def make_rate(
-    model: Backbone, config: Any, with_feature: Mapping[str, Tensor]
-) -> tuple[FeatureBottleneck, FeatureKernels]:
-    """Return normalized HSIC at the median width, and the kernels of what each latent is made of."""
-    encoder = model.feature_encoder
-    rows = {m: encoder.part_features(spread_ids(own))[m] for m, own in with_feature.items()}
-    sigma2 = {m: median_sigma2(x) if len(x) > 1 else 1.0 for m, x in rows.items()}
-    widths = {} if encoder.tuned else {m: x.shape[1] for m, x in rows.items()}
-    most_bytes = config["kernel_memory"] * 2**30 / len(sigma2)
-    kernels = FeatureKernels(sigma2, model.n_items, widths, most_bytes)
-    return FeatureBottleneck(sigma2, NORMALIZED), kernels
 
 
 def make_redundancy(config: Any, widths: Mapping[str, int]) -> Redundancy:

@@ -104,31 +104,33 @@ class GaussianLatents(nn.Module):
     def posterior(self, encoder: ModalityEncoder, items: Tensor | None) -> Posterior:
         """Return mu and log sigma^2 of the given items, or of all."""
         means = {m: z / self.scale(m) for m, z in encoder.parts(items).items()}
-        if self.reads_latents and self.variance is not None:
-            # constants, of length 1: noise levels shape no projection and do not depend on its scale
-            rows = {m: mean.detach() for m, mean in means.items()}
-            heads = self.variance.items()
-            return Posterior(means, {m: head(rows[m], unit_scale(rows[m])) for m, head in heads})
-        return Posterior(means, self.log_variances(encoder, items))
+        return Posterior(means, self._log_variances(encoder, items, means))
 
-    def log_variances(self, encoder: ModalityEncoder, items: Tensor | None = None) -> dict[str, Tensor]:
-        """Return log sigma_m^2 by modality, ``[n, d]``; nothing where nothing is drawn."""
+    def _log_variances(
+        self, encoder: ModalityEncoder, items: Tensor | None, means: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return log sigma_m^2 by modality, ``[n, d]``; nothing where nothing is drawn.
+
+        The heads read unit rows, so that noise does not depend on the scale of features or projections, and
+        constants, so that it shapes neither.
+        """
         if self.variance is None:
             return {}
-        # unit rows: the head must not depend on the extractor's scale; constants: noise levels do not shape
-        # the features
-        features = encoder.part_features(items)
+        if self.reads_latents:
+            rows = {m: mean.detach() for m, mean in means.items()}
+        else:
+            rows = encoder.part_features(items)
         return {
-            m: head(features[m], self._unit_scale(encoder, m, features[m], items))
+            m: head(rows[m], self._unit_scale(encoder, m, rows[m], items))
             for m, head in self.variance.items()
         }
 
     def _unit_scale(
-        self, encoder: ModalityEncoder, modality: str, features: Tensor, items: Tensor | None
+        self, encoder: ModalityEncoder, modality: str, rows: Tensor, items: Tensor | None
     ) -> Tensor:
         """Return 1 / ||x|| of every row, ``[n, 1]``; of features that are not trained it is known."""
-        if encoder.tuned:
-            return unit_scale(features)
+        if self.reads_latents or encoder.tuned:
+            return unit_scale(rows)
         scale = self.get_buffer(f"unit_scale_{modality}")
         return scale if items is None else F.embedding(items, scale)
 

@@ -80,7 +80,7 @@ def test_hsic_is_the_chosen_estimate_at_the_chosen_width(build, estimator, sigma
         expected += 3.0 * float(rbf_hsic(z[known].detach(), features[m][known], sigma2=width, estimator=estimator))
     assert loss == pytest.approx(expected, rel=1e-3)
     if sigma2 == "median":
-        assert model.ib["fib"].loss.sigma2["text"] != model.ib["fib"].loss.sigma2["visual"]
+        assert model.ib["fib"].hsic.loss.sigma2["text"] != model.ib["fib"].hsic.loss.sigma2["visual"]
 
 
 def test_other_words_are_refused(build):

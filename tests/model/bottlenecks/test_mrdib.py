@@ -138,7 +138,7 @@ def test_a_ranking_is_the_backbones_and_touches_nothing_else(build, name, settin
     if settings:
         training_parts += [*mrdib.gaussian.variance.values(), mrdib.redundancy, *mrdib.redundancy.critics]
     else:
-        monkeypatch.setattr(mrdib.rate[0], "of_kernels", forbidden)
+        training_parts.append(mrdib.rate)
     for module in training_parts:
         monkeypatch.setattr(module, "forward", forbidden)
     users = torch.arange(1, 9)
