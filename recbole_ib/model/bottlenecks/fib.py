@@ -82,7 +82,7 @@ class FIB(Bottleneck):
             "unknown",
             "batch: the batch's other items; unknown: of these the ones that the user is not known to like",
             OneOf("batch", "unknown"),
-            source=f"{DEVELOPMENT}; paper: batch",
+            source="one planted seed, results/planted.md; paper: batch",
         ),
         Setting(
             "contrastive_correction",
