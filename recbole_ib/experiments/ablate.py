@@ -62,9 +62,17 @@ def variants(whole: ModelSpec, options: Options) -> tuple[list[Entry], dict[str,
         )
     # with one modality there is nothing to take apart
     if len(modalities) > 1:
+        off: dict[str, object] = {}
+        for held in [BOTTLENECKS[name] for name in bottlenecks]:
+            for term in held.between_modalities:
+                off |= {key: value for key, value in held.terms[term].items() if config[key] != value}
+        runs: tuple[tuple[str, str, dict[str, object]], ...] = (
+            (first.name, whole.name, off),
+            (bare, backbone, {}),
+        )
         groups[ONE_MODALITY] = [
-            add(f"{text}, {modality} alone", model, use_modalities=[modality])
-            for text, model in ((first.name, whole.name), (bare, backbone))
+            add(f"{text}, {modality} alone", model, use_modalities=[modality], **changes)
+            for text, model, changes in runs
             for modality in modalities
         ]
     return list(entries.values()), groups

@@ -53,6 +53,8 @@ class Bottleneck(nn.Module):
     reads_every_latent: ClassVar[bool] = False
     #: loss term -> the settings that switch it off: what ``recbole-ib ablate`` takes out one by one
     terms: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: its terms that are between modalities: a run on one modality alone goes without them
+    between_modalities: ClassVar[frozenset[str]] = frozenset()
     #: prefix of its diagnostics -> (title, unit) in plots
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {}
 

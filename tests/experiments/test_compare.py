@@ -290,6 +290,17 @@ def test_variants_of_a_model(model, parts, data_path, tmp_path):
     assert {name for names in groups.values() for name in names} == set(by_text)
 
 
+def test_a_modality_alone_goes_without_the_terms_between_modalities(data_path, tmp_path):
+    spec = "MRdIBVBPR:redundancy_weight=0.01"
+    options = option_module.read_options(arguments("ablate", [f"--model={spec}", *words(data_path, tmp_path)]))
+    variants, groups = ablate.variants(parse_models(spec)[0], options)
+    by_text = {entry.name: entry for entry in variants}
+    alone = [by_text[text] for text in groups[ablate.ONE_MODALITY]]
+    assert len(alone) == 4
+    assert all(entry.settings["redundancy_weight"] == 0.0 for entry in alone if entry.model == "MRdIBVBPR")
+    assert by_text[groups[ablate.ALL_MODALITIES][0]].settings["redundancy_weight"] == 0.01
+
+
 def test_variants_take_the_tuned_settings_of_the_whole_model(data_path, tmp_path):
     tuned = tmp_path / "tuned"
     tune(tuned, "IBMRec", {"reg_weight": 0.5, "fib_weight": 3.0}, trials=7)

@@ -79,6 +79,7 @@ class MRdIB(Bottleneck):
     requires = frozenset({LATENTS})
     excludes: ClassVar = {"fib": WHY_ALONE, "gib": WHY_ALONE}
     terms: ClassVar = TERMS
+    between_modalities = frozenset({"redundancy"})
     labels: ClassVar = LABELS
 
     kl_batches: Tensor
