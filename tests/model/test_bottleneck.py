@@ -298,7 +298,7 @@ def test_fib_and_gib_of_a_graph_a_modality(build):
 
 
 def test_gate_state_on_known_gates(build):
-    _, model, _, _, _ = build("FREEDOM+gib")
+    _, model, _, _, _ = build("FREEDOM+gib", gate_bias=0.0)
     with torch.no_grad():
         gate = model.ib["gib"].gates["shared"].gate
         gate.output.weight.zero_()
@@ -313,7 +313,7 @@ def test_gate_state_on_known_gates(build):
 
 @pytest.mark.parametrize("self_loops", [True, False])
 def test_an_edge_is_closed_below_a_tenth_and_open_above_nine_tenths(build, monkeypatch, self_loops):
-    _, model, _, _, _ = build("FREEDOM+gib", gate_self_loops=self_loops)
+    _, model, _, _, _ = build("FREEDOM+gib", gate_self_loops=self_loops, gate_bias=0.0)
     planted_gates = torch.tensor([0.03, 0.09, 0.11, 0.5, 0.89, 0.91, 0.95, 0.97])
     graph = model.item_graph(model.latents())
     loops = graph.structure.rows == graph.structure.cols

@@ -90,9 +90,10 @@ class GIB(Bottleneck):
         Setting("gate_temperature", 0.2, "of the concrete distribution", Number(above=0)),
         Setting(
             "gate_bias",
-            0.0,
-            "no edge falls below it; 0.5 keeps the loss of a good graph small",
+            0.5,
+            "no edge falls below it; at 0.5 a gate starts open, and a good graph is kept",
             Number(least=0, below=1),
+            source=f"{DEVELOPMENT}; paper: none",
         ),
         Setting(
             "gate_start",

@@ -41,9 +41,8 @@ def test_the_prior_is_the_rate_of_every_graphs_gates(build, monkeypatch, name):
 
 
 def test_a_prior_alone_opens_the_gates(build):
-    _, model, train, _, _ = build(
-        "VLATTICE", bottleneck="gib", gate_prior_weight=1.0, gate_prior=0.9, gib_weight=0, gate_start=0.3
-    )
+    settings = {"gate_prior_weight": 1.0, "gate_prior": 0.9, "gib_weight": 0, "gate_start": 0.3, "gate_bias": 0.0}
+    _, model, train, _, _ = build("VLATTICE", bottleneck="gib", **settings)
     optimizer = torch.optim.Adam(model.ib.parameters(), lr=0.02)
     batch = first_batch(train)
     for _ in range(150):
@@ -53,6 +52,19 @@ def test_a_prior_alone_opens_the_gates(build):
     model.eval()
     mean = model.ib["gib"].diagnostics(model, torch.arange(1, 10))["gate/mean"]
     assert 0.85 < float(mean.detach()) < 0.96
+
+
+def test_by_default_a_gate_starts_open_and_never_closes(build):
+    """So that a bottleneck begins as its backbone."""
+    _, model, _, _, _ = build("VLATTICE", bottleneck="gib")
+    gate = model.ib["gib"].gates["shared"].gate
+    with torch.no_grad():
+        gate.output.weight.zero_()
+    model.eval()
+    assert float(model.ib["gib"].diagnostics(model, torch.arange(1, 10))["gate/mean"]) == pytest.approx(1.0)
+    with torch.no_grad():
+        gate.output.bias.fill_(-30.0)
+    assert float(model.ib["gib"].diagnostics(model, torch.arange(1, 10))["gate/mean"]) == pytest.approx(0.5)
 
 
 def test_the_published_gate_trains_everything_but_itself(build, monkeypatch):
