@@ -204,7 +204,7 @@ def test_gradient_of_every_part_of_the_logits():
 @pytest.mark.parametrize("extra", [False, True])
 @pytest.mark.parametrize("numbers", [1, 8, 1 << 18])
 def test_pairs_of_distinct_users_equal_pairs_with_a_row_each(extra, numbers, monkeypatch):
-    """Value, gradient and gradient of the gradient; users 3 likes all items of the batch, and 1 a positive it is not known for."""
+    """Value, gradient and gradient of the gradient; user 3 likes all items of the batch, user 1 has one unknown."""
     monkeypatch.setattr("recbole_ib.bottleneck.kernels.BLOCK_NUMBERS", numbers)
     torch.manual_seed(0)
     likes = {0: [1, 4, 8], 1: [4], 2: [0, 2, 3, 5], 3: [1, 3, 4, 5]}

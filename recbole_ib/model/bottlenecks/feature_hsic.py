@@ -46,10 +46,12 @@ class FeatureHSIC(nn.Module):
         super().__init__()
         for name, mask in masks.items():
             self.register_buffer(f"mask_{name}", mask, persistent=False)
-        # up to 2,000 rows tell the median of any number
         rows = {name: features(spread_ids(mask))[name] for name, mask in masks.items()}
-        medians = {name: median_sigma2(x) if len(x) > 1 else 1.0 for name, x in rows.items()}
-        self.loss = FeatureBottleneck(medians if sigma2 == MEDIAN else float(sigma2), estimator)
+        if sigma2 == MEDIAN:
+            medians = {name: median_sigma2(x) if len(x) > 1 else 1.0 for name, x in rows.items()}
+            self.loss = FeatureBottleneck(medians, estimator)
+        else:
+            self.loss = FeatureBottleneck(float(sigma2), estimator)
         widths = {} if tuned else {name: x.shape[1] for name, x in rows.items()}
         n_items = next(iter(masks.values())).numel()
         most_bytes = config["kernel_memory"] * 2**30 / len(masks)

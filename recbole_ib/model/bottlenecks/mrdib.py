@@ -112,8 +112,14 @@ class MRdIB(Bottleneck):
         self.rate: FeatureHSIC | None = None
         if self.kl_weight and config["rate_estimator"] == "hsic":
             encoder = model.feature_encoder
-            chosen: dict[str, Any] = {"tuned": encoder.tuned, "sigma2": MEDIAN, "estimator": NORMALIZED}
-            self.rate = FeatureHSIC(encoder.part_features, with_feature, config=config, **chosen)
+            self.rate = FeatureHSIC(
+                encoder.part_features,
+                with_feature,
+                tuned=encoder.tuned,
+                config=config,
+                sigma2=MEDIAN,
+                estimator=NORMALIZED,
+            )
         widths = {m: z.shape[1] for m, z in initial.items()}
         self.redundancy = make_redundancy(config, widths) if self.redundancy_weight else None
         self.decoders: UniqueDecoders | None = None
