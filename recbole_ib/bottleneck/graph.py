@@ -17,6 +17,7 @@ LEAST_OPEN = 1e-3
 
 #: concrete: IBMRec's, with a gradient; published: that of the authors' earlier release, without
 GATES = ("concrete", "published")
+PUBLISHED = GATES[1]
 #: free: every edge its gate; kept: the gated edges of a row share the weight that they had together
 GATE_ROWS = ("free", "kept")
 #: what the published gate adds to every edge
@@ -49,6 +50,11 @@ class GatedGraph(EdgeGraph):
     def gates(self) -> Tensor:
         """The gates of the edges that have one, ``[n_gated]``."""
         return self._of_gated(self._rho)
+
+    def without_loops(self) -> EdgeGraph:
+        """Return the edges between different nodes; those of a node to itself weigh 0."""
+        s = self.structure
+        return EdgeGraph(s, self.weights * (s.rows != s.cols).to(self.weights.dtype))
 
     def _of_gated(self, edges: Tensor) -> Tensor:
         return edges if self._gated is None else edges[self._gated]
@@ -132,7 +138,7 @@ class GraphBottleneck(nn.Module):
     def refine(self, graph: EdgeGraph, nodes: Tensor) -> GatedGraph:
         """Return S' from S and the node inputs ``[n_items, node_dim]``."""
         structure = graph.structure
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.kind != "published"):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.kind != PUBLISHED):
             logits = self.gate.logits(nodes, structure)
             rho = self._gates(logits)
         gated = None if self.self_loops else structure.rows != structure.cols
@@ -141,7 +147,7 @@ class GraphBottleneck(nn.Module):
         return GatedGraph(structure, self._shared_out(graph, rho, gated), logits, rho, gated)
 
     def _gates(self, logits: Tensor) -> Tensor:
-        if self.kind == "published":
+        if self.kind == PUBLISHED:
             return PUBLISHED_BIAS + torch.sigmoid(self.gate.drawn(logits) / self.gate.temperature)
         return self.gate.of_logits(logits)
 

@@ -10,11 +10,12 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_ib.bottleneck import GraphBottleneck, gate_statistics
-from recbole_ib.bottleneck.graph import GATE_ROWS, GATES, GatedGraph, bernoulli_kl
+from recbole_ib.bottleneck import GraphBottleneck, conditional_contrast, gate_statistics
+from recbole_ib.bottleneck.graph import GATE_ROWS, GATES, PUBLISHED, GatedGraph, bernoulli_kl
 from recbole_ib.bottleneck.hsic import HSIC_ESTIMATORS
 from recbole_ib.graph import EdgeGraph
 from recbole_ib.model.bottleneck import ITEM_GRAPH, Bottleneck, register_bottleneck
+from recbole_ib.model.bottlenecks.known_items import KnownItems
 from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.losses import total
 from recbole_ib.model.settings import Declaration, Search, Setting
@@ -29,8 +30,18 @@ FIGURE_6 = "figure 6 of the IBMRec paper, beta x sigma^2, arXiv 2501.12175"
 class GIB(Bottleneck):
     """Graph-level bottleneck: S' = S * rho, also to rank with, and beta HSIC(Y', Y) in L_1 (Eq. 23 to 28).
 
-    Beside it, or in its place, a prior on the gates: KL(Bern(w_ij) || Bern(r)). A backbone with a graph per
-    modality has a gate for each. With a weight of 0 the gates stay, without that loss.
+    Beside it, or in its place, a prior on the gates, KL(Bern(w_ij) || Bern(r)), and what the gates are for:
+
+        L_N = -mean_(a,i) log [exp(s_ai) / sum_j exp(s_aj)],  s_aj = cos(x_a, n_j) / tau,
+        n_j = sum_(k != j) S'_jk y0_k
+
+    asks an item's neighbors, without its own row, for its users among the batch's items (those that a user
+    likes are left out), as L_2 of FIB asks the content. x and y0 take no gradient of it, so it moves the
+    gates: BPR trains a gate where the item's own embedding already explains the training pair, and learns to
+    do without neighbors.
+
+    A backbone with a graph per modality has a gate for each. With a weight of 0 the gates stay, without that
+    loss. A published gate, which is not trained, has no L_N.
     """
 
     name = "gib"
@@ -86,6 +97,14 @@ class GIB(Bottleneck):
             Number(least=0),
         ),
         Setting("gate_prior", 0.7, "the keep-probability that the prior prefers", Number(above=0, below=1)),
+        Setting(
+            "neighbors_weight",
+            0.0,
+            "of L_N, which trains the gates so that an item's neighbors tell its users; 0 leaves it out",
+            Number(least=0),
+            source="paper: none",
+        ),
+        Setting("neighbors_temperature", 0.2, "tau of L_N", Number(above=0)),
         Setting("gate_hidden_size", 64, "hidden width of the edge gate", Integer(1)),
         Setting("gate_temperature", 0.2, "of the concrete distribution", Number(above=0)),
         Setting(
@@ -94,6 +113,7 @@ class GIB(Bottleneck):
             "no edge falls below it; at 0.5 a gate starts open, and a good graph is kept",
             Number(least=0, below=1),
             source=f"{DEVELOPMENT}; paper: none",
+            search=Search.choice(0.0, 0.5, source="0: where most edges are wrong, results/planted.md"),
         ),
         Setting(
             "gate_start",
@@ -113,6 +133,9 @@ class GIB(Bottleneck):
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)
         self.weight = config["gib_weight"]
+        self.neighbors_weight = config["neighbors_weight"] if config["gate"] != PUBLISHED else 0.0
+        self.neighbors_temperature = config["neighbors_temperature"]
+        self.known_items = KnownItems(dataset) if self.neighbors_weight else None
         self.encoder: LinearEncoder | None = None
         if model.feature_encoder is None:
             # content enters such a backbone through S alone; the gate needs z_i beside q_i (Eq. 24)
@@ -150,17 +173,35 @@ class GIB(Bottleneck):
         )
 
     def losses(self, model: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """Return ``gib`` of Y' and Y, the item outputs on S' and S (Algorithm 1, line 8), and ``prior``."""
+        """Return ``gib`` of Y' and Y, the item outputs on S' and S (Algorithm 1, line 8).
+
+        With their weights: ``prior`` and ``neighbors``.
+        """
         losses: dict[str, Tensor] = {}
         if self.prior_weight:
             rates = [bernoulli_kl(graph.probabilities, self.prior) for graph in gated(batch.refined).values()]
             losses["prior"] = self.prior_weight * total(rates)
+        if self.known_items is not None:
+            losses["neighbors"] = self.neighbors_weight * self.neighbors_loss(batch, self.known_items)
         if not self.weight:
             return losses
         original = model.apply_item_graph(batch.encoded, batch.graph, batch.subset.nodes).item
         rows, loss = batch.item_rows(batch.items), next(iter(self.gates.values()))
         losses["gib"] = self.weight * loss(F.embedding(rows, batch.outputs.item), F.embedding(rows, original))
         return losses
+
+    def neighbors_loss(self, batch: Batch, known: KnownItems) -> Tensor:
+        """Return L_N, summed over the graphs."""
+        users, of_users = torch.unique(batch.users, return_inverse=True)
+        items, positives = torch.unique(batch.positives, return_inverse=True)
+        outputs, left_out = F.embedding(users, batch.outputs.user.detach()), known.among(users, items)
+        rows, item0, tau = batch.item_rows(items), batch.encoded.item0.detach(), self.neighbors_temperature
+        graphs = (graph.without_loops() for graph in gated(batch.refined).values())
+        told = (F.embedding(rows, graph.propagate(item0)) for graph in graphs)
+        return total(
+            conditional_contrast(outputs, n, positives, tau, of_users=of_users, left_out=left_out)
+            for n in told
+        )
 
     def diagnostics(self, model: Backbone, items: Tensor) -> dict[str, Tensor]:
         """Return :func:`recbole_ib.bottleneck.gate_statistics` of the edges of every graph."""
