@@ -16,7 +16,7 @@ MODEL ?= IBMRec
 # where `make bench` writes its tables and pictures
 BENCH := build/benchmarks
 
-.PHONY: venv run test test-slow coverage generate lint mypy docs bench profile clean
+.PHONY: venv run test test-slow faults coverage generate lint mypy docs bench profile clean
 
 venv: $(STAMP)
 
@@ -36,6 +36,10 @@ test: venv
 test-slow: venv
 	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
 	$(BIN)/python -m pytest $(DOCTESTS)
+
+# inputs that must be refused, or read right: what happens to each, counted by group (tests/faults)
+faults: venv
+	$(BIN)/python -m tests.faults
 
 # branches too; fails under 90 %; the pages are in build/coverage/html
 coverage: venv

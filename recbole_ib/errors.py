@@ -15,12 +15,20 @@ class ConfigurationError(RecBoleIBError, ValueError):
     """An unknown model, data set or key, or a value outside its range."""
 
 
+class DataError(RecBoleIBError, ValueError):
+    """A file of interactions, users or items that cannot be read, or does not fit the settings."""
+
+
 class FeatureError(RecBoleIBError, ValueError):
     """A feature file that does not fit its data set."""
 
 
 class ConversionError(RecBoleIBError, ValueError):
     """A folder of another toolkit that cannot be converted."""
+
+
+class TrainingError(RecBoleIBError, ValueError):
+    """A training that cannot go on, such as one whose loss is not finite."""
 
 
 class CheckpointError(RecBoleIBError, RuntimeError):

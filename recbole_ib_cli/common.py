@@ -125,6 +125,18 @@ def data_path() -> argparse.ArgumentParser:
     return parent
 
 
+@cache
+def mmrec_path() -> argparse.ArgumentParser:
+    """Return the parent with the checkout that a trained model ``mmrec:NAME`` is imported from."""
+    parent = _parent()
+    parent.add_argument(
+        "--mmrec_path",
+        metavar="DIR",
+        help="of a model mmrec:NAME, your checkout of MMRec: a checkpoint never says which code is imported",
+    )
+    return parent
+
+
 def positive_integer(text: str) -> int:
     """Return the number; argparse prints what else was given."""
     if not text.isdecimal() or int(text) < 1:

@@ -17,7 +17,7 @@ from torch import nn
 from recbole_ib.analysis.decomposition import Decomposition, Row, shares
 from recbole_ib.analysis.interventions import Change, Removed, Shuffled, alter_trained_tables, altered_dataset
 from recbole_ib.errors import ConfigurationError, nearest
-from recbole_ib.model.registry import is_multimodal
+from recbole_ib.model.registry import MMREC_PREFIX, is_multimodal
 from recbole_ib.model.wrappers import sgfd
 from recbole_ib.training.checkpoint import read_checkpoint
 from recbole_ib.training.restore import restore_run, run_config, silenced
@@ -53,13 +53,14 @@ class TrainedModel:
 
     def __init__(self, checkpoint: str | Path, part: str) -> None:
         self.path, state = str(checkpoint), read_checkpoint(checkpoint)
-        self.config = config = run_config(state, checkpoint)
-        model_class = config.model_class
-        if hasattr(model_class, "bridged_settings"):
+        name = str(state["config"]["model"])
+        if name.lower().startswith(MMREC_PREFIX):
             raise ConfigurationError(
-                f"{self.path} is of {config['model']}, a model of another toolkit: which of its weights are "
+                f"{self.path} is of {name}, a model of another toolkit: which of its weights are "
                 "feature tables is unknown. decompose takes the models of recbole_ib"
             )
+        self.config = config = run_config(state, checkpoint)
+        model_class = config.model_class
         if not is_multimodal(model_class):
             raise ConfigurationError(
                 f"{self.path} is of {config['model']}, which is RecBole's own and reads no modality. "

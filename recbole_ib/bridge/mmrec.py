@@ -90,7 +90,12 @@ class MMRecModel(MultimodalRecommender):
             settings["data_path"] = f"{root}/"
             interactions = TrainingInteractions(settings, users, items, self.n_users - 1, self.n_items - 1)
             tables = {part: (name, dataset.modalities[name]) for part, name in chosen.items()}
-            write_files(Path(root) / settings["dataset"], self.source, settings, tables, interactions)
+            tokens = {
+                what: [str(token) for token in dataset.field2id_token[field][1:]]
+                for what, field in (("user", self.USER_ID), ("item", self.ITEM_ID))
+            }
+            folder = Path(root) / settings["dataset"]
+            write_files(folder, self.source, settings, tables, interactions, tokens)
             self.network: Any = self._build(settings, interactions)
         self._release_tables()
         keep_untrained(self.network)

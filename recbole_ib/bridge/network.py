@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
@@ -89,12 +89,35 @@ def epoch_decay(schedule: Any) -> float:
         ) from None
 
 
+def check_order(key: str, file: str, tokens: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a file that a model reads by position where the data set's ids are no positions in it.
+
+    MMRec numbers users and items as its own files do; RecBole by their first appearance in the training data.
+
+    Raises:
+        ConfigurationError: a user or an item, by the key's name, has another place.
+    """
+    for what, names in tokens.items():
+        if what not in key:
+            continue
+        kept = sum(str(name) == str(place) for place, name in enumerate(names))
+        if kept < len(names):
+            raise ConfigurationError(
+                f"{key}: {file} is read by position, and {len(names) - kept} of {len(names)} {what}s of this "
+                f"data set "
+                f"have another place than their id says ({kept} keep theirs): their rows would be those of "
+                f"others. "
+                "Leave the key out where the bridge makes the file, or run the model in MMRec itself"
+            )
+
+
 def write_files(
     folder: Path,
     source: CheckoutModel,
     settings: ModelConfig,
     tables: Mapping[str, tuple[str, Tensor]],
     interactions: TrainingInteractions,
+    tokens: Mapping[str, Sequence[str]],
 ) -> None:
     """Write the data set's folder as a model expects it: aligned features, and the user graph.
 
@@ -104,6 +127,7 @@ def write_files(
         settings: of the model.
         tables: ``vision`` or ``text`` -> the modality's name, and ``[n_items, d]``, the padding row included.
         interactions: of the training.
+        tokens: ``user`` and ``item`` -> the tokens in the order of the ids, without the padding.
 
     Raises:
         ConfigurationError: a file that the model reads and the bridge does not make.
@@ -125,6 +149,7 @@ def write_files(
     for key in sorted(k for k in source.reads if k.endswith("_file") and k not in FEATURE_FILES.values()):
         given = settings[key]
         if given and Path(given).expanduser().is_file():
+            check_order(key, given, tokens)
             settings[key] = str(Path(given).expanduser().resolve())
         elif given and given != source.overall.get(key):
             raise ConfigurationError(f"{key}: there is no file {given}")
@@ -139,6 +164,5 @@ def write_files(
             raise ConfigurationError(
                 f"{settings['model']} reads the file that {key} names ({source.file}), which the "
                 "bridge does not make. Make it "
-                f"with the checkout's own tools and give --{key}=PATH; its ids are RecBole's internal "
-                "ones minus 1"
+                f"with the checkout's own tools and give --{key}=PATH; it is read by position"
             )

@@ -26,7 +26,7 @@ def recommend(args: argparse.Namespace) -> int:
             "--skip-unknown goes with --users=FILE; without it all users of the data set are answered"
         )
     lines = None if args.users is None else read_users(args.users)
-    recommender = load(args.checkpoint, data_path=args.data_path)
+    recommender = load(args.checkpoint, data_path=args.data_path, mmrec_path=args.mmrec_path)
     if lines is not None:
         users = known_users(recommender, lines, args.users, args.skip_unknown)
     frame = _warned(lambda: recommender.recommend(users, k=args.k, keep_seen=args.keep_seen))
@@ -44,7 +44,7 @@ def recommend(args: argparse.Namespace) -> int:
 
 def similar(args: argparse.Namespace) -> int:
     """``recbole-ib similar CHECKPOINT ITEM ...``; returns the exit status."""
-    recommender = load(args.checkpoint, data_path=args.data_path)
+    recommender = load(args.checkpoint, data_path=args.data_path, mmrec_path=args.mmrec_path)
     print(_table(_warned(lambda: recommender.similar(args.items, k=args.k))))
     return 0
 
@@ -55,7 +55,7 @@ def export(args: argparse.Namespace) -> int:
     check_target(Path(args.out), args.force)
     if args.faiss:
         import_faiss()
-    recommender = load(args.checkpoint, data_path=args.data_path)
+    recommender = load(args.checkpoint, data_path=args.data_path, mmrec_path=args.mmrec_path)
     folder = recommender.export(args.out, faiss_index=args.faiss, force=args.force)
     # of what was written: the arrays themselves would be made a second time
     width = np.load(folder / "items.npy", mmap_mode="r").shape[1]

@@ -22,6 +22,7 @@ from recbole_ib.config.argv import parse_arguments, parse_value
 from recbole_ib.config.checks import check_dataset_name, check_keys, check_metrics, check_valid_metric
 from recbole_ib.config.layers import layered_internal_config
 from recbole_ib.config.presets import read_config_file
+from recbole_ib.config.recbole_values import check_recbole_values
 from recbole_ib.data.modality_spec import parse_modalities
 from recbole_ib.data.protocol import check_protocol
 from recbole_ib.distributed.launch import launched, own_device, refuse_recboles, visible_devices
@@ -118,6 +119,7 @@ class Config(RecBoleConfig):
     def _set_default_parameters(self) -> None:
         data_path = self.final_config_dict.get("data_path")
         refuse_recboles(self.external_config_dict)
+        check_recbole_values(self.final_config_dict, is_multimodal(self.model_class))
         check_metrics(self.final_config_dict)
         try:
             super()._set_default_parameters()

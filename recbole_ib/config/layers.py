@@ -13,6 +13,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_ib.config.declared import model_defaults
+from recbole_ib.config.folder_settings import check_folder_settings
 from recbole_ib.data.protocol import RECBOLE, protocol_settings
 from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.registry import backbone_class, bottlenecks_of, is_multimodal, is_wrapper
@@ -66,12 +67,6 @@ def layered_internal_config(config: Any, model: str, model_class: type, dataset:
         above.update(model_defaults(model_class))
     internal.update(above)
     folder = dataset_folder_yaml(dataset, {**internal, **external})
-    if folder.get("bottleneck"):
-        raise ConfigurationError(
-            f"the yaml of the data set {dataset!r} sets bottleneck: {folder['bottleneck']!r}. It belongs to "
-            "the model of a run: give it on "
-            "the command line, in a config file or in config_dict"
-        )
     internal.update(folder)
     replaced = {*above, *folder, *external}
     config.overall_defaults = {key: value for key, value in overall.items() if key not in replaced}
@@ -92,9 +87,8 @@ def _backbone_of(model_class: type, dataset: str, below: dict, external: dict) -
 
 def dataset_folder_yaml(dataset: str, settings: dict) -> dict:
     """Return what ``data_path/NAME/NAME.yaml`` holds: the settings that travel with a data set."""
-    return read_yaml(
-        Path(str(settings.get("data_path") or "")) / dataset / f"{dataset}.yaml", missing_ok=True
-    )
+    path = Path(str(settings.get("data_path") or "")) / dataset / f"{dataset}.yaml"
+    return dict(check_folder_settings(path, read_yaml(path, missing_ok=True)))
 
 
 def our_yaml(name: str) -> dict:

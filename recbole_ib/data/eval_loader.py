@@ -17,6 +17,7 @@ from recbole.sampler.sampler import AbstractSampler
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_ib.data.protocol import MMREC
 from recbole_ib.data.sampler import InteractionIndex, array_of
 from recbole_ib.utils.types import ConfigLike
 
@@ -72,7 +73,10 @@ class FullRankingLoader(FullSortEvalDataLoader):
         # RecBole's loader does so too, and case studies rely on it
         dataset.sort(by=self.uid_field, ascending=True)
         positive = InteractionIndex.of(dataset)
-        history = np.setdiff1d(sampler.used_ids.keys, positive.keys, assume_unique=True)
+        history = sampler.used_ids.keys
+        if config["protocol"] != MMREC:
+            # MMRec leaves out a training item even where it is a test item too, and so can never find it
+            history = np.setdiff1d(history, positive.keys, assume_unique=True)
         self.uid2positive_item = ItemsByUser(positive)
         self.uid2history_item = ItemsByUser(InteractionIndex(history, positive.n_users, positive.n_items))
         self.uid2items_num = positive.counts()

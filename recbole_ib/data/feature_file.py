@@ -182,7 +182,8 @@ def read_graph(
         float32 CSR ``[n_items, n_items]``; an item without an edge is linked to itself.
 
     Raises:
-        FeatureError: a file that is not there, not readable, of another shape or not finite.
+        FeatureError: a file that is not there, not readable or of another shape; weights that are complex,
+            negative or not finite.
     """
     _need_file(path, f"modalities.{spec.name}.item_graph_file")
     try:
@@ -195,10 +196,22 @@ def read_graph(
         raise FeatureError(
             f"{path}: the graph has shape {graph.shape}, {spec.file} has {n_rows} rows; one node a row"
         )
+    if np.iscomplexobj(graph.data):
+        raise FeatureError(
+            f"{path}: the weights are complex numbers ({graph.data.dtype}); they are real ones"
+        )
     data = graph.data.astype(np.float32)
     if not np.isfinite(data).all():
         raise FeatureError(
             f"{path}: {int((~np.isfinite(data)).sum())} of {data.size} weights are NaN or infinite"
+        )
+    if (data < 0).any():
+        first = int(np.flatnonzero(data < 0)[0])
+        raise FeatureError(
+            f"{path}: {int((data < 0).sum())} of {data.size} weights are negative, the first {data[first]:g} "
+            f"of "
+            f"row {graph.coords[0][first]} and column {graph.coords[1][first]}; a graph has weights of 0 and "
+            f"above"
         )
     n_items = rows.size
     item_of = np.full(n_rows, -1, dtype=np.int64)

@@ -11,6 +11,8 @@ from recbole.data.dataset import Dataset
 from recbole.sampler import Sampler
 from torch import Tensor
 
+from recbole_ib.errors import DataError
+
 
 class ByUser(Protocol):
     """Something that is known of every user."""
@@ -98,7 +100,7 @@ class FastSampler(Sampler):
         """Return phase -> the items of that phase and those before it.
 
         Raises:
-            ValueError: a user has interacted with every item, so that no negative is left.
+            DataError: a user has interacted with every item, so that no negative is left.
         """
         used: dict[str, InteractionIndex] = {}
         for phase, dataset in zip(self.phases, self.datasets, strict=True):
@@ -108,10 +110,10 @@ class FastSampler(Sampler):
         everything = np.flatnonzero(used[self.phases[-1]].counts() + 1 >= self.item_num)
         if everything.size:
             token = self.datasets[0].id2token(self.uid_field, int(everything[0]))
-            raise ValueError(
+            raise DataError(
                 f"{everything.size} users have interacted with all {self.item_num - 1} items (the first: "
-                f"{token!r}): there is no negative "
-                "item to sample for them. Set user_inter_num_interval to leave them out"
+                f"{str(token)!r}), so there is no negative item to sample for them. Leave them out with "
+                f"user_inter_num_interval: '[0,{self.item_num - 1})'"
             )
         return used
 

@@ -37,7 +37,10 @@ class FewerItemsWarning(UserWarning):
 
 
 def load(
-    checkpoint: str | Path, device: str | torch.device | None = None, data_path: str | Path | None = None
+    checkpoint: str | Path,
+    device: str | torch.device | None = None,
+    data_path: str | Path | None = None,
+    mmrec_path: str | Path | None = None,
 ) -> Recommender:
     """Load a trained model, ready to recommend.
 
@@ -47,6 +50,7 @@ def load(
         checkpoint: the ``.pth`` file of a run, of our models or RecBole's own general ones.
         device: such as ``cpu`` or ``cuda``; default: a GPU if there is one.
         data_path: the folder where data sets lie now; default: where they lay at the run.
+        mmrec_path: for a model ``mmrec:NAME`` the checkout that its class is imported from.
 
     Raises:
         CheckpointError: the file cannot be read or trusted, or the data are gone or have changed.
@@ -54,7 +58,7 @@ def load(
     """
     with silenced():
         state = read_checkpoint_any(checkpoint)
-        config = run_config(state, checkpoint, device, data_path)
+        config = run_config(state, checkpoint, device, data_path, mmrec_path)
         if config["MODEL_TYPE"] not in (ModelType.GENERAL, ModelType.TRADITIONAL):
             raise ConfigurationError(
                 f"{checkpoint} is of {config['model']}, a {config['MODEL_TYPE'].name.lower()} recommender: "

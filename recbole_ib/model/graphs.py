@@ -47,8 +47,16 @@ def modality_graphs(config: Any, dataset: Any) -> dict[str, sp.csr_array]:
 
     Yaml: ``knn_k``, neighbors per item, itself included; ``knn_search``, how they are searched, see
     :func:`recbole_ib.graph.cosine_knn`.
+
+    Raises:
+        ConfigurationError: more neighbors than there are items.
     """
     k, search = int(config["knn_k"]), config["knn_search"]
+    if k > dataset.item_num - 1:
+        raise ConfigurationError(
+            f"knn_k is {k}, and the data set has {dataset.item_num - 1} items after filtering: an item has "
+            "no more neighbors than that"
+        )
     graphs: dict[str, sp.csr_array] = {}
     cache = getattr(dataset, "graph_cache", None)
     for name, features in dataset.modalities.items():

@@ -32,7 +32,10 @@ def patch_samplers() -> None:
         train, valid, test = original(config, dataset, built_datasets)
         if config["protocol"] == MMREC:
             check_protocol(config)
-            test.used_ids = InteractionIndex.of(built_datasets[0])
+            trained = InteractionIndex.of(built_datasets[0])
+            for sampler, phase in ((valid, "valid"), (test, "test")):
+                if sampler is not None and config["eval_args"]["mode"][phase] == "full":
+                    sampler.used_ids = trained
         return train, valid, test
 
     create_samplers._recbole_ib = True  # type: ignore[attr-defined]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
+import pickletools
 import random
+import re
 import secrets
+import struct
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,7 @@ from recbole.utils import get_local_time
 
 from recbole_ib.config.serialize import config_from_plain
 from recbole_ib.errors import CheckpointError, PickledCheckpointError
+from recbole_ib.model.registry import MMREC_PREFIX
 from recbole_ib.patches import compat
 from recbole_ib.training.upgrade import renamed_state
 from recbole_ib.utils.files import atomic_write
@@ -23,6 +30,11 @@ from recbole_ib.utils.files import atomic_write
 FORMAT = "recbole_ib 2"
 #: that of version 0.1.0, whose tensors have other names
 FIRST_FORMAT = "recbole_ib 1"
+#: where RecBole is not to look for pickled data sets and loaders; empty would mean its own file names
+UNREAD_PICKLES = {
+    "dataset_save_path": str(Path(os.devnull) / "none"),
+    "dataloaders_save_path": str(Path(os.devnull) / "none"),
+}
 
 
 def checkpoint_path(folder: str | Path, model: str, dataset: str) -> Path:
@@ -45,7 +57,14 @@ def write_checkpoint(state: dict, path: str | Path) -> None:
     A reader sees the old file or the new one, never half of one.
     """
     with atomic_write(path) as scratch:
-        torch.save({"format": FORMAT, **state}, scratch)
+        try:
+            torch.save({"format": FORMAT, **state}, scratch)
+        except RuntimeError as error:
+            # torch's words for a disk that is full: "unexpected pos 64 vs 0" of its archive's writer
+            if not re.search(r"unexpected pos|inline_container|PytorchStreamWriter", str(error)):
+                raise
+            code = errno.ENOSPC
+            raise OSError(code, os.strerror(code), str(Path(path).parent)) from None
 
 
 def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict:
@@ -61,6 +80,11 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     """
     if not Path(path).is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
+    if not _holds_pickle(path):
+        raise CheckpointError(
+            f"{path} is no checkpoint, or damaged: a run writes NAME.pth, as its last lines and its manifest "
+            f"say"
+        )
     try:
         with warnings.catch_warnings():
             # of a file that RecBole wrote, which is refused below
@@ -73,6 +97,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         ) from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, LookupError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint ({error})") from None
+    _check_whole(path)
     state = upgraded(state)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
@@ -83,11 +108,71 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     return state
 
 
+def _holds_pickle(path: str | Path) -> bool:
+    """Return whether torch may have written a file; nothing in it is executed."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                pickled = archive.read(names[0]) if names else b""
+        else:
+            pickled = Path(path).read_bytes()
+        return len([None for _ in pickletools.genops(pickled)]) > 0
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        OSError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+    ):
+        return False
+
+
+def _check_whole(path: str | Path) -> None:
+    """Refuse a file whose bytes are not those that were written: torch does not look at their checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint ({error})") from None
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path} is damaged: the checksum of {damaged} is another one; take a copy of the file, or train "
+            f"again"
+        )
+
+
 def upgraded(state: Any) -> Any:
     """Return what version 0.1.0 wrote as this version writes it, and anything else as it is."""
     if not isinstance(state, dict) or state.get("format") != FIRST_FORMAT:
         return state
     return {**state, "format": FORMAT, "state_dict": renamed_state(state["state_dict"])}
+
+
+def own_code(settings: dict, checkpoint: str | Path, mmrec_path: str | Path | None = None) -> dict:
+    """Return the settings of a checkpoint without the folder of code that it names.
+
+    Args:
+        settings: of the checkpoint.
+        checkpoint: the file, for the message. With :data:`TRUST_VARIABLE` it is trusted with that folder too.
+        mmrec_path: the folder that the user names.
+
+    Raises:
+        CheckpointError: the model is one of a checkout of MMRec, and the user names none.
+    """
+    of_checkout = str(settings.get("model")).lower().startswith(MMREC_PREFIX)
+    if of_checkout and mmrec_path is None and os.environ.get(compat.TRUST_VARIABLE) == "1":
+        return settings
+    if of_checkout and mmrec_path is None:
+        raise CheckpointError(
+            f"{checkpoint} is of {settings['model']}, whose class is imported from a checkout of MMRec. A "
+            "checkpoint never says which folder to import: give yours with --mmrec_path=DIR "
+            f"(mmrec_path=...), or set {compat.TRUST_VARIABLE}=1 if you know who made it"
+        )
+    return {**settings, "mmrec_path": None if mmrec_path is None else str(mmrec_path)}
 
 
 def random_state(generator: torch.Generator | None) -> dict:
@@ -132,7 +217,8 @@ def _for_recbole(checkpoint: Any) -> Any:
     """Give a checkpoint of ours the form of RecBole's: a Config under the key ``config``."""
     checkpoint = upgraded(checkpoint)
     if isinstance(checkpoint, dict) and checkpoint.get("format") == FORMAT:
-        return {**checkpoint, "config": config_from_plain(checkpoint["config"])}
+        settings = own_code(checkpoint["config"], "this checkpoint")
+        return {**checkpoint, "config": config_from_plain(settings, **UNREAD_PICKLES)}
     return checkpoint
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.clip_grad import clip_grad_norm_
 
 from recbole_ib.data.train_loader import DeviceTrainLoader
-from recbole_ib.errors import ConfigurationError
+from recbole_ib.errors import ConfigurationError, TrainingError
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.layers.encoder import ModalityEncoder
 from recbole_ib.model.wrappers.invrl import (
@@ -228,7 +228,7 @@ def _endless(loader: Any) -> Iterator:
 
 def _check_finite(total: Any, what: str) -> None:
     if not bool(torch.isfinite(torch.as_tensor(total))):
-        raise ValueError(f"training loss is not finite, of {what}")
+        raise TrainingError(f"training loss is not finite, of {what}. A lower learning_rate often helps")
 
 
 def _encoder(backbone: MultimodalRecommender) -> ModalityEncoder:

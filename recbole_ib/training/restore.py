@@ -24,22 +24,27 @@ from recbole_ib.config.serialize import config_from_plain, plain_config
 from recbole_ib.data.digest import data_digest, interactions_digests
 from recbole_ib.errors import CheckpointError, ConfigurationError, PickledCheckpointError, RecBoleIBError
 from recbole_ib.patches import compat
-from recbole_ib.training.checkpoint import random_state, read_checkpoint, restore_random_state
+from recbole_ib.training.checkpoint import (
+    UNREAD_PICKLES,
+    own_code,
+    random_state,
+    read_checkpoint,
+    restore_random_state,
+)
 from recbole_ib.training.manifest import read_manifest
 from recbole_ib.training.resume import LATER_KEYS
 from recbole_ib.training.run import split_seed
 
 #: settings of the training run that would write files or speak to a server, and those by which RecBole would
 #: unpickle a data set or loaders that lie beside the checkpoint: reading a checkpoint runs no code that lies
-#: there. An empty value would mean RecBole's own file names
+#: there
 QUIET = {
     "log_wandb": False,
     "save_dataset": False,
     "save_dataloaders": False,
     "show_progress": False,
     "resume_checkpoint": None,
-    "dataset_save_path": str(Path(os.devnull) / "none"),
-    "dataloaders_save_path": str(Path(os.devnull) / "none"),
+    **UNREAD_PICKLES,
 }
 
 
@@ -86,6 +91,7 @@ def run_config(
     checkpoint: str | Path,
     device: str | torch.device | None = None,
     data_path: str | Path | None = None,
+    mmrec_path: str | Path | None = None,
 ) -> Config:
     """Return the configuration of a run as it is used again.
 
@@ -94,9 +100,12 @@ def run_config(
         checkpoint: the file; RecBole's caches go beside it.
         device: where the network is to live; default: a GPU if there is one.
         data_path: where data sets lie now; default: where they lay.
+        mmrec_path: the checkout of MMRec that the model's class is imported from. A checkpoint may come from
+            anybody, so the folder that it names is never imported.
 
     Raises:
         ConfigurationError: a device that is not there.
+        CheckpointError: a model of a checkout of MMRec, without ``mmrec_path``.
     """
     # RecBole sets CUDA_VISIBLE_DEVICES to gpu_id: the GPUs that the host process sees stay those it sees
     gpus = ",".join(str(i) for i in range(torch.cuda.device_count()))
@@ -107,8 +116,9 @@ def run_config(
     }
     if data_path is not None:
         changes["data_path"] = str(data_path)
+    settings = {**LATER_KEYS, **own_code(state["config"], checkpoint, mmrec_path)}
     # what a version did not know yet, it trained without: not with today's default
-    config = config_from_plain({**LATER_KEYS, **state["config"]}, **changes)
+    config = config_from_plain(settings, **changes)
     if device is not None:
         config["device"] = _device(device)
     return config

@@ -39,6 +39,8 @@ LATER_KEYS = {
     "gate_self_loops": True,
     "gate_rows": "free",
     "gate_prior_weight": 0.0,
+    "neighbors_weight": 0.0,
+    "neighbors_temperature": 0.2,
     "gate_prior": 0.7,
     "rate_estimator": "kl",
     "kl_reduction": "sum",
@@ -113,7 +115,13 @@ def read_resumable(path: str, config: Config, processes: SingleProcess | Process
     check_same_settings(path, state["config"], config)
     if state["kind"] != "last":
         return state, path
-    best = str(Path(path).with_name(state["best_file"]))
+    name = str(state["best_file"])
+    if not name or name in (".", "..") or name != Path(name).name or "\\" in name:
+        # it is overwritten by the next better epoch: never a file elsewhere
+        raise CheckpointError(
+            f"{path} names {name!r} as its best epoch's file, which is no name of a file beside it"
+        )
+    best = str(Path(path).with_name(name))
     try:
         processes.from_first(lambda: read_checkpoint(best)["epoch"])
     except CheckpointError as error:

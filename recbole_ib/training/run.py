@@ -15,7 +15,7 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.transform import construct_transform
 from recbole.trainer.trainer import AbstractTrainer
-from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_seed, set_color
 
 from recbole_ib.config.checks import unread_settings
 from recbole_ib.config.config import Config
@@ -29,6 +29,8 @@ from recbole_ib.training.distributed import ProcessGroup, SingleProcess
 from recbole_ib.training.manifest import RunRecord, write_records
 from recbole_ib.training.patience import cut_warning, how_it_ended, set_patience
 from recbole_ib.training.per_user import check_per_user
+from recbole_ib.training.run_log import RunLog, run_log
+from recbole_ib.utils.files import remove_scratch
 from recbole_ib.utils.malloc import tune_malloc
 
 
@@ -66,8 +68,8 @@ def run_recbole_ib(
     if isinstance(model, type):
         ensure_known(model)
     config = Config(model, dataset, config_file_list, config_dict, argv=argv)
-    with distributed.process_group(config) as processes:
-        return _run(config, saved, processes)
+    with distributed.process_group(config) as processes, run_log(config, processes.first) as log:
+        return _run(config, saved, processes, log)
 
 
 @dataclass
@@ -143,9 +145,7 @@ def split_seed(config: Config) -> int:
     return chosen
 
 
-def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup) -> dict:
-    if processes.first:
-        init_logger(config)
+def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup, log: RunLog) -> dict:
     logger = getLogger()
     logger.info(sys.argv)
     if processes.size > 1:
@@ -165,10 +165,13 @@ def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup) -
             "own, bit for bit"
         )
     check_per_user(config, processes.size)
+    if processes.first:
+        remove_scratch(config["checkpoint_dir"])
 
     record = RunRecord()
     run = prepare(config)
     trainer = run.trainer
+    log.started = True
     record.begin_training()
     try:
         best_valid_score, best_valid_result = fit(run, saved=saved, callback=record.evaluated)
@@ -183,6 +186,11 @@ def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup) -
         record.end_test()
     except KeyboardInterrupt:
         raise _interrupted(run, saved) from None
+    finally:
+        # a thread of its own waits for events
+        board: Any = getattr(trainer, "tensorboard", None)
+        if hasattr(board, "close"):
+            board.close()
 
     best_valid_result, test_result = _floats(best_valid_result), _floats(test_result)
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")

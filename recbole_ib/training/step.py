@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from recbole_ib.errors import TrainingError
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.types import NamedLosses
 
@@ -20,7 +21,29 @@ def named_losses(losses: Any) -> NamedLosses:
     return NamedLosses({"loss": losses})
 
 
-def not_finite(model: nn.Module, phase: str, terms: Mapping[str, float], of: str = "") -> ValueError:
+class NamedLossLogger:
+    """RecBole's logger of Weights & Biases, which would show a model's loss terms as one tuple.
+
+    Args:
+        logger: RecBole's.
+    """
+
+    def __init__(self, logger: Any):
+        self._logger = logger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger, name)
+
+    def log_metrics(self, metrics: Mapping[str, Any], head: str = "train", commit: bool = True) -> None:
+        """Log an epoch's numbers: ``train_loss`` as a sum, and every term by its name."""
+        losses, found = metrics.get("train_loss"), dict(metrics)
+        if isinstance(losses, NamedLosses):
+            terms = {f"train_loss/{n}": float(v) for n, v in zip(losses.names, losses, strict=True)}
+            found = {**found, "train_loss": sum(terms.values()), **terms}
+        self._logger.log_metrics(found, head=head, commit=commit)
+
+
+def not_finite(model: nn.Module, phase: str, terms: Mapping[str, float], of: str = "") -> TrainingError:
     """Return the error of a loss that is not finite, with its terms."""
     listed = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
     partial = (
@@ -30,6 +53,6 @@ def not_finite(model: nn.Module, phase: str, terms: Mapping[str, float], of: str
     hint = (
         "; a loss that reads outputs outside of the model's batch_subset finds NaN there" if partial else ""
     )
-    return ValueError(
+    return TrainingError(
         f"training loss of phase {phase} is not finite{of}: {listed}. A lower learning_rate often helps{hint}"
     )

@@ -45,7 +45,7 @@ from recbole_ib.training.diagnostics import (
 )
 from recbole_ib.training.patience import set_patience
 from recbole_ib.training.resume import read_resumable
-from recbole_ib.training.step import named_losses, not_finite
+from recbole_ib.training.step import NamedLossLogger, named_losses, not_finite
 
 
 class MultimodalTrainer(Trainer):
@@ -94,6 +94,7 @@ class MultimodalTrainer(Trainer):
         self.saved_model_file = self.processes.from_first(lambda: str(path))
         if isinstance(self.processes, distributed.ProcessGroup):
             self.eval_collector = distributed.SharedCollector(config, self.processes)
+        self.wandblogger: Any = NamedLossLogger(self.wandblogger)
         self.phases = model.phases()
         self.optimizers = {phase.name: self._phase_optimizer(phase) for phase in self.phases}
         # RecBole's one optimizer is that of the model's loss: a critic's step may come first
@@ -171,7 +172,7 @@ class MultimodalTrainer(Trainer):
             if show_progress and (batch % 10 == 0 or batch + 1 == len(train_data)):
                 means = (totals / (batch + 1)).tolist()
                 bar.set_postfix_str(
-                    " ".join(f"{n}={v:.4g}" for n, v in zip(names, means, strict=True)), refresh=False
+                    " ".join(f"{n}/batch={v:.4g}" for n, v in zip(names, means, strict=True)), refresh=False
                 )
         if totals is None:
             raise ConfigurationError("the training data has no batch")

@@ -18,8 +18,9 @@ from recbole_ib.config.declared import run_settings
 from recbole_ib.data.dataset import MultimodalDataset
 from recbole_ib.data.features import load_modality
 from recbole_ib.data.modality_spec import ModalityReport, ModalitySpec, RowScales
+from recbole_ib.data.repeats import repeats as dataset_repeats
 from recbole_ib.data.row_scales import row_scales
-from recbole_ib.errors import FeatureError
+from recbole_ib.errors import FeatureError, RecBoleIBError
 from recbole_ib.model.bottleneck import PLUS
 from recbole_ib.model.layers.feature_scaling import COLUMNS, NONE, ROWS, scaling_word
 from recbole_ib.model.registry import CATALOG
@@ -127,6 +128,8 @@ def check_dataset(
     logger.setLevel(logging.ERROR)
     try:
         dataset = UncheckedDataset(config)
+    except RecBoleIBError:
+        raise
     except ValueError as error:
         # RecBole's words for a missing file, a missing column, or filters that leave nothing
         raise FeatureError(f"{config['data_path']}: RecBole cannot load the interactions: {error}") from error
@@ -135,6 +138,7 @@ def check_dataset(
     tokens = [str(t) for t in dataset.field2id_token[dataset.iid_field]]
     dtype = MultimodalDataset.feature_dtype(config)
     reports = [_modality_report(spec, tokens, dtype) for spec in specs]
+    repeated = dataset_repeats(dataset)
     built = _split(dataset)
     parts = dict(zip(("train", "valid", "test"), built, strict=True))
     items = {name: np.unique(part.inter_feat[dataset.iid_field].numpy()) for name, part in parts.items()}
@@ -155,7 +159,7 @@ def check_dataset(
         cold_items={name: int(np.setdiff1d(items[name], items["train"]).size) for name in ("valid", "test")},
         modalities=reports,
         errors=errors,
-        warnings=[f"the {name} split is empty" for name in ("valid", "test") if len(parts[name]) == 0],
+        warnings=[*repeated, *(f"the {n} split is empty" for n in ("valid", "test") if len(parts[n]) == 0)],
         notes=scale_notes(
             {report.spec.name: report.scales for report in reports if report.scales is not None},
             _scaling(config, known=model == named or "normalize_features" in given),
@@ -211,4 +215,11 @@ def scale_notes(scales: Mapping[str, RowScales], scaling: str | None) -> list[st
 
 def _split(dataset: Dataset) -> list[Dataset]:
     init_seed(dataset.config["seed"], dataset.config["reproducibility"])
-    return dataset.build()
+    logger = logging.getLogger()
+    level = logger.level
+    # what is repeated stands in the report
+    logger.setLevel(logging.ERROR)
+    try:
+        return dataset.build()
+    finally:
+        logger.setLevel(level)

@@ -89,7 +89,8 @@ def claim(folder: Path, description: dict, options: Options) -> bool:
         Is this search to be continued?
 
     Raises:
-        ConfigurationError: the folder holds another search, or this one without ``resume``.
+        ConfigurationError: the folder holds another search, this one without ``resume``, or none
+            with it.
     """
     path = folder / "search.json"
     if path.is_file() and not options.resume and not options.fresh:
@@ -104,7 +105,12 @@ def claim(folder: Path, description: dict, options: Options) -> bool:
             "--out=DIR searches elsewhere, "
             "--fresh deletes them"
         )
-    if path.is_file() and options.resume:
+    if options.resume and not path.is_file():
+        raise ConfigurationError(
+            f"--resume: there is no search in {folder} to go on with. Give the --out of the search, or leave "
+            "--resume out to start one"
+        )
+    if options.resume:
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -46,13 +46,13 @@ def searcher(space: Space, how: Options, base: Config) -> Any:
         listed = ", ".join(f"{key} = {base[key]!r}" for key in outside)
         print(f"the defaults are not tried first: the space leaves out {listed}", flush=True)
     points = None if outside else [point]
-    if how.search == "random":
-        return BasicVariantGenerator(points_to_evaluate=points, random_state=seed)
     import optuna
-    from ray.tune.search.optuna import OptunaSearch
+
+    from recbole_ib.tuning.distinct_search import DistinctSearch  # noqa: PLC0415  (it imports ray and optuna)
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return OptunaSearch(points_to_evaluate=points, seed=seed)
+    sampler = optuna.samplers.RandomSampler(seed=seed) if how.search == "random" else None
+    return DistinctSearch(space, sampler, points, seed)
 
 
 def scheduler(how: Options, base: Config) -> Any:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: this machine, in the names of scratch files: process ids are its own
+_OWNER = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
 @contextmanager
@@ -20,7 +26,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # the ending stays the last one: writers such as numpy's and matplotlib's go by it
-    scratch = path.with_name(f".{path.stem}.{secrets.token_hex(3)}.tmp{path.suffix}")
+    scratch = path.with_name(f".{path.stem}.{_OWNER}-{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}")
     try:
         yield scratch
         # on the disk before it has the name: a crash of the system must not leave an empty file under it
@@ -29,6 +35,30 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         Path(scratch).replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def remove_scratch(folder: str | Path) -> list[Path]:
+    """Remove what :func:`atomic_write` of killed processes has left in a folder; return what it was.
+
+    Files of processes that live, and of other machines, stay.
+    """
+    removed = []
+    for path in Path(folder).glob(f".*.{_OWNER}-*.tmp*"):
+        found = re.search(rf"\.{_OWNER}-(\d+)-[0-9a-f]{{6}}\.tmp", path.name)
+        if found and not _lives(int(found[1])):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:

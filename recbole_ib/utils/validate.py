@@ -33,12 +33,15 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Integer:
-    """Whole numbers, ``least`` or more; 2.0 counts as one, a truth value does not."""
+    """Whole numbers from ``least`` to ``most``; 2.0 counts as one, a truth value does not."""
 
     least: int | None = 0
+    most: int | None = None
 
     @property
     def what(self) -> str:
+        if self.most is not None:
+            return f"it takes a whole number from {self.least} to {self.most}"
         return "it takes a whole number" + ("" if self.least is None else f", {self.least} or more")
 
     @property
@@ -47,7 +50,12 @@ class Integer:
 
     def contains(self, value: object) -> bool:
         number = _finite(value)
-        return number is not None and number.is_integer() and (self.least is None or number >= self.least)
+        return (
+            number is not None
+            and number.is_integer()
+            and (self.least is None or number >= self.least)
+            and (self.most is None or number <= self.most)
+        )
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,11 @@ class OneOf:
     """A few words."""
 
     words: tuple[str, ...]
+    ignore_case: bool = False
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, ignore_case: bool = False) -> None:
         object.__setattr__(self, "words", words)
+        object.__setattr__(self, "ignore_case", ignore_case)
 
     @property
     def what(self) -> str:
@@ -112,7 +122,9 @@ class OneOf:
         return " | ".join(self.words)
 
     def contains(self, value: object) -> bool:
-        return isinstance(value, str) and value in self.words
+        if not isinstance(value, str):
+            return False
+        return value in self.words or (self.ignore_case and value.lower() in map(str.lower, self.words))
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,30 @@ class FilePath:
 
     def contains(self, value: object) -> bool:
         return isinstance(value, (str, PathLike)) and value != ""
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """Lists of values of one kind, ``least`` of them or more; ``example`` is one, as a message writes it."""
+
+    values: Kind
+    example: str
+    least: int = 1
+
+    @property
+    def what(self) -> str:
+        return f"it takes a list such as {self.example}"
+
+    @property
+    def short(self) -> str:
+        return "list"
+
+    def contains(self, value: object) -> bool:
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) >= self.least
+            and all(self.values.contains(part) for part in value)
+        )
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ import scipy.sparse as sp
 import torch
 
 from recbole_ib import read_checkpoint, run_recbole_ib
+from recbole_ib.bridge import network
 from recbole_ib.bridge.checkout import open_checkout
 from recbole_ib.bridge.interface import USER_NEIGHBORS, user_neighbors
-from recbole_ib.errors import ConfigurationError
+from recbole_ib.bridge.network import check_order
+from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.patches.compat import TRUST_VARIABLE
 from tests.support.datasets import planted, write_dataset
 from tests.support.mmrec import STANDIN, copy_of_standin, one_epoch, settings_of
 
@@ -109,7 +112,18 @@ def test_the_user_graph_is_made_of_training_interactions(bridged):
     assert model.network.graph == user_neighbors(train._dataset.inter_matrix(form="csr")[1:, 1:].tocsr())
 
 
-def test_a_user_graph_of_ones_own(bridged, tmp_path):
+def test_files_by_position_need_ids_that_are_positions(bridged, tmp_path):
+    np.save(tmp_path / "mine.npy", {}, allow_pickle=True)
+    words = r"user_graph_dict_file: .*read by position, and 80 of 80 users .* have another place than their id says"
+    with pytest.raises(ConfigurationError, match=words):
+        bridged("UserGraph", user_graph_dict_file=str(tmp_path / "mine.npy"))
+    check_order("user_graph_dict_file", "mine.npy", {"user": ["0", "1"], "item": ["7", "3"]})
+    with pytest.raises(ConfigurationError, match=r"1 of 3 items .*\(2 keep theirs\)"):
+        check_order("item_graph_dict_file", "mine.npy", {"user": ["5"], "item": ["0", "1", "3"]})
+
+
+def test_a_user_graph_of_ones_own(bridged, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "check_order", lambda *_: None)
     graph = {u: [[], []] for u in range(80)}
     np.save(tmp_path / "mine.npy", graph, allow_pickle=True)
     _, model, _, _, _ = bridged("UserGraph", user_graph_dict_file=str(tmp_path / "mine.npy"))
@@ -138,10 +152,13 @@ def test_recommends_the_withheld_structure(planted_path, name):
     assert result["test_result"]["recall@10"] > 0.5
 
 
-def test_scores_lead_to_the_users_own_group(planted_path):
+def test_scores_lead_to_the_users_own_group(planted_path, monkeypatch):
     from recbole.quick_start import load_data_and_model
 
     result = run(planted_path, epochs=30)
+    with pytest.raises(CheckpointError, match="never says which folder to import"):
+        load_data_and_model(result["checkpoint"])
+    monkeypatch.setenv(TRUST_VARIABLE, "1")
     _, model, _, train, _, _ = load_data_and_model(result["checkpoint"])
     _, _, item_group, user_group = planted()
     data = train._dataset

@@ -183,15 +183,6 @@ def test_refusals_end_with_status_1_and_their_text(monkeypatch, capsys, error):
     assert capsys.readouterr().err == "recbole-ib: text.npy is broken\n"
 
 
-def test_other_errors_keep_their_traceback(monkeypatch):
-    def crash(**_):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(run, "run_recbole_ib", crash)
-    with pytest.raises(ZeroDivisionError):
-        main.main(["train"])
-
-
 # -- config files -----------------------------------------------------------------------------------------------------
 
 

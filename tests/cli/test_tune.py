@@ -14,7 +14,7 @@ def asked(monkeypatch):
     """What the command asks of :func:`recbole_ib.tune`."""
     found = []
 
-    class Stop(Exception):
+    class Stop(BaseException):
         pass
 
     def tune(*args, **kwargs):

@@ -75,9 +75,9 @@ def test_callers_config_dict_is_left_alone():
 
 
 def test_config_file_reads_1e_4_as_a_number():
-    Path("a.yaml").write_text("reg_weight: 1e-4\nlearning_rate: -1.5E+3\nseed: 12\n")
+    Path("a.yaml").write_text("reg_weight: 1e-4\nweight_decay: +1.5E+3\nseed: 12\n")
     config = Config("VBPR", "ml-100k", config_file_list=["a.yaml"])
-    assert (config["reg_weight"], config["learning_rate"], config["seed"]) == (1e-4, -1500.0, 12)
+    assert (config["reg_weight"], config["weight_decay"], config["seed"]) == (1e-4, 1500.0, 12)
 
 
 def test_empty_config_file_changes_nothing():

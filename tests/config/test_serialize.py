@@ -108,7 +108,7 @@ def test_plain_config_names_no_device():
         ({"metrics": ["Recal"]}, ["'Recal'", "Did you mean recall"]),
         ({"valid_metric": "Recal@20"}, ["'Recal@20'", "Recall@20"]),
         ({"valid_metric": "Recall@50"}, ["'Recall@50'", "Computed: Recall@10, Recall@20"]),
-        ({"topk": 0}, ["positive integer"]),
+        ({"topk": 0}, ["topk is 0", "1 or more"]),
         ({"eval_args": {"splitt": {"RS": [0.8, 0.1, 0.1]}}}, ["'splitt'", "Did you mean split"]),
         ({"train_neg_sample_args": {"distribution": "uniform", "sample_nums": 2}}, ["'sample_nums'", "Did you mean sample_num"]),
     ],

@@ -14,7 +14,7 @@ import torch
 
 from recbole_ib import load
 from recbole_ib.config.config import Config
-from recbole_ib.errors import CheckpointError, ConfigurationError
+from recbole_ib.errors import CheckpointError, ConfigurationError, DataError
 from recbole_ib.patches.compat import TRUST_VARIABLE
 from tests.support.datasets import planted, write_dataset
 from tests.support.recommend import naive, planted_seen, train
@@ -52,7 +52,7 @@ def test_data_that_moved_are_found_by_data_path(moved, tmp_path):
         load(checkpoint)
     pd.testing.assert_frame_equal(load(checkpoint, data_path=tmp_path / "elsewhere").recommend(k=3), expected)
     (tmp_path / "elsewhere" / "planted" / "planted.inter").unlink()
-    with pytest.raises(CheckpointError, match="cannot be read as the run of"):
+    with pytest.raises(DataError, match=r"planted\.inter is not there"):
         load(checkpoint, data_path=tmp_path / "elsewhere")
 
 

@@ -200,11 +200,13 @@ def test_models_that_score_otherwise_recommend_and_have_no_embeddings(name, plan
 def test_a_model_of_a_checkout_of_mmrec_recommends(planted_path, tmp_path):
     checkout = ROOT / "tests" / "bridge" / "standin"
     checkpoint = train(planted_path, tmp_path, "mmrec:PlainBPR", mmrec_path=str(checkout))
-    found = load(checkpoint)
+    with pytest.raises(CheckpointError, match="never says which folder to import: give yours with --mmrec_path"):
+        load(checkpoint)
+    found = load(checkpoint, mmrec_path=checkout)
     assert list(found.recommend(k=6).itertuples(index=False, name=None)) == naive(found, planted_seen(), 6)
     with pytest.raises(ConfigurationError, match="PlainBPR holds no row a user"):
         found.embeddings()
-    done = in_another_process("recommend", checkpoint, "--k=6", f"--out={tmp_path / 'there.csv'}")
+    done = in_another_process("recommend", checkpoint, "--k=6", f"--mmrec_path={checkout}", f"--out={tmp_path / 'there.csv'}")
     assert done.returncode == 0, done.stderr[-2000:]
     found.recommend(k=6).to_csv("here.csv", index=False)
     assert (tmp_path / "there.csv").read_bytes() == Path("here.csv").read_bytes()

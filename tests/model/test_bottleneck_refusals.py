@@ -104,7 +104,7 @@ def test_a_bottleneck_that_is_no_name(value):
 def test_a_data_sets_yaml_does_not_choose_the_model(tmp_path):
     pairs, modalities, _, _ = planted(20, 20)
     path = write_dataset(tmp_path, "chosen", pairs, modalities, bottleneck="fib")
-    with pytest.raises(ConfigurationError, match=r"the yaml of the data set 'chosen' sets bottleneck: 'fib'.*command line"):
+    with pytest.raises(ConfigurationError, match=r"chosen\.yaml sets bottleneck, which.*command line"):
         Config("VLATTICE", "chosen", config_dict={"data_path": str(path)})
 
 

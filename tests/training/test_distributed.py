@@ -294,8 +294,8 @@ def test_two_processes_give_the_losses_and_results_of_one(tmp_path, planted_path
             assert curve == pytest.approx(losses(expected), rel=1e-4), name
             stopped.append(len(curve))
     assert stopped[0] < 30
-    # the best epoch's file, the last one's and the manifest, of every run that was not a resumed one
-    assert files == [3 * len(RUNS), 1]
+    # the best epoch's file, the last one's and the manifest, of every run that was not a resumed one; events of all
+    assert files == [3 * len(RUNS), len(RUNS) + 1]
 
 
 def test_the_command_under_torchrun_writes_and_prints_once(tmp_path, planted_path):

@@ -133,7 +133,7 @@ def test_losses_appear_by_name_in_the_log_the_bar_and_tensorboard(build, capsys,
     events.Reload()
     for term in terms:
         assert re.search(rf"{term}\S*: \d", line)
-        assert f"{term}=" in bar
+        assert f"{term}/batch=" in bar
         assert events.Scalars(f"Loss/Train/{term}")[0].value > 0
 
 

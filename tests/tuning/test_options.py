@@ -44,8 +44,9 @@ def test_a_new_folder_is_taken_and_the_same_search_goes_on(tmp_path):
     assert claim(tmp_path, {**DESCRIPTION, "command": "other"}, Options(resume=True)) is True
 
 
-def test_resuming_what_is_not_there_begins(tmp_path):
-    assert claim(tmp_path / "new", DESCRIPTION, Options(resume=True)) is False
+def test_resuming_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"there is no search in .*new to go on with"):
+        claim(tmp_path / "new", DESCRIPTION, Options(resume=True))
 
 
 def test_a_folder_with_a_search_needs_a_word(tmp_path):

@@ -35,7 +35,7 @@ def test_bottlenecks_add_theirs_to_the_backbones(planted_path):
         given = read_base_settings(model, "planted", config_dict={"data_path": str(planted_path), **more})
         return set(shipped_space(given.config()))
 
-    fib, gib = {"fib_weight", "sigma2", "contrastive_temperature"}, {"gib_weight", "gib_sigma2"}
+    fib, gib = {"fib_weight", "sigma2", "contrastive_temperature"}, {"gib_weight", "gib_sigma2", "gate_bias"}
     assert keys("FREEDOM+fib+gib") == keys("FREEDOM") | fib | gib
     assert keys("FREEDOM", bottleneck="gib") == keys("FREEDOM") | gib
     assert keys("IBMRecWoFIB") == keys("VLATTICE") | gib

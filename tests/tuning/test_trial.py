@@ -139,7 +139,7 @@ def test_a_finished_trial_only_says_what_it_came_to(make_job, monkeypatch):
 
 def test_a_failed_trial_is_recorded_and_not_trained_again(make_job, monkeypatch):
     job, _ = make_job()
-    with pytest.raises(ValueError, match=r"Invalid learning rate: -1\.0"):
+    with pytest.raises(ValueError, match=r"learning_rate is -1\.0"):
         run(job, values={"learning_rate": -1.0, "reg_weight": 1e-3})
     record = read_record(Path(job.folder) / "t1")
     assert record.status == "failed"

@@ -113,7 +113,7 @@ def _md_rows(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _md(text: str) -> str:
-    return re.sub(r"([|*_`<\\])", r"\\\1", text)
+    return re.sub(r"([|*_`<\[\]\\])", r"\\\1", text)
 
 
 def _mark_md(cell: Cell) -> str:

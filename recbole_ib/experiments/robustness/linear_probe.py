@@ -118,7 +118,9 @@ def trained_model(checkpoint: str | Path) -> tuple[MultimodalRecommender, Datase
     """
     state = read_checkpoint(checkpoint)
     with silenced():
-        run = restore_run(checkpoint, state, run_config(state, checkpoint))
+        run = restore_run(
+            checkpoint, state, run_config(state, checkpoint, mmrec_path=state["config"].get("mmrec_path"))
+        )
         return cast("MultimodalRecommender", run.network().eval()), run.train._dataset
 
 

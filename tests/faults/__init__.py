@@ -1,0 +1,1 @@
+"""Inputs that must be refused in clear words, or read right: the table that `make faults` counts."""
