@@ -58,15 +58,14 @@ class FeatureScaling:
 
     @property
     def unit(self) -> bool:
-        """Whether the rows have length 1 in the end."""
+        """Whether the rows of every modality have length 1 in the end."""
         return self.word != NONE
 
     def table(self, parts: Mapping[str, Tensor], tuned: bool) -> Tensor | HalfTable:
         """Return the scaled table of a latent, float32.
 
         Args:
-            parts: modality -> ``[n_items, d_m]``, put side by side; with scaled rows each of
-                them has the same share of a row's length.
+            parts: modality -> ``[n_items, d_m]``, put side by side; scaled rows are those of each of them.
             tuned: the table is trained: it does not stay in float16.
         """
         columns = (

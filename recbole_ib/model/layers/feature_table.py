@@ -66,17 +66,18 @@ class HalfTable(nn.Module):
 
 
 def unit_parts(parts: Sequence[Tensor]) -> Tensor:
-    """Return rows of length 1 of parts side by side, each part with the same share of the length.
+    """Return parts side by side, the rows of each scaled to length 1.
 
-    Without it the modality with the longest rows would be the whole row. A part's row of zeros stays one.
+    Scaled as a whole, the modality with the longest rows would be nearly the whole row, and each would weigh
+    less the more there are: under a penalty on the projected rows VBPR then unlearns its content
+    (results/bottlenecks.md). A row of zeros stays one.
 
     Args:
         parts: ``[n, d_p]``.
 
     Example:
         >>> unit_parts([torch.tensor([[0.0, 3.0]]), torch.tensor([[1000.0]])])
-        tensor([[0.0000, 0.7071, 0.7071]])
+        tensor([[0., 1., 1.]])
     """
-    if len(parts) == 1:
-        return F.normalize(parts[0], dim=1)
-    return F.normalize(torch.cat([F.normalize(part, dim=1) for part in parts], dim=1), dim=1)
+    scaled = [F.normalize(part, dim=1) for part in parts]
+    return torch.cat(scaled, dim=1) if len(scaled) > 1 else scaled[0]

@@ -124,8 +124,8 @@ def test_concatenated_equals_the_loop_and_its_parts_sum_to_it(items, normalize):
     given = features()
     module = shaken(ConcatEncoder(given, 2, normalize))
     layer = module.first_layer("content")
-    if normalize:  # every modality has the same share of a row's length
-        given = {m: F.normalize(x, dim=1) / 2**0.5 for m, x in given.items()}
+    if normalize:  # every modality's rows have length 1
+        given = {m: F.normalize(x, dim=1) for m, x in given.items()}
     together = torch.cat(list(given.values()), dim=1)
     ids = range(6) if items is None else items.tolist()
     (z,) = module(items).values()
