@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,7 +19,11 @@ from recbole_ib.errors import FeatureError, first_few, nearest
 BLOCK_NUMBERS = 1 << 22
 
 #: what numpy and scipy raise for a file that is truncated, damaged or of another kind
-UNREADABLE = (ValueError, OSError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    ValueError, OSError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error, struct.error,
+    # numpy reads the header of a .npy as Python, and believes the shape in it
+    SyntaxError, tokenize.TokenError, MemoryError, OverflowError, RuntimeError,
+)  # fmt: skip
 
 
 def read_table(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
@@ -55,6 +61,8 @@ def read_table(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
                 raise FeatureError(
                     f"{spec.file}: {error}. Save ids as text or integers, not as objects"
                 ) from None
+        if not isinstance(values, np.ndarray) or not isinstance(ids, np.ndarray):
+            raise FeatureError(f"{spec.file}: 'features' or 'ids' is no array of numpy; the file is damaged")
         if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
             raise FeatureError(
                 f"{spec.file}: 'ids' must be one row of text or integers, got {ids.dtype} {ids.shape}"

@@ -69,7 +69,7 @@ TOKENS = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_char
 ROWS = st.lists(st.tuples(TOKENS, TOKENS, st.floats(-1e9, 1e9)), min_size=1, max_size=12)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS)
 def test_any_table_of_texts_comes_back_as_it_was_written(rows, tmp_path):
     path = tmp_path / "any.inter"
@@ -155,7 +155,7 @@ def test_the_line_is_that_of_the_file(tmp_path):
 GOOD = ("u:token\ti:token\tx:float\n" + "".join(f"u{n}\ti{n % 3}\t{n}.5\n" for n in range(8))).encode()
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     place=st.integers(0, len(GOOD) - 1),
     how=st.sampled_from(["replace", "drop", "insert", "cut", "double"]),
