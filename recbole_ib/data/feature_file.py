@@ -48,39 +48,43 @@ def read_table(spec: ModalitySpec) -> tuple[np.ndarray, list[str]]:
             )
         tokens = _read_tokens(spec.tokens, f"modalities.{spec.name}.tokens")
     else:
-        with archive:
-            for key in ("features", "ids"):
-                if key not in archive.files:
-                    raise FeatureError(
-                        f"{spec.file}: the archive lacks the array {key!r}; it has: "
-                        f"{first_few(archive.files)}. An .npz holds 'features' [n, d] and 'ids' [n]"
-                    )
-            try:
-                values, ids = archive["features"], archive["ids"]
-            except UNREADABLE as error:
-                raise FeatureError(
-                    f"{spec.file}: {error}. Save ids as text or integers, not as objects"
-                ) from None
-        if not isinstance(values, np.ndarray) or not isinstance(ids, np.ndarray):
-            raise FeatureError(f"{spec.file}: 'features' or 'ids' is no array of numpy; the file is damaged")
-        if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
-            raise FeatureError(
-                f"{spec.file}: 'ids' must be one row of text or integers, got {ids.dtype} {ids.shape}"
-            )
-        try:
-            tokens = [i.decode() for i in ids] if ids.dtype.kind == "S" else [str(i) for i in ids]
-        except UnicodeDecodeError as error:
-            raise FeatureError(f"{spec.file}: 'ids' are bytes that are no UTF-8 text ({error})") from None
-        if spec.tokens is not None:
-            raise FeatureError(
-                f"{spec.file}: an .npz names its rows itself; drop modalities.{spec.name}.tokens "
-                f"({spec.tokens})"
-            )
+        values, tokens = _read_archive(spec, spec.file, archive)
     if values.ndim != 2 or 0 in values.shape:
         raise FeatureError(f"{spec.file}: a feature matrix has shape [items, dimensions], got {values.shape}")
     if values.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
         raise FeatureError(f"{spec.file}: features must be float16, float32 or float64, got {values.dtype}")
     return values, tokens
+
+
+def _read_archive(
+    spec: ModalitySpec, file: Path, archive: np.lib.npyio.NpzFile
+) -> tuple[np.ndarray, list[str]]:
+    """Return the arrays ``features`` and ``ids`` of a ``.npz``, the ids as tokens."""
+    with archive:
+        for key in ("features", "ids"):
+            if key not in archive.files:
+                raise FeatureError(
+                    f"{file}: the archive lacks the array {key!r}; it has: {first_few(archive.files)}. An "
+                    ".npz holds 'features' [n, d] and 'ids' [n]"
+                )
+        try:
+            arrays: list[object] = [archive["features"], archive["ids"]]
+        except UNREADABLE as error:
+            raise FeatureError(f"{file}: {error}. Save ids as text or integers, not as objects") from None
+    values, ids = arrays
+    # numpy returns the bytes of a member whose header is damaged
+    if not isinstance(values, np.ndarray) or not isinstance(ids, np.ndarray):
+        raise FeatureError(f"{file}: 'features' or 'ids' is no array of numpy; the file is damaged")
+    if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
+        raise FeatureError(f"{file}: 'ids' must be one row of text or integers, got {ids.dtype} {ids.shape}")
+    if spec.tokens is not None:
+        raise FeatureError(
+            f"{file}: an .npz names its rows itself; drop modalities.{spec.name}.tokens ({spec.tokens})"
+        )
+    try:
+        return values, [i.decode() for i in ids] if ids.dtype.kind == "S" else [str(i) for i in ids]
+    except UnicodeDecodeError as error:
+        raise FeatureError(f"{file}: 'ids' are bytes that are no UTF-8 text ({error})") from None
 
 
 def _need_file(path: Path, key: str) -> None:

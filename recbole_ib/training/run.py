@@ -186,11 +186,10 @@ def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup, l
         record.end_test()
     except KeyboardInterrupt:
         raise _interrupted(run, saved) from None
-    finally:
-        # a thread of its own waits for events
-        board: Any = getattr(trainer, "tensorboard", None)
-        if hasattr(board, "close"):
-            board.close()
+    except Exception:
+        _close_board(trainer)
+        raise
+    _close_board(trainer)
 
     best_valid_result, test_result = _floats(best_valid_result), _floats(test_result)
     logger.info(set_color("best valid ", "yellow") + f": {best_valid_result}")
@@ -208,6 +207,16 @@ def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup, l
     }
     paths = write_records(run, record, result) if processes.first else {}
     return {**result, "manifest": paths.get("manifest"), "per_user": paths.get("per_user")}
+
+
+def _close_board(trainer: Any) -> None:
+    """End the thread that waits for tensorboard's events.
+
+    Not after Ctrl-C: what it waits for may have been cut in the middle, and the process ends anyway.
+    """
+    board: Any = getattr(trainer, "tensorboard", None)
+    if hasattr(board, "close"):
+        board.close()
 
 
 def fit(
