@@ -116,19 +116,12 @@ def checkpoint() -> argparse.ArgumentParser:
 
 
 @cache
-def data_path() -> argparse.ArgumentParser:
-    """Return the parent with the place of a trained model's data."""
+def places() -> argparse.ArgumentParser:
+    """Return the parent with the places of a trained model's data and of a bridged model's code."""
     parent = _parent()
     parent.add_argument(
         "--data_path", metavar="DIR", help="where data sets lie now; default: where they lay at the run"
     )
-    return parent
-
-
-@cache
-def mmrec_path() -> argparse.ArgumentParser:
-    """Return the parent with the checkout that a trained model ``mmrec:NAME`` is imported from."""
-    parent = _parent()
     parent.add_argument(
         "--mmrec_path",
         metavar="DIR",

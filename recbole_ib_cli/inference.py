@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_ib_cli.common import Command, checkpoint, data_path, mmrec_path, positive_integer
+from recbole_ib_cli.common import Command, checkpoint, places, positive_integer
 
 
 def _decompose(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ COMMANDS = (
         "write the best items of every user, or of those in a file (docs/recommend.md)",
         "recbole_ib.cli.recommend:recommend",
         _recommend,
-        (checkpoint(), data_path(), mmrec_path()),
+        (checkpoint(), places()),
         description="Write the items that a trained model scores highest for each user.",
     ),
     Command(
@@ -86,7 +86,7 @@ COMMANDS = (
         "print the items nearest to an item by a model's embeddings",
         "recbole_ib.cli.recommend:similar",
         _similar,
-        (checkpoint(), data_path(), mmrec_path()),
+        (checkpoint(), places()),
         description="Print the items nearest to an item by the cosine of a trained model's item embeddings.",
     ),
     Command(
@@ -94,7 +94,7 @@ COMMANDS = (
         "write a model's user and item embeddings as arrays",
         "recbole_ib.cli.recommend:export",
         _export,
-        (checkpoint(), data_path(), mmrec_path()),
+        (checkpoint(), places()),
         description="Write a trained model's user and item embeddings: arrays, and tokens in their order.",
     ),
     Command(

@@ -56,8 +56,8 @@ class TrainedModel:
         name = str(state["config"]["model"])
         if name.lower().startswith(MMREC_PREFIX):
             raise ConfigurationError(
-                f"{self.path} is of {name}, a model of another toolkit: which of its weights are "
-                "feature tables is unknown. decompose takes the models of recbole_ib"
+                f"{self.path} is of {name}, a model of another toolkit: which of its weights are feature "
+                "tables is unknown. decompose takes the models of recbole_ib"
             )
         self.config = config = run_config(state, checkpoint)
         model_class = config.model_class

@@ -77,8 +77,7 @@ class MMRecModel(MultimodalRecommender):
             if settings[key]:
                 raise ConfigurationError(
                     f"{config['model']}: {key} is set in {self.source.checkout.src / 'configs'} or by you; "
-                    f"it trains on {needs}, "
-                    "which the bridge does not offer"
+                    f"it trains on {needs}, which the bridge does not offer"
                 )
         self.negatives, self.trains = bool(settings["use_neg_sampling"]), bool(settings["req_training"])
         chosen = self._modalities(config, dataset) if settings["is_multimodal_model"] else {}
@@ -146,8 +145,7 @@ class MMRecModel(MultimodalRecommender):
         if not features:
             raise ConfigurationError(
                 f"{config['model']} needs features of vision or text; the data set {config.dataset!r} has no "
-                "modality. Name feature "
-                "files under the key 'modalities' of its yaml"
+                "modality. Name feature files under the key 'modalities' of its yaml"
             )
         return choose_modalities(list(features), config["mmrec_modalities"])
 
@@ -174,8 +172,7 @@ class MMRecModel(MultimodalRecommender):
         if not isinstance(network, nn.Module) or lacking:
             raise ConfigurationError(
                 f"{settings['model']} of {self.source.file} is no model of MMRec: it needs to be a torch "
-                "module with calculate_loss and "
-                "full_sort_predict"
+                "module with calculate_loss and full_sort_predict"
             )
         return network
 
@@ -199,8 +196,7 @@ class MMRecModel(MultimodalRecommender):
         if self.source.left_tables:
             self.logger.info(
                 f"It scores with {', '.join(sorted(self.source.left_tables))}, computed in training batches "
-                "alone: one forward pass "
-                "before every evaluation brings them up to date"
+                "alone: one forward pass before every evaluation brings them up to date"
             )
 
     # -- training --------------------------------------------------------------------------------------------
@@ -286,8 +282,7 @@ class MMRecModel(MultimodalRecommender):
         if scores.numel() != users.numel() * (self.n_items - 1):
             raise ConfigurationError(
                 f"{self.source.name}: full_sort_predict returned {tuple(scores.shape)} for {users.numel()} "
-                "users and "
-                f"{self.n_items - 1} items"
+                f"users and {self.n_items - 1} items"
             )
         return F.pad(scores.reshape(users.numel(), -1).float(), (1, 0), value=-torch.inf)
 
@@ -357,8 +352,7 @@ class MMRecModel(MultimodalRecommender):
             except FileNotFoundError as error:
                 raise ConfigurationError(
                     f"{self.source.name} reads {error.filename} after it is built ({self.source.file}); the "
-                    "bridge keeps the data set's "
-                    "folder only until then"
+                    "bridge keeps the data set's folder only until then"
                 ) from error
             except ImportError as error:
                 raise ConfigurationError(

@@ -104,10 +104,9 @@ def check_order(key: str, file: str, tokens: Mapping[str, Sequence[str]]) -> Non
         if kept < len(names):
             raise ConfigurationError(
                 f"{key}: {file} is read by position, and {len(names) - kept} of {len(names)} {what}s of this "
-                f"data set "
-                f"have another place than their id says ({kept} keep theirs): their rows would be those of "
-                f"others. "
-                "Leave the key out where the bridge makes the file, or run the model in MMRec itself"
+                f"data set have another place than their id says ({kept} keep theirs): their rows would be "
+                "those of others. Leave the key out where the bridge makes the file, or run the model in "
+                "MMRec itself"
             )
 
 
@@ -141,9 +140,8 @@ def write_files(
             empty = int((~table.any(axis=1)).sum())
             if empty:
                 getLogger().warning(
-                    f"{empty} items have an all-zero row in {name}: a model that scales rows to "
-                    "length 1 gets NaN. "
-                    "The modality's key missing: mean gives them the mean row"
+                    f"{empty} items have an all-zero row in {name}: a model that scales rows to length 1 "
+                    "gets NaN. The modality's key missing: mean gives them the mean row"
                 )
             np.save(folder / settings[key], table)
     for key in sorted(k for k in source.reads if k.endswith("_file") and k not in FEATURE_FILES.values()):
@@ -162,7 +160,7 @@ def write_files(
             )
         else:
             raise ConfigurationError(
-                f"{settings['model']} reads the file that {key} names ({source.file}), which the "
-                "bridge does not make. Make it "
-                f"with the checkout's own tools and give --{key}=PATH; it is read by position"
+                f"{settings['model']} reads the file that {key} names ({source.file}), which the bridge does "
+                f"not make. Make it with the checkout's own tools and give --{key}=PATH; it is read by "
+                "position"
             )

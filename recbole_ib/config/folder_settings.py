@@ -39,9 +39,8 @@ def check_folder_settings(path: Path, settings: Mapping[str, Any]) -> Mapping[st
         return settings
     raise ConfigurationError(
         f"{path} sets {first_few(refused)}, which the yaml of a data set may not: it comes with the data and "
-        f"says "
-        "what they are, and a run says what is read, written and imported. Give it on the command line, in a "
-        "config file or in config_dict"
+        "says what they are, and a run says what is read, written and imported. Give it on the command "
+        "line, in a config file or in config_dict"
     )
 
 

@@ -161,11 +161,7 @@ def check_recbole_values(settings: Mapping[str, Any], ours: bool) -> None:
         ConfigurationError: all values that RecBole would crash at, ignore or take for another, a line each.
     """
     kinds = KINDS if ours else {**OWN_MODELS_KINDS, **KINDS}
-    lines = [
-        reason
-        for key, kind in kinds.items()
-        if key in settings and (reason := refusal(key, settings[key], kind)) is not None
-    ]
+    lines = _refusals(settings, kinds)
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         lines += _interval(settings.get(key), key)
     intervals = settings.get("val_interval")
@@ -176,6 +172,14 @@ def check_recbole_values(settings: Mapping[str, Any], ours: bool) -> None:
     lines += _clipping(settings.get("clip_grad_norm"))
     if lines:
         raise ConfigurationError("\n".join(lines))
+
+
+def _refusals(values: Mapping[str, Any], kinds: Mapping[str, Kind], of: str = "") -> list[str]:
+    """Return why values may not be, a line each; ``of`` is the setting that they are parts of."""
+    found = (
+        refusal(f"{of} {key}".lstrip(), values[key], kind) for key, kind in kinds.items() if key in values
+    )
+    return [reason for reason in found if reason is not None]
 
 
 def _interval(value: object, key: str) -> list[str]:
@@ -232,12 +236,7 @@ def _sampling(arguments: object) -> list[str]:
     if not isinstance(arguments, Mapping):
         example = "it takes a mapping such as {distribution: uniform, sample_num: 1}"
         return [f"train_neg_sample_args is {arguments!r}; {example}"]
-    found = (
-        refusal(f"train_neg_sample_args {key}", arguments[key], kind)
-        for key, kind in SAMPLING.items()
-        if key in arguments
-    )
-    return [reason for reason in found if reason is not None]
+    return _refusals(arguments, SAMPLING, "train_neg_sample_args")
 
 
 def _clipping(arguments: object) -> list[str]:
@@ -251,9 +250,4 @@ def _clipping(arguments: object) -> list[str]:
         or set(arguments) - {*kinds, "error_if_nonfinite", "foreach"}
     ):
         return [f"clip_grad_norm is {arguments!r}; {example}"]
-    found = (
-        refusal(f"clip_grad_norm {key}", arguments[key], kind)
-        for key, kind in kinds.items()
-        if key in arguments
-    )
-    return [reason for reason in found if reason is not None]
+    return _refusals(arguments, kinds, "clip_grad_norm")

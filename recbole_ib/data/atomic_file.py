@@ -157,10 +157,9 @@ class Lines:
                 else ""
             )
             raise DataError(
-                f"{self.path}, line {row + 2} has {counts[row]} fields where the header names {n_columns}"
-                f"{quote}: {self._line(row)!r}. {self._count(wrong.size)} of this kind: lines "
-                f"{self._named(wrong)}. Fields "
-                f"are separated by {self.form}"
+                f"{self.path}, line {row + 2} has {counts[row]} fields where the header names "
+                f"{n_columns}{quote}: {self._line(row)!r}. {self._count(wrong.size)} of this kind: lines "
+                f"{self._named(wrong)}. Fields are separated by {self.form}"
             )
         if quoted:
             self._quote(quoted, starts, ends, separator)

@@ -221,9 +221,8 @@ def read_graph(
         first = int(np.flatnonzero(data < 0)[0])
         raise FeatureError(
             f"{path}: {int((data < 0).sum())} of {data.size} weights are negative, the first {data[first]:g} "
-            f"of "
-            f"row {graph.coords[0][first]} and column {graph.coords[1][first]}; a graph has weights of 0 and "
-            f"above"
+            f"of row {graph.coords[0][first]} and column {graph.coords[1][first]}; a graph has weights of 0 "
+            "and above"
         )
     n_items = rows.size
     item_of = np.full(n_rows, -1, dtype=np.int64)

@@ -46,9 +46,8 @@ def repeats(dataset: Any) -> list[str]:
                 names = dataset.benchmark_filename_list
                 found.append(
                     f"{common} of the {part.size} pairs of a user and an item in the {PARTS[place]} file "
-                    f"({names[place]}) stand in "
-                    f"the {PARTS[earlier]} file ({names[earlier]}) too: a model is measured on what it was "
-                    f"shown. Take them out of one"
+                    f"({names[place]}) stand in the {PARTS[earlier]} file ({names[earlier]}) too: a model is "
+                    "measured on what it was shown. Take them out of one"
                 )
     return found
 

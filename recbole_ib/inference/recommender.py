@@ -62,8 +62,7 @@ def load(
         if config["MODEL_TYPE"] not in (ModelType.GENERAL, ModelType.TRADITIONAL):
             raise ConfigurationError(
                 f"{checkpoint} is of {config['model']}, a {config['MODEL_TYPE'].name.lower()} recommender: "
-                "it needs more than a user id to "
-                "rank items. recommend takes general recommenders"
+                "it needs more than a user id to rank items. recommend takes general recommenders"
             )
         run = restore_run(checkpoint, state, config)
         return Recommender(run, run.network())
@@ -222,8 +221,7 @@ class Recommender:
             first = self.user_tokens[users[int(bad[0])] - 1]
             raise CheckpointError(
                 f"{self.checkpoint}: the scores of {bad.numel()} users are not all finite, the first: "
-                f"{first!r}. Its training has "
-                "diverged; train again with a lower learning_rate"
+                f"{first!r}. Its training has diverged; train again with a lower learning_rate"
             )
 
     @cached_property
@@ -250,8 +248,8 @@ class Recommender:
         if missing:
             raise ConfigurationError(
                 f"{len(missing)} of {len(tokens)} {kind}s are not in the data set {self.config['dataset']!r} "
-                "of the run (its filtering may "
-                f"have left them out): {first_few(map(repr, missing))}.{self.hint(missing[0], kind)}"
+                "of the run (its filtering may have left them out): "
+                f"{first_few(map(repr, missing))}.{self.hint(missing[0], kind)}"
             )
         return np.array([self._row_of[kind][token] for token in dict.fromkeys(tokens)], dtype=np.int64)
 
@@ -261,8 +259,7 @@ class Recommender:
         if short:
             text = (
                 f"{short} of {len(counts)} {who} have fewer than {k} {what} (the fewest: {counts.min()}): "
-                "they "
-                "get that many rows"
+                "they get that many rows"
             )
             warnings.warn(text, FewerItemsWarning, stacklevel=3)
 

@@ -27,6 +27,7 @@ import torch
 from scipy.sparse import dok_matrix
 
 from recbole_ib.errors import CheckpointError
+from recbole_ib.patches import own_files
 
 #: set to 1 to let RecBole unpickle checkpoints that this process did not write itself; a pickle can run any
 #: code
@@ -79,7 +80,6 @@ def _add_dok_update() -> None:
 
 # -- torch.load ----------------------------------------------------------------------------------------------
 
-_written_here: dict[str, tuple[int, int, int]] = {}
 _checkpoint_readers: list[Callable[[dict], dict]] = []
 
 
@@ -91,22 +91,13 @@ def set_checkpoint_reader(reader: Callable[[dict], dict]) -> None:
     _checkpoint_readers[:] = [reader]
 
 
-def _identity(path: str | Path) -> tuple[str, tuple[int, int, int]] | None:
-    """Return a file and what changes when it is replaced: inode, size, time of change."""
-    try:
-        stat = Path(path).stat()
-    except (OSError, TypeError):
-        return None
-    return os.path.realpath(path), (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-
-
 def _guard_torch_load() -> None:
     plain_load, plain_save = torch.load, torch.save
 
     def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
         plain_save(obj, f, *args, **kwargs)
-        if _caller().startswith("recbole.") and (identity := _identity(f)) is not None:
-            _written_here[identity[0]] = identity[1]
+        if _caller().startswith("recbole."):
+            own_files.remember(f)
 
     def load(f: Any, *args: Any, **kwargs: Any) -> Any:
         caller = _caller()
@@ -127,9 +118,7 @@ def _caller() -> str:
 
 
 def _load_for_recbole(plain_load: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
-    identity = _identity(f)
-    # a file that this very process wrote is as trustworthy as the process
-    if identity is not None and _written_here.get(identity[0]) == identity[1]:
+    if own_files.is_own(f):
         return plain_load(f, *args, **kwargs, weights_only=False)
     try:
         with warnings.catch_warnings():
@@ -140,8 +129,8 @@ def _load_for_recbole(plain_load: Any, f: Any, *args: Any, **kwargs: Any) -> Any
             return plain_load(f, *args, **kwargs, weights_only=False)
         raise CheckpointError(
             f"{f} is a checkpoint in RecBole's own format: it holds pickled objects, and reading those can "
-            "run any code. If you know "
-            f"who made it, set the environment variable {TRUST_VARIABLE}=1 and call again"
+            f"run any code. If you know who made it, set the environment variable {TRUST_VARIABLE}=1 and "
+            "call again"
         ) from error
 
 
@@ -367,8 +356,8 @@ PATCHES: tuple[Patch, ...] = (
     ),
     Patch(
         "colorama.init",
-        "init_logger wraps sys.stdout anew at every run: after some 250 runs in one process a print recurses "
-        "too deep",
+        "init_logger wraps sys.stdout anew at every run: after some 250 runs in one process a print "
+        "recurses too deep",
         lambda: (1, 2) <= _version("recbole") < (1, 3),
         _wrap_output_once,
         "a RecBole that wraps the output once",

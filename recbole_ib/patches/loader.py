@@ -66,8 +66,7 @@ def _load_feat(self: Dataset, filepath: str, source: Any) -> pd.DataFrame | None
     if lacking:
         raise DataError(
             f"{path} has no column {lacking[0]!r}, which load_col names.{nearest(lacking[0], names)} Its "
-            f"columns: "
-            f"{', '.join(names)}"
+            f"columns: {', '.join(names)}"
         )
     if not columns:
         self.logger.warning(f"No columns has been loaded from [{source}]")
@@ -129,8 +128,8 @@ def _check_ids(self: Dataset, path: Path, frame: pd.DataFrame, names: Sequence[s
             if empty.size:
                 raise DataError(
                     f"{path}: {empty.size} rows have an empty {field}: rows "
-                    f"{first_few((empty + 1).tolist())} below the header. Give "
-                    "each its id, or delete these lines"
+                    f"{first_few((empty + 1).tolist())} below the header. Give each its id, or delete these "
+                    "lines"
                 )
     if interactions and not len(frame):
         raise DataError(f"{path} has a header and no rows")
@@ -144,8 +143,7 @@ def _files_first(original: Callable) -> Callable:
         ):
             raise ConfigurationError(
                 f"benchmark_filename is {names!r}; it takes the names of three parts, such as [train, valid, "
-                f"test], for the files "
-                f"{token}.train.inter and so on"
+                f"test], for the files {token}.train.inter and so on"
             )
         middles = [""] if names is None else [f".{name}" for name in names]
         for middle in middles:
@@ -156,7 +154,7 @@ def _files_first(original: Callable) -> Callable:
                 found = f" Files of interactions there: {', '.join(here)}." if here else ""
                 raise DataError(
                     f"{path} {what}.{found} It holds the interactions, one a line below a header such as "
-                    f"user_id:token"
+                    "user_id:token"
                 )
         original(self, token, dataset_path)
 
@@ -182,13 +180,12 @@ def _known_fields(original: Callable) -> Callable:
                 known = list(self.field2type)
                 raise ConfigurationError(
                     f"val_interval names {field!r}, and no column of that name is "
-                    f"read.{nearest(field, known)} Columns that are: "
-                    f"{', '.join(known)} (load_col says which)"
+                    f"read.{nearest(field, known)} Columns that are: {', '.join(known)} (load_col says which)"
                 )
             if self.field2type[field].value.startswith("token") and isinstance(given[field], str):
                 raise ConfigurationError(
                     f"val_interval of {field!r}, a column of tokens, is {given[field]!r}; it takes a list of "
-                    f"tokens"
+                    "tokens"
                 )
         original(self)
 
@@ -207,8 +204,8 @@ def _rows_left(original: Callable) -> Callable:
                 }.get(name, name)
                 raise DataError(
                     f"no {what} of the data set {self.dataset_name!r} is left after filtering by "
-                    f"{'; '.join(active) or 'nothing'}. "
-                    "Filters that keep less than all are too strict together"
+                    f"{'; '.join(active) or 'nothing'}. Filters that keep less than all are too strict "
+                    "together"
                 )
         original(self)
 
@@ -260,8 +257,8 @@ def _splittable(original: Callable) -> Callable:
         if by_time and self.benchmark_filename_list is None and self.time_field not in self.inter_feat:
             raise ConfigurationError(
                 f"eval_args order: TO sorts by time, and no column {self.time_field!r} is read. Name the "
-                f"column of times by TIME_FIELD "
-                f"and add it to load_col ({self.config['load_col']}), or take order: RO"
+                f"column of times by TIME_FIELD and add it to load_col ({self.config['load_col']}), or take "
+                "order: RO"
             )
         modes = arguments.get("mode", {})
         labeled = "labeled" in (modes.values() if isinstance(modes, dict) else [modes])

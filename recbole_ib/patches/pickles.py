@@ -21,12 +21,11 @@ import torch
 from recbole.data.dataset import Dataset
 
 from recbole_ib.errors import CheckpointError
+from recbole_ib.patches import own_files
 from recbole_ib.patches.compat import TRUST_VARIABLE
 
 #: the setting that names a file of each kind; without it RecBole looks in ``checkpoint_dir``
 KEYS = {"create_dataset": "dataset_save_path", "load_split_dataloaders": "dataloaders_save_path"}
-
-_written: dict[str, tuple[int, int, int]] = {}
 
 
 def patch() -> None:
@@ -40,13 +39,13 @@ def patch() -> None:
     def remembered(self: Dataset) -> None:
         save(self)
         name = f"{self.config['dataset']}-{self.__class__.__name__}.pth"
-        _remember(Path(self.config["checkpoint_dir"]) / name)
+        own_files.remember(Path(self.config["checkpoint_dir"]) / name)
 
     @wraps(save_loaders)
     def remembered_loaders(config: Any, dataloaders: Any) -> None:
         save_loaders(config, dataloaders)
         name = f"{config['dataset']}-for-{config['model']}-dataloader.pth"
-        _remember(Path(config["checkpoint_dir"]) / name)
+        own_files.remember(Path(config["checkpoint_dir"]) / name)
 
     Dataset.save, recbole.data.utils.save_split_dataloaders = remembered, remembered_loaders
 
@@ -67,14 +66,13 @@ class _GuardedPickle(ModuleType):
             CheckpointError: a setting names the file, and nothing says that it is trusted.
         """
         path, caller = Path(file.name), sys._getframe(1)
-        if os.environ.get(TRUST_VARIABLE) == "1" or _written.get(os.path.realpath(path)) == _identity(path):
+        if os.environ.get(TRUST_VARIABLE) == "1" or own_files.is_own(path):
             return pickle.load(file)  # noqa: S301  (trusted)
         config = caller.f_locals.get("config")
         key = KEYS.get(caller.f_code.co_name, "")
         why = (
             f"{path} is a pickle of RecBole's, and reading one can run any code. If you know who made it, "
-            f"set the "
-            f"environment variable {TRUST_VARIABLE}=1"
+            f"set the environment variable {TRUST_VARIABLE}=1"
         )
         if config is not None and key and config[key]:
             raise CheckpointError(f"{key}: {why} and start again")
@@ -96,17 +94,3 @@ class _OtherData:
             loader = _OtherData()
             loader.sampler = _OtherData()  # type: ignore[attr-defined]
             yield loader, torch.Generator().get_state()
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _remember(path: Path) -> None:
-    identity = _identity(path)
-    if identity is not None:
-        _written[os.path.realpath(path)] = identity

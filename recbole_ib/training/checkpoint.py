@@ -83,7 +83,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if not _holds_pickle(path):
         raise CheckpointError(
             f"{path} is no checkpoint, or damaged: a run writes NAME.pth, as its last lines and its manifest "
-            f"say"
+            "say"
         )
     try:
         with warnings.catch_warnings():
@@ -141,7 +141,7 @@ def _check_whole(path: str | Path) -> None:
     if damaged is not None:
         raise CheckpointError(
             f"{path} is damaged: the checksum of {damaged} is another one; take a copy of the file, or train "
-            f"again"
+            "again"
         )
 
 
@@ -199,8 +199,8 @@ def restore_random_state(state: dict, generator: torch.Generator | None) -> None
     if generator is not None and kept is not None and kept.numel() != generator.get_state().numel():
         raise CheckpointError(
             f"the run drew its batches on another kind of device than {generator.device.type} (sampling: "
-            "device), whose random state "
-            "does not fit here; continue it on a device of that kind (--use_gpu=True or False)"
+            "device), whose random state does not fit here; continue it on a device of that kind "
+            "(--use_gpu=True or False)"
         )
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

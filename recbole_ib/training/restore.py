@@ -221,8 +221,7 @@ def restore_run(checkpoint: str | Path, state: dict, config: Config) -> TrainedR
     if changed or _differs_from_manifest(run):
         raise CheckpointError(
             f"the interactions or features of {config['dataset']!r} in {config['data_path']} are not those "
-            f"that {checkpoint} was "
-            "trained on; put back the files of its run, or train again"
+            f"that {checkpoint} was trained on; put back the files of its run, or train again"
         )
     return run
 

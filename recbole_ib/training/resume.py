@@ -79,8 +79,7 @@ def check_same_settings(resume_file: str, old: dict, config: Config) -> None:
     if differing:
         raise CheckpointError(
             f"{resume_file} is of a run with other settings, and would not continue to its numbers: "
-            f"{'; '.join(differing)}. "
-            f"These may change: {', '.join(sorted(FREE_KEYS))}"
+            f"{'; '.join(differing)}. These may change: {', '.join(sorted(FREE_KEYS))}"
         )
 
 

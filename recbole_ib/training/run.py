@@ -238,8 +238,7 @@ def _check_cut_offs(config: Config, dataset: Dataset) -> None:
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) > dataset.item_num:
         raise ConfigurationError(
             f"topk asks for the best {max(config['topk'])} items, and the data set {config['dataset']!r} has "
-            f"{dataset.item_num - 1} after "
-            "filtering; lower topk"
+            f"{dataset.item_num - 1} after filtering; lower topk"
         )
 
 
@@ -258,8 +257,8 @@ def _resume(trainer: AbstractTrainer, config: Config) -> None:
     if not is_multimodal(config.model_class):
         raise CheckpointError(
             f"{config['model']} is RecBole's own model: RecBole's checkpoints hold neither the random state "
-            "nor the best result, so a "
-            "resumed run would not be the same run. resume_checkpoint works for the models of recbole_ib"
+            "nor the best result, so a resumed run would not be the same run. resume_checkpoint works for "
+            "the models of recbole_ib"
         )
     trainer.resume_checkpoint(config["resume_checkpoint"])
 

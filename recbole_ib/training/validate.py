@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,8 +71,7 @@ class DatasetReport:
                 share = 100.0 * report.covered / max(1, report.n_items)
                 lines.append(
                     f"  covers {report.covered} of {report.n_items} items ({share:.1f} %), zero rows "
-                    f"{report.zero_rows}, "
-                    f"duplicate rows {report.duplicate_rows}"
+                    f"{report.zero_rows}, duplicate rows {report.duplicate_rows}"
                 )
                 if report.scales is not None:
                     lines.append(f"  {scales_text(report.scales)}")
@@ -123,18 +123,14 @@ def check_dataset(
     model = named if named in CATALOG else "VLATTICE"
     config = Config(model, None, config_file_list, config_dict, argv=argv)
     specs = MultimodalDataset.modality_specs(config)
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        dataset = UncheckedDataset(config)
+        with _errors_alone():
+            dataset = UncheckedDataset(config)
     except RecBoleIBError:
         raise
     except ValueError as error:
         # RecBole's words for a missing file, a missing column, or filters that leave nothing
         raise FeatureError(f"{config['data_path']}: RecBole cannot load the interactions: {error}") from error
-    finally:
-        logger.setLevel(level)
     tokens = [str(t) for t in dataset.field2id_token[dataset.iid_field]]
     dtype = MultimodalDataset.feature_dtype(config)
     reports = [_modality_report(spec, tokens, dtype) for spec in specs]
@@ -215,11 +211,18 @@ def scale_notes(scales: Mapping[str, RowScales], scaling: str | None) -> list[st
 
 def _split(dataset: Dataset) -> list[Dataset]:
     init_seed(dataset.config["seed"], dataset.config["reproducibility"])
+    # what is repeated stands in the report
+    with _errors_alone():
+        return dataset.build()
+
+
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Log nothing below an error: the report says it."""
     logger = logging.getLogger()
     level = logger.level
-    # what is repeated stands in the report
     logger.setLevel(logging.ERROR)
     try:
-        return dataset.build()
+        yield
     finally:
         logger.setLevel(level)

@@ -102,8 +102,7 @@ def claim(folder: Path, description: dict, options: Options) -> bool:
     if not path.is_file() and foreign and not options.fresh:
         raise ConfigurationError(
             f"{folder} holds no search.json, but files that a search would replace ({first_few(foreign)}): "
-            "--out=DIR searches elsewhere, "
-            "--fresh deletes them"
+            "--out=DIR searches elsewhere, --fresh deletes them"
         )
     if options.resume and not path.is_file():
         raise ConfigurationError(
@@ -124,8 +123,7 @@ def claim(folder: Path, description: dict, options: Options) -> bool:
         if differing:
             raise ConfigurationError(
                 f"{folder} holds another search than this one, which cannot go on with it: "
-                f"{'; '.join(differing)}. Give what it was given, "
-                "or --out=DIR"
+                f"{'; '.join(differing)}. Give what it was given, or --out=DIR"
             )
         return True
     clear(folder)
