@@ -19,8 +19,7 @@ def compare(args: argparse.Namespace) -> int:
         if len(model_spec.candidates) > 1:
             raise ConfigurationError(
                 f"model {model_spec.text!r} leaves a choice ('|'); a comparison takes chosen settings: "
-                "recbole-ib tune finds them, and "
-                "--tuned reads them"
+                "recbole-ib tune finds them, and --tuned reads them"
             )
     entries = [make_entry(model_spec, options) for model_spec in model_specs]
     return run(entries, options, f"{len(entries)} models on {options.dataset}", args.command_line)

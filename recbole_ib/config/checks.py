@@ -153,7 +153,7 @@ def check_dataset_name(config: RecBoleConfig) -> None:
     here = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
     known = ["ml-100k", *here, *(p.stem for p in (properties_folder() / "dataset").glob("*.yaml"))]
     raise ConfigurationError(
-        f"there is no data set {config.dataset!r}: {folder} is no folder, and RecBole knows no address of it."
-        f"{nearest(config.dataset, [*known, *urls])} At hand: {', '.join(sorted(set(known)))}. "
+        f"there is no data set {config.dataset!r}: {folder} is no folder, and RecBole knows no address of "
+        f"it.{nearest(config.dataset, [*known, *urls])} At hand: {', '.join(sorted(set(known)))}. "
         "--data_path=DIR says where data sets lie"
     )

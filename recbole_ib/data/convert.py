@@ -134,8 +134,7 @@ def _read_inter(path: Path) -> pd.DataFrame:
         raise ConversionError(
             f"{path}: {int(frame.duplicated(['userID', 'itemID']).sum())} interactions are given twice, so "
             f"that a split may hold what another one tests; first in lines {first_few(lines[repeated])} "
-            "(user "
-            f"{pair[0]}, item {pair[1]}). Keep one of each"
+            f"(user {pair[0]}, item {pair[1]}). Keep one of each"
         )
     return frame
 
@@ -190,8 +189,8 @@ def _numbers(path: Path, texts: pd.Series, lines: np.ndarray) -> pd.Series:
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise ConversionError(
-            f"{path}: {bad.size} values of {column!r} are not numbers, first in line "
-            f"{first_few(lines[bad])} ({texts.iloc[bad[0]]!r})"
+            f"{path}: {bad.size} values of {column!r} are not numbers, first in line {first_few(lines[bad])} "
+            f"({texts.iloc[bad[0]]!r})"
         )
     if column not in REQUIRED_COLUMNS:
         return texts
@@ -310,9 +309,8 @@ def _yaml(name: str, source: Path, features: dict, graphs: dict[str, Path]) -> s
     }
     head = (
         f"# {name}: converted from MMRec's layout ({source.name}) by `recbole-ib convert mmrec`. The split "
-        "is the one of x_label.\n"
-        "# Say which encoder made a feature file with modalities.<name>.encoder; `recbole-ib check` prints "
-        "it.\n"
+        "is the one of x_label.\n# Say which encoder made a feature file with modalities.<name>.encoder; "
+        "`recbole-ib check` prints it.\n"
     )
     return head + yaml.safe_dump(settings, sort_keys=False)
 

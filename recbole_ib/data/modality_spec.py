@@ -102,8 +102,8 @@ def parse_modalities(entries: object, base: Path, only: object = None) -> list[M
         return []
     if not isinstance(entries, Mapping):
         raise ConfigurationError(
-            "modalities must map names to entries such as "
-            f"{{text: {{file: text.npy, tokens: text.tokens}}}}, got {entries!r}"
+            "modalities must map names to entries such as {text: {file: text.npy, tokens: "
+            f"text.tokens}}}}, got {entries!r}"
         )
     specs = {str(name): _parse_entry(str(name), entry, base) for name, entry in entries.items()}
     return list(specs.values()) if only is None else _selected(specs, only)

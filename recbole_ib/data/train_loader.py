@@ -218,6 +218,5 @@ def _check_settings(config: ConfigLike) -> None:
 def _refusal(what: str, instead: str = "") -> ConfigurationError:
     return ConfigurationError(
         f"sampling: {DEVICE} draws one uniform negative an interaction, or none, for general pairwise "
-        f"recommenders; {what}. "
-        f"Set sampling: {RECBOLE}{instead and f', or {instead}'}"
+        f"recommenders; {what}. Set sampling: {RECBOLE}{instead and f', or {instead}'}"
     )

@@ -187,8 +187,8 @@ def read_tuned(
     available = sorted(path.parent.name for path in folder.glob("*/best.yaml"))
     raise ConfigurationError(
         f"{folder} holds no {name}/best.yaml.{nearest(name, available)} There: "
-        f"{', '.join(available) or 'none'}. Tune it: recbole-ib tune --model={name} "
-        f"--dataset={dataset} --out={folder / name}"
+        f"{', '.join(available) or 'none'}. Tune it: recbole-ib tune --model={name} --dataset={dataset} "
+        f"--out={folder / name}"
     )
 
 

@@ -50,8 +50,7 @@ class ModalityWeights(nn.Module):
         if set(fixed) != set(self.modalities):
             raise ValueError(
                 f"modality_weights names {sorted(fixed)}, the data set has the modalities "
-                f"{sorted(self.modalities)}; "
-                "give each one a weight, or 'learned'"
+                f"{sorted(self.modalities)}; give each one a weight, or 'learned'"
             )
         values = torch.tensor([float(fixed[m]) for m in self.modalities])
         if bool((values < 0).any()) or float(values.sum()) <= 0:

@@ -244,8 +244,7 @@ def _faiss_neighbors(features: Tensor, ids: Tensor, k: int) -> Iterator[Block]:
             index.nprobe = min(2 * index.nprobe, n_lists)
         getLogger().info(
             f"item graph of {n} items by {width} features: faiss (IVF-Flat, {index.nprobe} of {n_lists} "
-            "lists read), which finds "
-            f"{recall:.1%} of the exact neighbors of {sample.numel()} items"
+            f"lists read), which finds {recall:.1%} of the exact neighbors of {sample.numel()} items"
         )
     for start, rows in _blocks(features, ids):
         positions = torch.arange(start, start + rows.shape[0], device=device)
@@ -306,9 +305,8 @@ def _import_faiss() -> ModuleType:
     except ImportError as error:
         raise ConfigurationError(
             f"the item graph is to be searched with faiss (knn_search: faiss, or auto above {EXACT_LIMIT:,} "
-            "items), which cannot be "
-            f"imported ({error}): pip install 'recbole_ib[faiss]', or set knn_search: exact, whose time "
-            "grows with the square of the items"
+            f"items), which cannot be imported ({error}): pip install 'recbole_ib[faiss]', or set "
+            "knn_search: exact, whose time grows with the square of the items"
         ) from None
     return faiss
 

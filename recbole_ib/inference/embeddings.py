@@ -80,16 +80,15 @@ def product_tables(model: AbstractRecommender, score: Callable[[Tensor], Tensor]
     if not worst:
         raise ConfigurationError(
             f"{name} holds no row a user and a row an item to score with, or none that recbole_ib knows of: "
-            "it has no embeddings. "
-            "recommend works for it"
+            "it has no embeddings. recommend works for it"
         )
     listed = "; ".join(
         f"of {names} they are off by up to {apart:.1e} of the largest score" for names, apart in worst.items()
     )
     raise ConfigurationError(
         f"the scores of {name} are not inner products of its user and item rows ({listed}): a search for "
-        "neighbors among them would "
-        "not give its recommendations, so it has no embeddings to export or compare. recommend works for it"
+        "neighbors among them would not give its recommendations, so it has no embeddings to export or "
+        "compare. recommend works for it"
     )
 
 
@@ -155,8 +154,7 @@ def write_embeddings(embeddings: Embeddings, folder: Path, faiss: ModuleType | N
         if broken:
             raise ConfigurationError(
                 f"{len(broken)} tokens of the {name} hold line breaks ({first_few(broken)}), so that a file "
-                "with one token a line cannot "
-                "hold them; take the arrays from embeddings() in Python"
+                "with one token a line cannot hold them; take the arrays from embeddings() in Python"
             )
 
     def fill(scratch: Path) -> None:

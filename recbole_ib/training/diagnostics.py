@@ -84,14 +84,13 @@ def why_unavailable(config: Config) -> str | None:
     if not is_multimodal(config.model_class):
         return (
             f"diagnostics: True does nothing for {config['model']}: RecBole's own trainer trains it, and it "
-            "has no latents of modalities. "
-            "The models of `recbole-ib models` are measured; set diagnostics: False, or choose one of those"
+            "has no latents of modalities. The models of `recbole-ib models` are measured; set diagnostics: "
+            "False, or choose one of those"
         )
     if config["eval_step"] <= 0:
         return (
             "diagnostics: True measures the initial point alone: it goes on after evaluated epochs, and "
-            "eval_step is "
-            f"{config['eval_step']}. Set eval_step: 1"
+            f"eval_step is {config['eval_step']}. Set eval_step: 1"
         )
     return None
 

@@ -77,8 +77,8 @@ class ProcessGroup:
         if not torch.equal(self.sum(own), own * self.size):
             raise RuntimeError(
                 f"process {self.rank} of {self.size} drew another batch than the rest: their random states, "
-                "data or versions of numpy and "
-                "torch differ. Start all processes with the same environment, data and settings"
+                "data or versions of numpy and torch differ. Start all processes with the same environment, "
+                "data and settings"
             )
         share = Share(interaction, self.rank, self.size, self.sum)
         share.interaction = share.interaction.to(device)
@@ -146,8 +146,7 @@ class ProcessGroup:
         if others:
             raise ConfigurationError(
                 f"process {self.rank} sees other interactions or features than process {others[0]}: copy the "
-                "same data set to every node, "
-                "or let --data_path name a shared folder"
+                "same data set to every node, or let --data_path name a shared folder"
             )
         with torch.no_grad():
             for tensor in model.state_dict().values():
@@ -275,15 +274,14 @@ def check_model(name: str, model_class: type) -> None:
     able = ", ".join(entry for entry in CATALOG if can_share(get_model(entry)))
     reason = (
         "its loss is not known to be a mean over a batch's rows (a contrast within the batch, terms of its "
-        "distinct items or draws for "
-        "each row are not), so slices of the batch would not make the steps of one process"
+        "distinct items or draws for each row are not), so slices of the batch would not make the steps of "
+        "one process"
         if is_multimodal(model_class)
         else "it is not a model of recbole_ib, and RecBole's own trainer trains it"
     )
     raise ConfigurationError(
         f"{name} cannot be trained by several processes: {reason}. Models that can: {able}. Train {name} in "
-        "one process, without torchrun; "
-        "runs with other seeds or settings can go side by side"
+        "one process, without torchrun; runs with other seeds or settings can go side by side"
     )
 
 
@@ -302,6 +300,5 @@ def check(config: Config) -> None:
     if not Path(config["data_path"]).is_dir():
         raise ConfigurationError(
             f"there is no folder {config['data_path']}, and several processes would download it at once; "
-            "download the data set by a run "
-            "without torchrun first (--epochs=1)"
+            "download the data set by a run without torchrun first (--epochs=1)"
         )

@@ -60,8 +60,8 @@ def set_patience(
         return
     trainer.stopping_step = patience_of(trainer, train_data)
     logger.info(
-        f"patience: {trainer.stopping_step} evaluations (stopping_step {config['stopping_step']}, "
-        f"{KEY} {config[KEY]} of {len(train_data)} batches an epoch)"
+        f"patience: {trainer.stopping_step} evaluations (stopping_step {config['stopping_step']}, {KEY} "
+        f"{config[KEY]} of {len(train_data)} batches an epoch)"
     )
 
 

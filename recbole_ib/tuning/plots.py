@@ -47,8 +47,7 @@ class Facts:
         """Return the caption of a picture."""
         return (
             f"Data: {self.dataset}; model: {self.model}; {self.trials} trials ({self.search}), seed "
-            f"{self.seed}; "
-            f"{self.metric} on the validation set, best epoch of each trial.{more}"
+            f"{self.seed}; {self.metric} on the validation set, best epoch of each trial.{more}"
         )
 
 
@@ -205,8 +204,7 @@ def draw_slices(figure: Figure, records: Sequence[Record], space: Space, facts: 
         axes.set_ylabel(f"valid {facts.metric} (fraction)", fontsize="small")
     more = (
         "\nFilled: trained to its end; hollow: stopped early by the scheduler, so its score is what it had "
-        "by "
-        "then; ring: the best."
+        "by then; ring: the best."
     )
     figure.supxlabel(facts.caption(more), fontsize="x-small")
 

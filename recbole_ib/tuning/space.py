@@ -126,9 +126,8 @@ def parse_space(entries: Any, source: str) -> Space:
     """
     if not isinstance(entries, Mapping) or not entries:
         raise ConfigurationError(
-            f"{source}: a space maps settings to what is searched, such as fib_weight: "
-            f"{{loguniform: [0.1, 5]}}; "
-            f"kinds: {_kinds()}; got {entries!r}"
+            f"{source}: a space maps settings to what is searched, such as fib_weight: {{loguniform: [0.1, "
+            f"5]}}; kinds: {_kinds()}; got {entries!r}"
         )
     return {str(key): _domain(str(key), entry, f"{source}: {key}") for key, entry in entries.items()}
 
@@ -155,8 +154,8 @@ def _domain(key: str, entry: Any, where: str) -> Domain:
     low, high = args[:2]
     if low >= high:
         raise ConfigurationError(
-            f"{where}: {kind} goes from low to high, got {list(args)!r}; one value alone is "
-            f"{{choice: [{low}]}}"
+            f"{where}: {kind} goes from low to high, got {list(args)!r}; one value alone is {{choice: "
+            f"[{low}]}}"
         )
     if kind == "loguniform" and low <= 0:
         raise ConfigurationError(
@@ -188,9 +187,8 @@ def check_grid(space: Space) -> None:
         if domain.kind not in DISCRETE:
             raise ConfigurationError(
                 f"{domain.key}: a grid goes through values one by one, and {domain.kind} has no end of them. "
-                "Write them out, such as "
-                f"{domain.key}: {{choice: [{domain.args[0]:g}, {domain.args[1]:g}]}}, or search with "
-                "--search=optuna or random"
+                f"Write them out, such as {domain.key}: {{choice: [{domain.args[0]:g}, "
+                f"{domain.args[1]:g}]}}, or search with --search=optuna or random"
             )
 
 
@@ -242,8 +240,8 @@ def shipped_space(config: Config) -> Space:
         folder = properties_folder() / "tune"
         raise ConfigurationError(
             f"no search space ships for {config['model']}: give one with --space=FILE.yaml. The package has "
-            "spaces for "
-            f"{', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}, and for these with bottlenecks"
+            f"spaces for {', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}, and for these with "
+            "bottlenecks"
         )
     return parse_space(entries, f"the space of {config['model']}")
 
@@ -280,8 +278,7 @@ def check_searched(space: Space, make_config: Callable[[dict], Config]) -> Confi
         if key in data_keys():
             raise ConfigurationError(
                 f"the space holds {key}, which the data set is made from; all trials share one data set. "
-                "Tune once for each value, with "
-                f"--{key}=VALUE and an --out of its own"
+                f"Tune once for each value, with --{key}=VALUE and an --out of its own"
             )
         if key in SEARCH_KEYS:
             raise ConfigurationError(

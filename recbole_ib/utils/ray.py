@@ -66,8 +66,7 @@ def ray_session(
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigurationError(
             f"no Ray cluster answers at {address!r}: {error}. Start one with `ray start --head`, or leave "
-            "--address out for this machine "
-            "alone"
+            "--address out for this machine alone"
         ) from None
     try:
         yield

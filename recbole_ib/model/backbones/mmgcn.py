@@ -144,8 +144,8 @@ class MMGCN(MultimodalRecommender):
         Setting(
             "project_above",
             512,
-            "modalities wider than this are projected, others enter raw; 0: all are. As released for "
-            "widths 4096, 384",
+            "modalities wider than this are projected, others enter raw; 0: all are. As released for widths "
+            "4096, 384",
             Integer(),
         ),
         N_LAYERS.but(

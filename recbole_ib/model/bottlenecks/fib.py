@@ -123,7 +123,7 @@ class FIB(Bottleneck):
         self.conditioned = config["contrastive_condition"] == "collaborative"
         if self.conditioned and (content is None or content.ids is None):
             raise ConfigurationError(
-                f"contrastive_condition: collaborative needs user and item ids that are scored, and "
+                "contrastive_condition: collaborative needs user and item ids that are scored, and "
                 f"{config['model']} has none; set contrastive_condition: none"
             )
         contrasts = content is not None and bool(self.rate)

@@ -52,8 +52,8 @@ def make_redundancy(config: Any, widths: Mapping[str, int]) -> Redundancy:
     """Return the estimator of the redundancy between modalities, of which ``widths`` has two or more."""
     if len(widths) < 2:
         raise ConfigurationError(
-            f"the redundancy of MRdIB is between modalities, and the data set {config['dataset']!r} has "
-            f"one ({', '.join(widths)}); set redundancy_weight: 0 to train without it"
+            f"the redundancy of MRdIB is between modalities, and the data set {config['dataset']!r} has one "
+            f"({', '.join(widths)}); set redundancy_weight: 0 to train without it"
         )
     return Redundancy(
         widths, config["redundancy_estimator"], config["critic_hidden_size"], config["redundancy_sigma2"]

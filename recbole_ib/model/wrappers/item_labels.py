@@ -54,9 +54,8 @@ def field_values(dataset: Any, field: object, position: int) -> Tensor:
         )
         hint = nearest(str(field), [*known, KMEANS])
         raise ConfigurationError(
-            f"sgfd_labels is {field!r}; {have}.{hint} Name a field that load_col "
-            f"loads, such as load_col: {{item: [{dataset.iid_field}, {field}]}}, or {KMEANS} for clusters of "
-            "the features"
+            f"sgfd_labels is {field!r}; {have}.{hint} Name a field that load_col loads, such as load_col: "
+            f"{{item: [{dataset.iid_field}, {field}]}}, or {KMEANS} for clusters of the features"
         )
     kind, values = dataset.field2type[field], features[field]
     if kind == FeatureType.TOKEN:
