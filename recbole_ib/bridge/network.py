@@ -149,7 +149,7 @@ def write_files(
         if given and Path(given).expanduser().is_file():
             check_order(key, given, tokens)
             settings[key] = str(Path(given).expanduser().resolve())
-        elif given and given != source.overall.get(key):
+        elif given and given != {**source.overall, **source.settings}.get(key):
             raise ConfigurationError(f"{key}: there is no file {given}")
         elif key == USER_GRAPH_KEY:
             settings[key] = "user_graph_dict.npy"
@@ -160,7 +160,7 @@ def write_files(
             )
         else:
             raise ConfigurationError(
-                f"{settings['model']} reads the file that {key} names ({source.file}), which the bridge does "
-                f"not make. Make it with the checkout's own tools and give --{key}=PATH; it is read by "
-                "position"
+                f"{settings['model']} reads the file that {key} names{f', {given},' if given else ''} "
+                f"({source.file}), which the bridge does not make. Make it with the checkout's own tools and "
+                f"give --{key}=PATH; it is read by position"
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from recbole_ib.data.intervals import parse_intervals
@@ -170,6 +171,7 @@ def check_recbole_values(settings: Mapping[str, Any], ours: bool) -> None:
     lines += _evaluation(settings.get("eval_args"))
     lines += _sampling(settings.get("train_neg_sample_args"))
     lines += _clipping(settings.get("clip_grad_norm"))
+    lines += _wandb(settings.get("log_wandb"))
     if lines:
         raise ConfigurationError("\n".join(lines))
 
@@ -251,3 +253,16 @@ def _clipping(arguments: object) -> list[str]:
     ):
         return [f"clip_grad_norm is {arguments!r}; {example}"]
     return _refusals(arguments, kinds, "clip_grad_norm")
+
+
+def _wandb(wanted: object) -> list[str]:
+    if not wanted:
+        return []
+    spec = find_spec("wandb")
+    # a folder wandb beside the program, as a run leaves one, is no package
+    if spec is not None and spec.origin is not None:
+        return []
+    return [
+        f"log_wandb is {wanted!r}, and the package wandb is not installed: pip install wandb, or leave "
+        "log_wandb out"
+    ]

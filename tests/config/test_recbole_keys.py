@@ -2,17 +2,20 @@
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import recbole
 from recbole.utils import argument_list, get_model
 
+from recbole_ib.config import recbole_values
 from recbole_ib.config.checks import RUN_KEYS, our_keys
 from recbole_ib.config.config import Config
 from recbole_ib.config.declared import model_defaults
 from recbole_ib.config.layers import RECBOLE_PROPERTIES, our_yaml
 from recbole_ib.config.recbole_keys import CODE_KEYS, UNREAD_KEYS, recbole_keys
 from recbole_ib.config.serialize import DERIVED_KEYS, quoted
+from recbole_ib.errors import ConfigurationError
 from recbole_ib.model.registry import list_models, recbole_models
 from recbole_ib.utils.yaml import read_yaml
 
@@ -132,3 +135,13 @@ def test_a_catalog_model_has_our_defaults(model):
     defaults["bottleneck"] = ",".join(get_model(model).bottlenecks) or None
     assert {key: config[key] for key in defaults} == defaults
     assert list(config["modalities"]) == ["text", "visual"]
+
+
+def test_wandb_is_asked_for_where_it_is(monkeypatch):
+    spec = SimpleNamespace(origin="wandb/__init__.py")
+    for found in (None, SimpleNamespace(origin=None)):  # no such package, and the folder that a run of it leaves
+        monkeypatch.setattr(recbole_values, "find_spec", lambda _, found=found: found)
+        with pytest.raises(ConfigurationError, match=r"log_wandb is True, and the package wandb .* pip install wandb"):
+            Config("VBPR", "ml-100k", config_dict={"log_wandb": True})
+    monkeypatch.setattr(recbole_values, "find_spec", lambda _: spec)
+    assert Config("VBPR", "ml-100k", config_dict={"log_wandb": True})["log_wandb"] is True

@@ -144,7 +144,7 @@ def draw_curves(results: Results, curves: pd.DataFrame) -> Figure | None:
             axes.plot(mean[column], mean["score"], label=plain(name), markevery=(0.1, 0.2), **drawn)
     scores = results.all_runs[0].manifest["result"].get("valid_metric") or "score"
     panels[0].set_ylabel(f"validation {metric_title(scores.lower())}", fontsize=9)
-    panels[0].set_xlabel("epochs", fontsize=9)
+    panels[0].set_xlabel("epoch", fontsize=9)
     panels[0].xaxis.get_major_locator().set_params(integer=True)
     panels[1].set_xlabel("seconds since training began", fontsize=9)
     if (curves["seconds"] > 0).all() and curves["seconds"].max() > 20 * curves.groupby(["entry", "seed"])[

@@ -32,15 +32,15 @@ CURVE_COLUMNS = ("entry", "seed", "epoch", "score", "seconds")
 def cost_table(results: Results) -> pd.DataFrame:
     """Return cost.csv: the mean over the seeds of every measure, a row per entry.
 
-    Columns in ``_sd`` are its sample standard deviation. Epochs count from 1 here, ``best_epoch`` too. What a
-    run did not measure, as memory of a GPU that was not there, is empty.
+    Columns in ``_sd`` are its sample standard deviation. ``best_epoch`` counts from 0, as RecBole's log does.
+    What a run did not measure, as memory of a GPU that was not there, is empty.
     """
     rows = []
     for name, runs in results.runs.items():
         row: dict = {"entry": name, "seeds": len(runs)}
         for column, read in MEASURES.items():
             values = np.array([number(read(run)) for run in runs], dtype=float)
-            values = values[~np.isnan(values)] + (column == "best_epoch")
+            values = values[~np.isnan(values)]
             row[column] = float(values.mean()) if len(values) else np.nan
             row[f"{column}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
         rows.append(row)
@@ -50,10 +50,10 @@ def cost_table(results: Results) -> pd.DataFrame:
 def curve_table(results: Results) -> pd.DataFrame:
     """Return curves.csv: the validation score after every evaluation of every run.
 
-    Epochs count from 1, seconds from the start of training.
+    Epochs count from 0, as RecBole's log does, seconds from the start of training.
     """
     rows = [
-        (name, run.seed, point["epoch"] + 1, number(point["score"]), number(point["seconds"]))
+        (name, run.seed, point["epoch"], number(point["score"]), number(point["seconds"]))
         for name, runs in results.runs.items()
         for run in runs
         for point in run.manifest["curve"]

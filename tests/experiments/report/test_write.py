@@ -39,12 +39,12 @@ def test_tables_read_back_as_they_were(written):
     curves = pd.read_csv(page.with_name("curves.csv"), float_precision="round_trip")
     assert len(curves) == sum(len(run.manifest["curve"]) for run in results.all_runs)
     first = results.runs["A"][0].manifest
-    assert curves.iloc[0].tolist() == ["A", 0, 1, first["curve"][0]["score"], first["curve"][0]["seconds"]]
+    assert curves.iloc[0].tolist() == ["A", 0, 0, first["curve"][0]["score"], first["curve"][0]["seconds"]]
     cost = pd.read_csv(page.with_name("cost.csv"), float_precision="round_trip").set_index("entry")
     runs = [run.manifest for run in results.runs["B"]]
     assert cost.loc["B", "seconds_train"] == pytest.approx(np.mean([m["seconds"]["train"] for m in runs]))
     assert cost.loc["B", "seconds_epoch"] == pytest.approx(np.mean([m["seconds"]["train"] / m["result"]["epochs"] for m in runs]))
-    assert cost.loc["B", "best_epoch"] == pytest.approx(np.mean([m["result"]["best_epoch"] + 1 for m in runs]))
+    assert cost.loc["B", "best_epoch"] == pytest.approx(np.mean([m["result"]["best_epoch"] for m in runs]))
     assert np.isnan(cost.loc["B", "gpu_peak_bytes"])
 
 
