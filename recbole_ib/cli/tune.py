@@ -29,8 +29,9 @@ def run(args: argparse.Namespace) -> int:
             heatmaps=tuple(args.heatmap),
             **options,
         )
-    except KeyboardInterrupt:
-        # the search has printed how to go on with it
+    except KeyboardInterrupt as stop:
+        goes_on = str(stop) or "The search had not begun: the same command begins it"
+        print(f"\nInterrupted. {goes_on}", file=sys.stderr, flush=True)
         return INTERRUPTED
     print(result.text)
     failed = int((result.trials["status"] == "failed").sum())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from recbole.config import Config
 
-from recbole_ib.errors import ConfigurationError
+from recbole_ib.errors import ConfigurationError, TrainingInterrupted
 from recbole_ib.tuning import options as asked
 from recbole_ib.tuning.options import Options
 from recbole_ib.tuning.plots import pairs_of  # noqa: TID253  (matplotlib is imported when it draws)
@@ -68,6 +67,7 @@ def tune(
     Raises:
         ConfigurationError: a wrong setting, space, option or folder, before anything is trained; no trial
             finished.
+        TrainingInterrupted: a KeyboardInterrupt, which says how to go on.
     """
     how = Options(**options)
     changes = {} if how.seed is None else {"seed": how.seed}
@@ -100,12 +100,8 @@ def tune(
                 job = _job(given, base, data, searched, folder, how)
                 records = _run(job, base, how, folder, resumed)
         except KeyboardInterrupt:
-            print(
-                f"\nInterrupted. The same command with --resume goes on with the search in {folder}",
-                file=sys.stderr,
-                flush=True,
-            )
-            raise
+            goes_on = f"The same command with --resume goes on with the search in {folder}"
+            raise TrainingInterrupted(goes_on) from None
         return write_outputs(job, base, how, records, folder, command, time.perf_counter() - started)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import recbole_ib.tuning.search as search_module
 from recbole_ib.cli.main import main
+from recbole_ib.errors import TrainingInterrupted
 from tests.support.processes import fresh_python
 
 
@@ -70,6 +71,22 @@ def test_what_is_wrong_is_said_before_ray_starts(words, text, capsys, monkeypatc
     monkeypatch.setattr(search_module, "ray_session", refuse)
     assert main(["tune", *words]) == 1
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        (KeyboardInterrupt(), "Interrupted. The search had not begun: the same command begins it\n"),
+        (TrainingInterrupted("The same command with --resume goes on"), "Interrupted. The same command with --resume goes on\n"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(stop, text, monkeypatch, capsys):
+    def tune(*_, **__):
+        raise stop
+
+    monkeypatch.setattr(search_module, "tune", tune)
+    assert main(["tune"]) == 130
+    assert capsys.readouterr().err.endswith(text)
 
 
 def test_help_says_the_words(capsys):
