@@ -6,11 +6,15 @@ Importing it registers every model of the catalog with RecBole.
 import importlib
 
 from recbole_ib import deprecated
+from recbole_ib.utils import threads
+
+threads.wait_asleep()
+
+# ruff: noqa: E402  (torch must not be imported before that, nor RecBole before compat has run)
 from recbole_ib.patches import compat
 
 compat.apply()
 
-# ruff: noqa: E402  (RecBole must not be imported before compat has run)
 from recbole_ib.errors import (
     CheckpointError,
     ConfigurationError,

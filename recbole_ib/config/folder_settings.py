@@ -17,7 +17,7 @@ RUN_SETTINGS = frozenset({
     "model", "dataset", "data_path", "config_files", "bottleneck", "defaults", "save_dataset",
     "save_dataloaders", "checkpoint_dir", "resume_checkpoint", "log_wandb", "wandb_project", "gpu_id",
     "use_gpu", "nproc", "ip", "port", "world_size", "group_offset", "local_rank", "offset", "worker", "state",
-    "show_progress", "per_user", "save_last", "diagnostics", "mmrec_modalities",
+    "show_progress", "per_user", "save_last", "diagnostics", "mmrec_modalities", "threads",
 })  # fmt: skip
 #: how the names of other files and folders end; features lie below the data's own folder
 PATHS = ("_path", "_file", "_dir", "_checkpoint")

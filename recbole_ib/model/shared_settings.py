@@ -95,6 +95,20 @@ KERNEL_MEMORY = Setting(
     "every batch",
     Number(least=0),
 )
+HSIC_ITEMS = Setting(
+    "hsic_items",
+    0,
+    "of a batch's distinct items so many, drawn anew each time, are compared by HSIC; 0: all",
+    Integer(0),
+    source="paper: all",
+)
+CONTRAST_PAIRS = Setting(
+    "contrast_pairs",
+    0,
+    "of a batch's pairs so many, drawn anew each time, are contrasted by the softmax over items; 0: all",
+    Integer(0),
+    source="paper: all",
+)
 CL_TEMPERATURE = Setting("cl_temperature", 0.2, "temperature of the contrast", Number(above=0))
 
 #: stopping_step of the models whose published tables were made with it
@@ -122,6 +136,10 @@ def backbone_setting(source: str) -> Setting:
 # -- of every run --------------------------------------------------------------------------------------------
 
 
+#: the value of ``threads`` that takes the cores which are free
+AUTO_THREADS = "auto"
+
+
 def _general(key: str, default: object, doc: str, kind: object) -> Setting:
     return Setting(key, default, doc, kind, general=True)  # type: ignore[arg-type]
 
@@ -141,6 +159,12 @@ GENERAL_SETTINGS: tuple[Setting, ...] = (
         Integer(),
     ),
     _general("sampling", "recbole", "where training batches are made", Anything("recbole | device")),
+    _general(
+        "threads",
+        AUTO_THREADS,
+        "CPU threads of a run; auto: one for every core that nothing else keeps busy",
+        AnyOf(Integer(1), OneOf(AUTO_THREADS)),
+    ),
     _general("learning_rate", 0.001, "of the optimizer", Number()),
     _general("enable_amp", False, "products of features read bfloat16", Bool()),
     _general(

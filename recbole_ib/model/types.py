@@ -192,6 +192,17 @@ def item_graph_subset(num_layers: int, *items: Tensor) -> BatchSubset:
     return BatchSubset(graph_items=torch.cat(items)) if num_layers == 1 else BatchSubset()
 
 
+def some(ids: Tensor, most: int) -> Tensor:
+    """Return at most ``most`` of some ids, drawn without replacement from torch's generator; 0: all.
+
+    They keep their order. A mean over pairs of a batch's rows is estimated by such a sample without bias, at
+    a cost that no longer grows with the batch.
+    """
+    if not most or ids.numel() <= most:
+        return ids
+    return ids[torch.randperm(ids.numel(), device=ids.device)[:most].sort().values]
+
+
 def batch_nodes(n_users: int, users: Tensor, *items: Tensor) -> Tensor:
     """Return the distinct users and items of a batch as nodes, users first."""
     return distinct(users, *(n_users + ids for ids in items))

@@ -19,7 +19,7 @@ FREE_KEYS = {
     "epochs", "stopping_step", "stopping_batches", "state", "show_progress", "checkpoint_dir", "data_path",
     "config_files", "save_last", "eval_batch_size", "log_wandb", "wandb_project", "save_dataset",
     "dataset_save_path", "gpu_id", "protocol", "metrics", "topk", "diagnostics", "diagnostics_items",
-    "diagnostics_users", "kernel_memory", "per_user",
+    "diagnostics_users", "kernel_memory", "per_user", "threads",
 }  # fmt: skip
 
 #: settings that came after the first checkpoints, and what those ran with

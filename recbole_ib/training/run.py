@@ -30,6 +30,7 @@ from recbole_ib.training.manifest import RunRecord, write_records
 from recbole_ib.training.patience import cut_warning, how_it_ended, set_patience
 from recbole_ib.training.per_user import check_per_user
 from recbole_ib.training.run_log import RunLog, run_log
+from recbole_ib.training.threads import threads_of
 from recbole_ib.utils.files import remove_scratch
 from recbole_ib.utils.malloc import tune_malloc
 
@@ -68,7 +69,11 @@ def run_recbole_ib(
     if isinstance(model, type):
         ensure_known(model)
     config = Config(model, dataset, config_file_list, config_dict, argv=argv)
-    with distributed.process_group(config) as processes, run_log(config, processes.first) as log:
+    with (
+        distributed.process_group(config) as processes,
+        run_log(config, processes.first) as log,
+        threads_of(config),
+    ):
         return _run(config, saved, processes, log)
 
 

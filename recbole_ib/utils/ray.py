@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from recbole_ib.errors import ConfigurationError
+from recbole_ib.utils.threads import usable_cores
 
 #: read by Ray when it starts, unless the user has set them
 ENVIRONMENT = {
@@ -37,7 +38,7 @@ def ray_session(
     Args:
         address: of a cluster (``auto``: the one of this machine); ``None`` starts a Ray on this machine that
             ends with the block, and with this process however that ends.
-        cpus: of a Ray that is started here; all cores if not given.
+        cpus: of a Ray that is started here; all cores that this process may use if not given.
         object_store: bytes of shared memory of a Ray that is started here.
 
     Raises:
@@ -55,7 +56,7 @@ def ray_session(
         if address is None:
             # local: without it Ray would join whatever cluster this machine or the environment knows of
             local: dict[str, Any] = {
-                "num_cpus": cpus or os.cpu_count(),
+                "num_cpus": cpus or usable_cores(),
                 "object_store_memory": object_store,
                 "include_dashboard": False,
             }
@@ -93,10 +94,11 @@ def apply_resources(cpus: float) -> dict:
     """
     import ray
 
-    torch.set_num_threads(max(1, int(cpus)))
+    threads = max(1, int(cpus))
+    torch.set_num_threads(threads)
     devices = ray.get_runtime_context().get_accelerator_ids().get("GPU", []) if ray.is_initialized() else []
     # RecBole's Config writes gpu_id into CUDA_VISIBLE_DEVICES, whatever Ray has put there
-    return {"gpu_id": ",".join(devices)} if devices else {"use_gpu": False}
+    return {"threads": threads, **({"gpu_id": ",".join(devices)} if devices else {"use_gpu": False})}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ BUDGET = ("epochs", "stopping_step", "stopping_batches", "eval_step", "valid_met
 #: settings that differ from run to run by nature, name places of a machine, or say what is printed
 RUN_SETTINGS = {
     "seed", "split_seed", "model", "dataset", "checkpoint_dir", "data_path", "feature_path", "mmrec_path",
-    "per_user", "show_progress", "state", "save_last", "log_wandb", "wandb_project",
+    "per_user", "show_progress", "state", "save_last", "log_wandb", "wandb_project", "threads",
 }  # fmt: skip
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from recbole_ib.bottleneck import FeatureBottleneck, FeatureKernels, median_sigma2
 from recbole_ib.model.bottlenecks.known_items import spread_ids
-from recbole_ib.model.types import Batch
+from recbole_ib.model.types import Batch, some
 
 #: the value of ``sigma2`` that takes it from the features
 MEDIAN = "median"
@@ -28,7 +28,7 @@ class FeatureHSIC(nn.Module):
         features: what the latents are made of, also of every later call.
         masks: latent name -> the items that have a feature of their own, bool ``[n_items]``.
         tuned: whether the features change in every step, and their kernels with them.
-        config: of the run, for ``kernel_memory``.
+        config: of the run, for ``kernel_memory`` and ``hsic_items``.
         sigma2: of the kernels; :data:`MEDIAN`: half the features' median squared distance, by latent name.
         estimator: one of :data:`recbole_ib.bottleneck.hsic.HSIC_ESTIMATORS`.
     """
@@ -44,6 +44,7 @@ class FeatureHSIC(nn.Module):
         estimator: str,
     ):
         super().__init__()
+        self.most_items = int(config["hsic_items"])
         for name, mask in masks.items():
             self.register_buffer(f"mask_{name}", mask, persistent=False)
         rows = {name: features(spread_ids(mask))[name] for name, mask in masks.items()}
@@ -62,8 +63,9 @@ class FeatureHSIC(nn.Module):
         return self.get_buffer(f"mask_{name}")
 
     def forward(self, latents: Mapping[str, Tensor], batch: Batch, features: Features) -> Tensor:
-        """Return the loss of the batch's distinct positive items, whose rows ``latents`` have; a scalar."""
-        rows = batch.latent_rows(batch.items)
-        known = {name: self.mask(name)[batch.items] for name in latents}
+        """Return the loss of the batch's distinct positive items, or of some; ``latents`` have their rows."""
+        items = some(batch.items, self.most_items)
+        rows = batch.latent_rows(items)
+        known = {name: self.mask(name)[items] for name in latents}
         z = {name: F.embedding(rows[known[name]], table) for name, table in latents.items()}
-        return self.loss.of_kernels(z, self.kernels.of(batch.items, known, features))
+        return self.loss.of_kernels(z, self.kernels.of(items, known, features))

@@ -18,8 +18,14 @@ from recbole_ib.model.bottlenecks.feature_hsic import MEDIAN, FeatureHSIC
 from recbole_ib.model.bottlenecks.known_items import KnownItems
 from recbole_ib.model.graphs import any_feature
 from recbole_ib.model.settings import Declaration, Search, Setting
-from recbole_ib.model.shared_settings import DEVELOPMENT, KERNEL_MEMORY, NONE_OR_COLLABORATIVE
-from recbole_ib.model.types import Backbone, Batch, NamedLosses, Phase
+from recbole_ib.model.shared_settings import (
+    CONTRAST_PAIRS,
+    DEVELOPMENT,
+    HSIC_ITEMS,
+    KERNEL_MEMORY,
+    NONE_OR_COLLABORATIVE,
+)
+from recbole_ib.model.types import Backbone, Batch, NamedLosses, Phase, some
 from recbole_ib.model.user_content import UserContent
 from recbole_ib.utils.validate import AnyOf, Bool, Number, OneOf
 
@@ -98,6 +104,8 @@ class FIB(Bottleneck):
             NONE_OR_COLLABORATIVE,
             source="paper: none",
         ),
+        HSIC_ITEMS,
+        CONTRAST_PAIRS,
         KERNEL_MEMORY,
     )
     requires = frozenset({LATENTS})
@@ -119,6 +127,7 @@ class FIB(Bottleneck):
             estimator=config["fib_estimator"],
         )
         self.register_buffer("has_content", any_feature(dataset), persistent=False)
+        self.contrast_pairs = int(config["contrast_pairs"])
         content = model.user_content()
         self.conditioned = config["contrastive_condition"] == "collaborative"
         if self.conditioned and (content is None or content.ids is None):
@@ -160,12 +169,12 @@ class FIB(Bottleneck):
         return [*renamed, second]
 
     def contrastive_loss(self, model: Backbone, interaction: Interaction) -> NamedLosses:
-        """Return L_2, on the pairs whose item has content."""
-        known = self.has_content[interaction[model.ITEM_ID]]
-        items, positives = torch.unique(interaction[model.ITEM_ID][known], return_inverse=True)
+        """Return L_2, on the pairs whose item has content, or on some of them."""
+        pairs = some(self.has_content[interaction[model.ITEM_ID]].nonzero().flatten(), self.contrast_pairs)
+        items, positives = torch.unique(interaction[model.ITEM_ID][pairs], return_inverse=True)
         content = torch.cat(list(model.training_latents(items).values()), dim=1)
         preferences = cast("UserContent", model.user_content())
-        users, of_users = torch.unique(interaction[model.USER_ID][known], return_inverse=True)
+        users, of_users = torch.unique(interaction[model.USER_ID][pairs], return_inverse=True)
         condition = None
         if self.conditioned:
             ids = cast("Callable[[Tensor], Tensor]", preferences.ids)

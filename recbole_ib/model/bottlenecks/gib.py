@@ -19,8 +19,8 @@ from recbole_ib.model.bottlenecks.known_items import KnownItems
 from recbole_ib.model.layers.encoder import LinearEncoder
 from recbole_ib.model.losses import total
 from recbole_ib.model.settings import Declaration, Search, Setting
-from recbole_ib.model.shared_settings import DEVELOPMENT
-from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph
+from recbole_ib.model.shared_settings import DEVELOPMENT, HSIC_ITEMS
+from recbole_ib.model.types import Backbone, Batch, BatchSubset, ItemGraph, some
 from recbole_ib.utils.validate import Bool, Integer, Number, OneOf
 
 FIGURE_6 = "figure 6 of the IBMRec paper, beta x sigma^2, arXiv 2501.12175"
@@ -122,6 +122,7 @@ class GIB(Bottleneck):
             "(docs/bottlenecks.md)",
             Number(above=0, below=1),
         ),
+        HSIC_ITEMS,
     )
     requires = frozenset({ITEM_GRAPH})
     reads_every_latent = True
@@ -132,7 +133,7 @@ class GIB(Bottleneck):
 
     def __init__(self, model: Backbone, config: Any, dataset: Any):
         super().__init__(model, config, dataset)
-        self.weight = config["gib_weight"]
+        self.weight, self.hsic_items = config["gib_weight"], int(config["hsic_items"])
         self.neighbors_weight = config["neighbors_weight"] if config["gate"] != PUBLISHED else 0.0
         self.neighbors_temperature = config["neighbors_temperature"]
         self.known_items = KnownItems(dataset) if self.neighbors_weight else None
@@ -185,8 +186,15 @@ class GIB(Bottleneck):
             losses["neighbors"] = self.neighbors_weight * self.neighbors_loss(batch, self.known_items)
         if not self.weight:
             return losses
-        original = model.apply_item_graph(batch.encoded, batch.graph, batch.subset.nodes).item
-        rows, loss = batch.item_rows(batch.items), next(iter(self.gates.values()))
+        items, loss = some(batch.items, self.hsic_items), next(iter(self.gates.values()))
+        # of Y no row is computed that the loss does not read
+        graph, nodes = batch.graph, batch.subset.nodes
+        if batch.subset.graph_items is not None:
+            graph = BatchSubset(graph_items=items).graph_rows(graph)
+        if nodes is not None:
+            nodes = model.n_users + items
+        original = model.apply_item_graph(batch.encoded, graph, nodes).item
+        rows = batch.item_rows(items)
         losses["gib"] = self.weight * loss(F.embedding(rows, batch.outputs.item), F.embedding(rows, original))
         return losses
 

@@ -33,7 +33,7 @@ from recbole_ib.model.bottlenecks.mrdib_settings import LABELS, SETTINGS, TERMS,
 from recbole_ib.model.layers.gaussian_latents import DrawnLatents, GaussianLatents, Posterior, config_noise
 from recbole_ib.model.losses import bpr, total
 from recbole_ib.model.settings import Declaration
-from recbole_ib.model.types import Backbone, Batch, BatchSubset, NamedLosses, Phase, distinct, positions
+from recbole_ib.model.types import Backbone, Batch, BatchSubset, NamedLosses, Phase, distinct, positions, some
 
 
 class CachedPosterior(NamedTuple):
@@ -128,6 +128,7 @@ class MRdIB(Bottleneck):
         softmax = self.decoders is not None and config["unique_likelihood"] == "softmax"
         self.known_items = KnownItems(dataset) if softmax else None
         self.unique_temperature = config["unique_temperature"]
+        self.contrast_pairs = int(config["contrast_pairs"])
         #: with three weights of 0 the model is its backbone
         self.replaces_latents = any((self.kl_weight, self.redundancy_weight, self.unique_weight))
 
@@ -206,8 +207,9 @@ class MRdIB(Bottleneck):
         return total(bpr(users, positive, negative) for positive, negative in pairs)
 
     def _unique_softmax(self, known: KnownItems, batch: Batch) -> Tensor:
-        users, of_users = torch.unique(batch.users, return_inverse=True)
-        items, positives = torch.unique(batch.positives, return_inverse=True)
+        pairs = some(torch.arange(batch.users.numel(), device=batch.users.device), self.contrast_pairs)
+        users, of_users = torch.unique(batch.users[pairs], return_inverse=True)
+        items, positives = torch.unique(batch.positives[pairs], return_inverse=True)
         outputs, left_out = F.embedding(users, batch.outputs.user), known.among(users, items)
         tau = self.unique_temperature
         return total(

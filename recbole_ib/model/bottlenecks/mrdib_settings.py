@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from recbole_ib.model.layers.gaussian_latents import NOISE_INPUTS
 from recbole_ib.model.settings import Search, Setting
-from recbole_ib.model.shared_settings import DEVELOPMENT, KERNEL_MEMORY, NONE_OR_COLLABORATIVE
+from recbole_ib.model.shared_settings import (
+    CONTRAST_PAIRS,
+    DEVELOPMENT,
+    HSIC_ITEMS,
+    KERNEL_MEMORY,
+    NONE_OR_COLLABORATIVE,
+)
 from recbole_ib.utils.validate import AnyOf, Integer, Number, OneOf
 
 WHY_ALONE = (
@@ -109,6 +115,8 @@ SETTINGS = (
         "the critics' learning rate as a multiple of learning_rate: a critic that lags sees nothing",
         Number(above=0),
     ),
+    HSIC_ITEMS,
+    CONTRAST_PAIRS,
     KERNEL_MEMORY,
     Setting("decoder_hidden_size", 64, "hidden width of the unique terms' decoders D_m", Integer(1)),
 )
