@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -304,6 +305,19 @@ def test_the_environment_reaches_the_worker(tiny, monkeypatch):
     options = driver.options(tiny, "tiny", environment={"RECBOLE_IB_DEFAULT_MALLOC": "1", "OMP_NUM_THREADS": "3"})
     driver.Worker(Contestant("BPR", "ours", "BPR"), options).end()
     assert (given["RECBOLE_IB_DEFAULT_MALLOC"], given["OMP_NUM_THREADS"]) == ("1", "3")
+
+
+def test_mmrecs_speed_is_in_units_of_recboles_lightgcn_of_this_run():
+    measured = {
+        speed.YARDSTICK: SimpleNamespace(epoch=5.0, evaluation=1.0),
+        "VBPR": SimpleNamespace(epoch=2.0, evaluation=0.5),
+        "FREEDOM": SimpleNamespace(epoch=None, evaluation=None),
+    }
+    rows = {line.split("|")[1].strip(): line for line in speed.mmrec_table(measured) if line.startswith("|")}
+    cells = [float(cell) for cell in rows["VBPR"].split("|")[2:-1]]
+    assert cells == pytest.approx([1.78 * 5, 3.4, 2.0, 0.5, 1.78 * 5 / 2, 6.8], rel=0.01)
+    assert rows["FREEDOM"].count("| -") == 4
+    assert "no yardstick" in speed.mmrec_table({"VBPR": measured["VBPR"]})[0]
 
 
 @pytest.mark.parametrize(("script", "expected"), [(scale, (2, 3, 900.0, "scale.md")), (speed, (5, 8, 600.0, "speed.md"))])

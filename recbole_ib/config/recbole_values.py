@@ -262,7 +262,5 @@ def _wandb(wanted: object) -> list[str]:
     # a folder wandb beside the program, as a run leaves one, is no package
     if spec is not None and spec.origin is not None:
         return []
-    return [
-        f"log_wandb is {wanted!r}, and the package wandb is not installed: pip install wandb, or leave "
-        "log_wandb out"
-    ]
+    remedy = "pip install wandb, or leave log_wandb out"
+    return [f"log_wandb is {wanted!r}, and the package wandb is not installed: {remedy}"]

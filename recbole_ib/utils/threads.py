@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+
 import joblib
 import psutil
 

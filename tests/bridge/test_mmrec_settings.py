@@ -83,7 +83,11 @@ def test_the_config_can_be_made_again(planted_path, monkeypatch, tmp_path):
             "needspackage.py, line 3 needs the package package_that_nobody_has.*pip install package_that_nobody_has",
         ),
         ("NeedsOwn", {}, "imports common.absent, which this checkout does not have"),
-        ("NeedsFile", {}, "reads the file that item_graph_dict_file names, item_graph_dict_2.npy, .*give --item_graph_dict_file=PATH"),
+        (
+            "NeedsFile",
+            {},
+            "reads the file that item_graph_dict_file names, item_graph_dict_2.npy, .*give --item_graph_dict_file=PATH",
+        ),
         ("NeedsFile", {"item_graph_dict_file": "mine.npy"}, "item_graph_dict_file: there is no file mine.npy"),
         ("Caching", {"read_early": "other.npy"}, "reads other.npy from the data set's folder .*which the bridge does not make"),
         ("Caching", {"item_list": True}, "asks its training data for 'item_popularity'.*inter_matrix"),

@@ -64,5 +64,5 @@ def test_a_run_that_goes_on_takes_the_threads_that_it_had(planted_path, tmp_path
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "all", None])
 def test_other_values_are_refused(planted_path, value):
-    with pytest.raises(ConfigurationError, match="threads is .*; it takes a whole number, 1 or more, or auto"):
+    with pytest.raises(ConfigurationError, match=r"threads is .*; it takes a whole number, 1 or more, or auto"):
         run_recbole_ib("VBPR", "planted", config_dict={"data_path": str(planted_path), "threads": value})

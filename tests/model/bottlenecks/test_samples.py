@@ -62,7 +62,9 @@ def test_gib_computes_the_rows_of_the_sample_as_among_all(build, monkeypatch, na
     _, model, train, _, _ = build(name, bottleneck="gib", hsic_items=15, gib_weight=1.0)
     chosen = spread(monkeypatch, "recbole_ib.model.bottlenecks.gib", 15)
     passes, compared = computed(monkeypatch, model), []
-    monkeypatch.setattr(GraphBottleneck, "forward", lambda _, refined, original: compared.append((refined, original)) or original.sum())
+    monkeypatch.setattr(
+        GraphBottleneck, "forward", lambda _, refined, original: compared.append((refined, original)) or original.sum()
+    )
     model.pre_epoch(0)
     model.calculate_loss(first_batch(train))
     (step,), ((refined, original),), (items,) = passes, compared, chosen
