@@ -50,6 +50,8 @@ LATER_KEYS = {
     "redundancy_condition": "none",
     "unique_likelihood": "bpr",
     "unique_temperature": 0.2,
+    "hsic_items": 0,
+    "contrast_pairs": 0,
 }
 
 #: settings whose values have several spellings, and what makes one of them

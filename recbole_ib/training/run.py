@@ -16,6 +16,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.transform import construct_transform
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_seed, set_color
+from torch import nn
 
 from recbole_ib.config.checks import unread_settings
 from recbole_ib.config.config import Config
@@ -29,6 +30,7 @@ from recbole_ib.training.distributed import ProcessGroup, SingleProcess
 from recbole_ib.training.manifest import RunRecord, write_records
 from recbole_ib.training.patience import cut_warning, how_it_ended, set_patience
 from recbole_ib.training.per_user import check_per_user
+from recbole_ib.training.price import say_room
 from recbole_ib.training.run_log import RunLog, run_log
 from recbole_ib.training.threads import threads_of
 from recbole_ib.utils.files import remove_scratch
@@ -176,6 +178,8 @@ def _run(config: Config, saved: bool, processes: SingleProcess | ProcessGroup, l
     record = RunRecord()
     run = prepare(config)
     trainer = run.trainer
+    if isinstance(getattr(trainer, "model", None), nn.Module):
+        say_room(trainer.model, config["device"], config["checkpoint_dir"], saved)
     log.started = True
     record.begin_training()
     try:

@@ -52,7 +52,8 @@ def threads_of(config: Any) -> Iterator[int]:
 
 def _choose(config: Any, before: int, cores: int) -> tuple[int, str]:
     """Return the number of threads, and why."""
-    if config["threads"] != AUTO_THREADS:
+    # RecBole's own defaults do not name it
+    if config["threads"] not in (None, AUTO_THREADS):
         return int(config["threads"]), "as the setting threads says"
     if config["resume_checkpoint"]:
         resumed = read_checkpoint(config["resume_checkpoint"])["config"].get("threads")

@@ -44,6 +44,7 @@ from recbole_ib.training.diagnostics import (
     diagnostics_settings,
 )
 from recbole_ib.training.patience import set_patience
+from recbole_ib.training.price import Price
 from recbole_ib.training.resume import read_resumable
 from recbole_ib.training.step import NamedLossLogger, named_losses, not_finite
 
@@ -100,8 +101,7 @@ class MultimodalTrainer(Trainer):
         # RecBole's one optimizer is that of the model's loss: a critic's step may come first
         main = next((phase for phase in self.phases if phase.main), self.phases[0])
         self.optimizer = self.optimizers[main.name]
-        #: elsewhere the host would wait for the device in every step; there an epoch's sums tell, where a NaN
-        #: or an inf stays
+        #: elsewhere the host would wait for the device in every step; there an epoch's sums tell
         self._checks_every_step = self.device.type == "cpu"
         #: one entry an evaluation, those before an interruption too: epoch, validation score, seconds of
         #: training until then
@@ -112,6 +112,7 @@ class MultimodalTrainer(Trainer):
         self._latest_valid_result: Mapping[str, float] | None = None
         self._latest_losses: NamedLosses | None = None
         self._resumed: dict | None = None
+        self._price = Price(self.epochs)
         self._diagnostics_settings = diagnostics_settings(config)
         self._diagnostics: tuple[Diagnostics, DiagnosticsFile] | None = None
 
@@ -159,7 +160,7 @@ class MultimodalTrainer(Trainer):
         terms_of: dict[str, tuple[str, ...]] = {}
         names: tuple[str, ...] = ()
         totals: Tensor | None = None
-        for batch, interaction in enumerate(bar):
+        for batch, interaction in enumerate(self._price.of(bar, len(train_data))):
             share = self.processes.share(interaction, self.device)
             terms: dict[str, Tensor] = {}
             for phase in self.phases:
