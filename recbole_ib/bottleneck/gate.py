@@ -17,6 +17,8 @@ from recbole_ib.graph.propagation import EdgeStructure
 EDGES_A_BLOCK = 4096
 #: an edge whose gate lies below the first counts as closed, above the second as open
 CLOSED, OPEN = 0.1, 0.9
+#: the hidden layer of the edges is kept for the backward pass up to so many numbers: 64 MiB of float32
+MOST_KEPT = 1 << 24
 
 
 class ConcreteEdgeGate(nn.Module):
@@ -133,31 +135,39 @@ def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
 class _EdgePerceptron(torch.autograd.Function):
     """``out_e = <w, relu(a[row_e] + b[col_e])>``, block by block.
 
-    The hidden layer of all edges is never held, and stays in the cache.
-
-    Its backward computes the hidden layer again, once in the order of the rows and once in that of the
-    columns, so that every node's gradient is a sum over neighboring entries. Not differentiable twice.
+    Its backward sums, for every node, over the edges that it is a row of and those that it is a column of,
+    and reads which hidden numbers are active. Up to :data:`MOST_KEPT` of them that is kept; beyond it the
+    hidden layer, which is never held then, is computed again in both orders. Not differentiable twice.
     """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, w: Tensor, structure: EdgeStructure) -> Tensor:
-        ctx.structure = structure
-        ctx.save_for_backward(a, b, w)
         s, step = structure, _edges_at_once(structure.rows)
-        out = a.new_empty(s.n_edges)
+        out, kept = a.new_empty(s.n_edges), None
+        if any(ctx.needs_input_grad) and s.n_edges * a.shape[1] <= MOST_KEPT:
+            kept = a.new_empty(s.n_edges, a.shape[1])
         for start in range(0, s.n_edges, step):
             block = slice(start, start + step)
-            torch.mv(_sums_at(a, b, s.rows[block], s.cols[block]).relu_(), w, out=out[block])
+            hidden = _sums_at(a, b, s.rows[block], s.cols[block]).relu_()
+            torch.mv(hidden, w, out=out[block])
+            if kept is not None:
+                torch.sign(hidden, out=kept[block])
+        ctx.structure = structure
+        ctx.save_for_backward(a, b, w, kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, w = ctx.saved_tensors
-        s = ctx.structure
-        by_row = _sums_of_active(s.crow, s.rows, s.cols, grad, a, b)
-        turned = s.transposed
-        by_col = _sums_of_active(s.t_crow, s.cols[turned], s.rows[turned], grad[turned], b, a)
+        a, b, w, active = ctx.saved_tensors
+        s, turned = ctx.structure, ctx.structure.transposed
+        if active is None:
+            by_row = _sums_of_active(s.crow, s.rows, s.cols, grad, a, b)
+            by_col = _sums_of_active(s.t_crow, s.cols[turned], s.rows[turned], grad[turned], b, a)
+        else:
+            every = torch.arange(s.n_edges, device=grad.device)
+            by_row = _weighted_sums(s.crow, every, grad, active)
+            by_col = _weighted_sums(s.t_crow, turned, grad[turned], active)
         # where a hidden number is active it is a + b: sum_e g_e h_e falls apart into the nodes' sums
         grad_w = (a * by_row).sum(dim=0) + (b * by_col).sum(dim=0)
         return by_row.mul_(w), by_col.mul_(w), grad_w, None
@@ -170,6 +180,13 @@ def _edges_at_once(edges: Tensor) -> int:
 def _sums_at(a: Tensor, b: Tensor, ends: Tensor, others: Tensor) -> Tensor:
     """Return a + b of every edge, what the hidden layer's ReLU takes."""
     return a.index_select(0, ends).add_(b.index_select(0, others))
+
+
+def _weighted_sums(crow: Tensor, edges: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+    """Return sum_e weights_e rows_e over every node's ``edges``, which ``crow`` points into."""
+    return F.embedding_bag(
+        edges.to(crow.dtype), rows, crow, mode="sum", per_sample_weights=weights, include_last_offset=True
+    )
 
 
 def _sums_of_active(crow: Tensor, ends: Tensor, others: Tensor, grad: Tensor, a: Tensor, b: Tensor) -> Tensor:

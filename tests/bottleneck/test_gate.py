@@ -37,9 +37,11 @@ def test_gradient_of_the_logits_is_exact(structure):
 
 
 @pytest.mark.parametrize("block", [1, 3, 7, 4096])
-def test_blocks_change_no_gradient(block, monkeypatch):
+@pytest.mark.parametrize("most_kept", [0, 10**6])
+def test_neither_blocks_nor_what_is_kept_changes_a_gradient(block, most_kept, monkeypatch):
     """Hubs, nodes without edges at either end, and blocks that end within a node's edges."""
     monkeypatch.setattr(module, "EDGES_A_BLOCK", block)
+    monkeypatch.setattr(module, "MOST_KEPT", most_kept)
     torch.manual_seed(block)
     n, d = 12, 5
     pairs = torch.nonzero(torch.rand(n, n) < torch.linspace(0, 0.9, n)[:, None])
