@@ -173,7 +173,7 @@ class _Logits(NamedTuple):
 
     def of(self, x: Tensor, y: Tensor, block: slice) -> tuple[Tensor, _Pairs]:
         """Return the logits of some users, ``[users, n]``, -inf where one is left out, and their pairs."""
-        logits = (x[block] @ y.T) / self.temperature
+        logits = (x[block] / self.temperature) @ y.T
         if self.condition is not None:
             logits = logits.addmm(self.condition[0][block], self.condition[1].T)
         if self.offsets is not None:
@@ -186,7 +186,7 @@ class _Logits(NamedTuple):
         pointers = self.left_out.pointers[block.start : block.stop + 1]
         left_out = self.left_out.columns[int(pointers[0]) : int(pointers[-1])]
         users = torch.arange(logits.shape[0], device=logits.device).repeat_interleave(pointers.diff())
-        logits = logits.index_put((users, left_out), logits.new_tensor(-torch.inf))
+        logits = logits.index_put_((users, left_out), logits.new_tensor(-torch.inf))
         return logits, _Pairs(rows, columns, own, logits[rows, columns] == -torch.inf)
 
 
