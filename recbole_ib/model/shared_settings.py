@@ -97,10 +97,10 @@ KERNEL_MEMORY = Setting(
 )
 HSIC_ITEMS = Setting(
     "hsic_items",
-    0,
+    512,
     "of a batch's distinct items so many, drawn anew each time, are compared by HSIC; 0: all",
     Integer(0),
-    source="paper: all",
+    source=f"{DEVELOPMENT}; paper: all",
 )
 CONTRAST_PAIRS = Setting(
     "contrast_pairs",

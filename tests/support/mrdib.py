@@ -12,6 +12,7 @@ PAPER_MRDIB = {
     "unique_weight": 1e-3,
     "noise_input": "features",
     "prior_scale": 1.0,
+    "hsic_items": 0,
 }
 
 

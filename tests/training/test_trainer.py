@@ -291,8 +291,8 @@ def test_resuming_on_other_features_is_refused(build, tmp_path):
     ("name", "others_now"),
     [
         ("VLATTICE", set()),
-        ("VLATTICE+fib+gib", {"fib_estimator", "contrastive_negatives", "gate_self_loops"}),
-        ("VLATTICE+mrdib", {"rate_estimator", "kl_reduction", "noise_input", "unique_likelihood"}),
+        ("VLATTICE+fib+gib", {"fib_estimator", "contrastive_negatives", "gate_self_loops", "hsic_items"}),
+        ("VLATTICE+mrdib", {"rate_estimator", "kl_reduction", "noise_input", "unique_likelihood", "hsic_items"}),
     ],
 )
 def test_a_checkpoint_from_before_a_setting_is_resumed_with_its_old_meaning(build, name, others_now):
