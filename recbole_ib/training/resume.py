@@ -51,6 +51,7 @@ LATER_KEYS = {
     "unique_likelihood": "bpr",
     "unique_temperature": 0.2,
     "hsic_items": 0,
+    "least_init_std": 0.0,
     "contrast_pairs": 0,
 }
 

@@ -32,7 +32,11 @@ class VBPR(MultimodalRecommender):
     s_ui = <p_u, [q_i ; W f_i + b]> with f_i the raw concatenation of all modalities, p_u ``[2d]``; loss
     BPR + reg_weight * (|P_B| + |Y_B+| + |Y_B-|) / B, the norms NOT squared (RecBole's ``EmbLoss``).
 
-    Yaml: ``embedding_size`` d, ``reg_weight``, ``normalize_features``.
+    A row in a batch of B has a gradient of reg_weight / (B sqrt(B)) or so from the penalty, whatever its
+    length, and one of the length of the rows that it meets over B from BPR: ids that start shorter than
+    reg_weight / sqrt(B) shrink each other to 0. ``least_init_std`` keeps those of large tables above it.
+
+    Yaml: ``embedding_size`` d, ``reg_weight``, ``normalize_features``, ``least_init_std``.
     """
 
     settings: ClassVar[tuple[Declaration, ...]] = (
@@ -49,6 +53,14 @@ class VBPR(MultimodalRecommender):
             ),
         ),
         NORMALIZE_FEATURES.but(source="chosen by validation, results/bottlenecks.md"),
+        Setting(
+            "least_init_std",
+            0.02,
+            "ids start with Xavier's standard deviation, which falls with their number, but none below this: "
+            "reg_weight would close them for good; 0: Xavier's",
+            Number(least=0),
+            source="amazon-sports and amazon-baby, results/bottlenecks.md; the benchmarks: 0",
+        ),
         searched_rate("around the default"),
     )
 
@@ -63,11 +75,12 @@ class VBPR(MultimodalRecommender):
         scaling, width = feature_scaling(config, dataset), self.embedding_size
         self.encoder = make_encoder(config, lambda size: ConcatEncoder(features, size, scaling), width)
         self.user_embedding, self.item_embedding = id_tables(self.n_users, self.n_items, width, 2 * width)
+        self.least_std = float(config["least_init_std"])
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw ids and encoder anew."""
-        reset_tables(self.user_embedding, self.item_embedding)
+        reset_tables(self.user_embedding, self.item_embedding, least_std=self.least_std)
         self.encoder.reset_parameters()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:

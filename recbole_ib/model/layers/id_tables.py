@@ -22,11 +22,16 @@ def user_tables(n_users: int, widths: Mapping[str, int]) -> Mapping[str, nn.Embe
     return cast("Mapping[str, nn.Embedding]", tables)
 
 
-def reset_tables(*tables: nn.Embedding, std: float | None = None) -> None:
-    """Draw tables anew, in order: from N(0, std^2), or by default Xavier uniform, each by its own shape."""
+def reset_tables(*tables: nn.Embedding, std: float | None = None, least_std: float = 0.0) -> None:
+    """Draw tables anew, in order: from N(0, std^2), or by default Xavier uniform, each by its own shape.
+
+    Xavier's standard deviation, sqrt(2 / (rows + width)), falls with the number of rows; ``least_std`` is the
+    smallest one that a table starts with.
+    """
     for table in tables:
         if std is None:
-            nn.init.xavier_uniform_(table.weight)
+            xavier = math.sqrt(2 / (table.num_embeddings + table.embedding_dim))
+            nn.init.xavier_uniform_(table.weight, gain=max(1.0, least_std / xavier))
         else:
             nn.init.normal_(table.weight, std=std)
 
