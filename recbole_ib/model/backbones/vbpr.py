@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from recbole_ib.model.base import MultimodalRecommender
 from recbole_ib.model.layers.encoder import ConcatEncoder, ModalityEncoder, make_encoder
 from recbole_ib.model.layers.feature_scaling import feature_scaling
-from recbole_ib.model.layers.id_tables import id_tables, reset_tables
+from recbole_ib.model.layers.id_tables import id_tables, lengthen, reset_tables
 from recbole_ib.model.losses import bpr, unsquared_batch_norms
 from recbole_ib.model.settings import Declaration, Search, Setting
 from recbole_ib.model.shared_settings import (
@@ -34,7 +34,8 @@ class VBPR(MultimodalRecommender):
 
     A row in a batch of B has a gradient of reg_weight / (B sqrt(B)) or so from the penalty, whatever its
     length, and one of the length of the rows that it meets over B from BPR: ids that start shorter than
-    reg_weight / sqrt(B) shrink each other to 0. ``least_init_std`` keeps those of large tables above it.
+    reg_weight / sqrt(B) shrink each other to 0. ``least_init_std`` keeps those of large tables above it;
+    content, whose latents are long, needs no such start.
 
     Yaml: ``embedding_size`` d, ``reg_weight``, ``normalize_features``, ``least_init_std``.
     """
@@ -80,7 +81,9 @@ class VBPR(MultimodalRecommender):
 
     def reset_parameters(self) -> None:
         """Draw ids and encoder anew."""
-        reset_tables(self.user_embedding, self.item_embedding, least_std=self.least_std)
+        reset_tables(self.user_embedding, self.item_embedding)
+        for table in (self.user_embedding, self.item_embedding):
+            lengthen(table, self.embedding_size, self.least_std)
         self.encoder.reset_parameters()
 
     def encode(self, latents: Mapping[str, Tensor], items: Tensor | None = None) -> Encoded:

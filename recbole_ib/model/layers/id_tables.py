@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import cast
 
+import torch
 from torch import nn
 
 
@@ -22,18 +23,24 @@ def user_tables(n_users: int, widths: Mapping[str, int]) -> Mapping[str, nn.Embe
     return cast("Mapping[str, nn.Embedding]", tables)
 
 
-def reset_tables(*tables: nn.Embedding, std: float | None = None, least_std: float = 0.0) -> None:
-    """Draw tables anew, in order: from N(0, std^2), or by default Xavier uniform, each by its own shape.
-
-    Xavier's standard deviation, sqrt(2 / (rows + width)), falls with the number of rows; ``least_std`` is the
-    smallest one that a table starts with.
-    """
+def reset_tables(*tables: nn.Embedding, std: float | None = None) -> None:
+    """Draw tables anew, in order: from N(0, std^2), or by default Xavier uniform, each by its own shape."""
     for table in tables:
         if std is None:
-            xavier = math.sqrt(2 / (table.num_embeddings + table.embedding_dim))
-            nn.init.xavier_uniform_(table.weight, gain=max(1.0, least_std / xavier))
+            nn.init.xavier_uniform_(table.weight)
         else:
             nn.init.normal_(table.weight, std=std)
+
+
+def lengthen(table: nn.Embedding, width: int, least_std: float) -> None:
+    """Scale the first ``width`` columns of a table that Xavier has drawn to ``least_std``, if that is more.
+
+    Xavier's standard deviation is sqrt(2 / (rows + columns)) and falls with the number of rows.
+    """
+    xavier = math.sqrt(2 / (table.num_embeddings + table.embedding_dim))
+    if xavier < least_std:
+        with torch.no_grad():
+            table.weight[:, :width].mul_(least_std / xavier)
 
 
 def joint_xavier_std(user: nn.Embedding, item: nn.Embedding) -> float:
