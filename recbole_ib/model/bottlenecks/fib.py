@@ -46,11 +46,11 @@ class FIB(Bottleneck):
     settings: ClassVar[tuple[Declaration, ...]] = (
         Setting(
             "fib_weight",
-            0.03,
+            0.01,
             "alpha, of HSIC(Z, M); 0 leaves the loss out and keeps L_2",
             Number(least=0),
             source=f"{DEVELOPMENT}; paper, of the biased estimate: Clothing 3, Sports 1, Baby 1",
-            search=Search.loguniform(0.01, 1.0, source=AROUND),
+            search=Search.loguniform(0.001, 0.3, source=AROUND),
             symbol=r"$\alpha$",
         ),
         Setting(
