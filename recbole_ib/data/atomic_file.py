@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,10 @@ MISSING_NUMBERS = (
 )  # fmt: skip
 #: lines that a message names
 NAMED_LINES = 5
+#: lines that one record may go over
+MOST_LINES = 200
+#: stands for the end of a line inside a field while the others are read
+LINE_BREAK = b"\x1e"
 
 
 class Column(NamedTuple):
@@ -102,6 +106,8 @@ class Lines:
         self.path, self.form = path, form
         head, _, self.body = text.partition(b"\n")
         self.head = head.decode()
+        #: line of the file of every line of the body, once some have been joined
+        self._places: np.ndarray | None = None
 
     # -- the header ------------------------------------------------------------------------------------------
 
@@ -144,6 +150,8 @@ class Lines:
         """Refuse lines that have other numbers of fields than the header; quote what CSV would misread."""
         separator = self.form.field_separator.encode()
         quoted = self._quoted_lines(separator) if b'"' in self.body else {}
+        if any(len(fields) < n_columns for fields in quoted.values()) and self._join(separator, n_columns):
+            quoted = self._quoted_lines(separator)
         ends, starts = self._bounds()
         counts = self._separators(starts, ends, separator) + 1
         for row, fields in quoted.items():
@@ -157,12 +165,37 @@ class Lines:
                 else ""
             )
             raise DataError(
-                f"{self.path}, line {row + 2} has {counts[row]} fields where the header names "
-                f"{n_columns}{quote}: {self._line(row)!r}. {self._count(wrong.size)} of this kind: lines "
+                f"{self.path}, line {self._places_of([row])[0]} has {counts[row]} fields where the header "
+                f"names {n_columns}{quote}: {self._line(row)!r}. {self._count(wrong.size)} of this kind: lines "
                 f"{self._named(wrong)}. Fields are separated by {self.form}"
             )
         if quoted:
             self._quote(quoted, starts, ends, separator)
+
+    def _join(self, separator: bytes, n_columns: int) -> bool:
+        """Join lines over which a field in quotes goes; whether there are any."""
+        if LINE_BREAK in self.body:
+            return False
+        opens, lines = _opening(separator), self.body.split(b"\n")
+        joined: list[bytes] = []
+        places: list[int] = []
+        row = 0
+        while row < len(lines):
+            last = row
+            if opens.search(lines[row]) and len(_fields(lines[row], separator)) < n_columns:
+                last = _closing_line(lines, row, separator, n_columns)
+            joined.append(LINE_BREAK.join(lines[row : last + 1]))
+            places.append(row + 2)
+            row = last + 1
+        if len(joined) == len(lines):
+            return False
+        self.body, self._places = b"\n".join(joined), np.array(places)
+        return True
+
+    def _places_of(self, rows: Any) -> np.ndarray:
+        """Return the lines of the file, from 1, of lines of the body, from 0."""
+        rows = np.asarray(rows)
+        return rows + 2 if self._places is None else self._places[rows]
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Return where the lines of the body end and begin."""
@@ -185,8 +218,7 @@ class Lines:
 
     def _quoted_lines(self, separator: bytes) -> dict[int, list[bytes]]:
         """Return the fields of the lines in which one begins with a double quote, by row."""
-        opens = re.compile(rb"(?:^|" + re.escape(separator) + rb')"')
-        lines = self.body.split(b"\n")
+        opens, lines = _opening(separator), self.body.split(b"\n")
         return {
             row: _fields(line, separator)
             for row, line in enumerate(lines)
@@ -236,6 +268,9 @@ class Lines:
             frame = pd.read_csv(io.BytesIO(self.body), dtype=str, na_values=missing, **read)
             for name in numbers:
                 frame[name] = self._numbers(frame[name])
+        if self._places is not None:
+            for name in others:
+                frame[name] = frame[name].str.replace(LINE_BREAK.decode(), "\n", regex=False)
         for name in numbers:
             infinite = np.flatnonzero(np.isinf(frame[name].to_numpy()))
             if infinite.size:
@@ -280,18 +315,37 @@ class Lines:
     def line_numbers(self) -> np.ndarray:
         """Return the line of every row of the frame: blank lines are none."""
         ends, starts = self._bounds()
-        return np.flatnonzero(ends > starts) + 2
+        return self._places_of(np.flatnonzero(ends > starts))
 
     def _line(self, row: int) -> str:
         ends, starts = self._bounds()
         return self.body[starts[row] : ends[row]][:80].decode(errors="replace")
 
     def _named(self, rows: np.ndarray) -> str:
-        return first_few((rows + 2).tolist(), NAMED_LINES)
+        return first_few(self._places_of(rows).tolist(), NAMED_LINES)
 
     @staticmethod
     def _count(number: int) -> str:
         return f"{number} line{'s' if number > 1 else ''}"
+
+
+def _opening(separator: bytes) -> re.Pattern[bytes]:
+    """Return what finds a field that begins with a double quote."""
+    return re.compile(rb"(?:^|" + re.escape(separator) + rb')"')
+
+
+def _closing_line(lines: list[bytes], row: int, separator: bytes, n_columns: int) -> int:
+    """Return the line on which the record of ``row`` ends: ``row``, where no later one completes it."""
+    for last in range(row + 1, min(row + MOST_LINES, len(lines))):
+        if b'"' not in lines[last]:
+            continue
+        fields = _fields(b"\n".join(lines[row : last + 1]), separator)
+        # a field that quotes do not enclose still begins with one, or goes over the line's end without
+        if len(fields) == n_columns and not any(f.startswith(b'"') and b"\n" in f for f in fields):
+            return last
+        if len(fields) > n_columns:
+            break
+    return row
 
 
 def _fields(line: bytes, separator: bytes) -> list[bytes]:

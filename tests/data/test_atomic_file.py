@@ -107,6 +107,21 @@ def test_quotes(tmp_path, written, read):
     assert frame.to_numpy().tolist() == [[read, "x"], ["a", read]]
 
 
+def test_a_field_in_quotes_may_go_over_lines_as_under_recbole(tmp_path):
+    text = 'i:token\ttitle:token_seq\ty:float\n1\t"The\nlong ""one"""\t2\n"2"\t"a\n\n\tb"\t3\n3\tplain\t4\n4\t"stray\t5\n'
+    frame, _, _ = read_atomic(write(tmp_path, text.replace(":token_seq", ":token").replace('4\t"stray\t5\n', "")), Form())
+    plain = pd.read_csv(tmp_path / "x.inter", sep="\t", dtype={"i:token": str}, engine="python")
+    assert frame.to_numpy().tolist() == plain.to_numpy().tolist()
+    assert frame.iloc[1, 1] == "a\n\n\tb"
+    # a quote that belongs to the text joins nothing, and lines are named as they stand in the file
+    stray, _, _ = read_atomic(write(tmp_path, text), Form())
+    assert len(stray) == 4
+    with pytest.raises(DataError, match=r"line 7: y is of type float, and this is no number: 'x'"):
+        read_atomic(write(tmp_path, text.replace("plain\t4", "plain\tx")), Form())
+    with pytest.raises(DataError, match=r"line 7 has 2 fields .*lines 7"):
+        read_atomic(write(tmp_path, text.replace("plain\t4", "plain")), Form())
+
+
 @pytest.mark.parametrize(
     "text",
     [

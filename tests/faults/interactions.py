@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a zip archive": (inter(b"PK\x03\x04" + bytes(50)), ("is a zip archive",)),
     "a gzip archive": (inter(b"\x1f\x8b\x08" + bytes(50)), ("is a gzip archive",)),
     "a parquet file": (inter(b"PAR1" + bytes(50)), ("is a parquet file",)),
-    "a quoted field over two lines": (inter(replaced(5, 'u0\t"i\n6"\t3\t1700000000')), ("line 5 has 2 fields",)),
+    "a quoted field over two lines that no quote closes": (inter(replaced(5, 'u0\t"i\n6\t3\t1700000000')), ("line 5 has 2 fields",)),
     "load_col of a missing column": (with_yaml(rows(), load_col={"inter": ["user_id", "item_id", "ratting"]}), ("no column 'ratting'", "Did you mean rating")),
     "load_col without items": (with_yaml(rows(), load_col={"inter": ["user_id"]}), ("'item_id'", "load_col or unload_col leaves it out")),
     "unload_col of users": (with_yaml(rows(), load_col=None, unload_col={"inter": ["user_id"]}), ("'user_id'", "load_col or unload_col leaves it out")),
