@@ -166,8 +166,8 @@ class Lines:
             )
             raise DataError(
                 f"{self.path}, line {self._places_of([row])[0]} has {counts[row]} fields where the header "
-                f"names {n_columns}{quote}: {self._line(row)!r}. {self._count(wrong.size)} of this kind: lines "
-                f"{self._named(wrong)}. Fields are separated by {self.form}"
+                f"names {n_columns}{quote}: {self._line(row)!r}. {self._count(wrong.size)} of this kind: "
+                f"lines {self._named(wrong)}. Fields are separated by {self.form}"
             )
         if quoted:
             self._quote(quoted, starts, ends, separator)
