@@ -8,7 +8,7 @@ import importlib
 from recbole_ib import deprecated
 from recbole_ib.utils import threads
 
-threads.wait_asleep()
+threads.wait_briefly()
 
 # ruff: noqa: E402  (torch must not be imported before that, nor RecBole before compat has run)
 from recbole_ib.patches import compat

@@ -13,19 +13,22 @@ import psutil
 
 #: where a user has said how OpenMP's threads wait
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+#: rounds of a waiting thread of GNU's OpenMP before it sleeps: some tenth of a millisecond
+SPINS = "5000"
 #: the load of the machine is that of so many seconds at least
 LEAST_SECONDS = 0.3
 
 
-def wait_asleep() -> None:
-    """Let OpenMP's threads sleep where they wait for each other; to be called before torch is imported.
+def wait_briefly() -> None:
+    """Let OpenMP's threads wait awake for a moment and then sleep; to be called before torch is imported.
 
-    By default a thread that waits runs in a circle, for a core that another process may need: beside one busy
-    process on two cores a training epoch on two threads took six times as long as on one (results/speed.md).
-    An environment that says how to wait is left as it is.
+    By default a thread that waits runs in a circle for milliseconds, on a core that another process may need:
+    beside one busy process on two cores a step on two threads took three to four times as long as on one
+    (docs/speed.md). Threads that sleep at once make the short steps of small data sets slower than one
+    thread does. An environment that says how to wait is left as it is.
     """
     if not any(name in os.environ for name in WAITING):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
 def usable_cores() -> int:

@@ -10,30 +10,30 @@ from recbole_ib.utils import threads
 from tests.support.processes import fresh_python
 
 
-def test_threads_sleep_where_they_wait_unless_the_user_has_chosen(monkeypatch):
+def test_threads_wait_briefly_unless_the_user_has_chosen(monkeypatch):
     for name in threads.WAITING:
         monkeypatch.delenv(name, raising=False)
-    threads.wait_asleep()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    threads.wait_briefly()
+    assert os.environ["GOMP_SPINCOUNT"] == threads.SPINS
     for name, value in (("OMP_WAIT_POLICY", "ACTIVE"), ("KMP_BLOCKTIME", "200"), ("GOMP_SPINCOUNT", "1000")):
         for other in threads.WAITING:
             monkeypatch.delenv(other, raising=False)
         monkeypatch.setenv(name, value)
-        threads.wait_asleep()
+        threads.wait_briefly()
         assert {n: os.environ[n] for n in threads.WAITING if n in os.environ} == {name: value}
 
 
 def test_the_package_says_so_before_torch_is_loaded():
     seen = (
         "import os, sys\n"
-        "os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'): os.environ.pop(name, None)\n"
         "class Watch:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'torch': print(os.environ.get('OMP_WAIT_POLICY')); sys.meta_path.remove(self)\n"
+        "        if name == 'torch': print(os.environ.get('GOMP_SPINCOUNT')); sys.meta_path.remove(self)\n"
         "sys.meta_path.insert(0, Watch())\n"
         "import recbole_ib"
     )
-    assert fresh_python("-c", seen, cold=True).stdout.split() == ["PASSIVE"]
+    assert fresh_python("-c", seen, cold=True).stdout.split() == [threads.SPINS]
 
 
 @pytest.mark.parametrize(
