@@ -208,7 +208,5 @@ def _sums_of_active(crow: Tensor, ends: Tensor, others: Tensor, grad: Tensor, a:
         active = _sums_at(a, b, ends[block], others[block]).gt_(0)
         at = torch.arange(active.shape[0], device=crow.device, dtype=crow.dtype)
         offsets = crow[first : last + 1] - block.start
-        sums[first:last] = F.embedding_bag(
-            at, active, offsets, mode="sum", per_sample_weights=grad[block], include_last_offset=True
-        )
+        sums[first:last] = _weighted_sums(offsets, at, grad[block], active)
     return sums
